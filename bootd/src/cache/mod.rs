@@ -1,0 +1,1 @@
+//! Artifacts: opened here, whatever they come from.

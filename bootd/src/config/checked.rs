@@ -1,0 +1,335 @@
+//! The configuration as the code uses it: parsed, complete, consistent.
+//!
+//! [`check`] is the only way from a file to a [`Config`]; it goes through the whole file and collects every mistake.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bootd_sdk::wire::Rewrite;
+
+/// What bootd does, completely.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that it came from.
+    pub path: PathBuf,
+    /// Interfaces on which DHCP is answered.
+    pub interfaces: Vec<String>,
+    /// bootd's own address towards the nodes: `next-server`, server identifier, host of boot URLs.
+    pub address: Ipv4Addr,
+    /// What must survive a restart.
+    pub state_dir: PathBuf,
+    /// What may be thrown away.
+    pub cache_dir: PathBuf,
+    /// DHCP.
+    pub dhcp: Dhcp,
+    /// TFTP and the loaders, which UEFI HTTP Boot gets too.
+    pub tftp: Tftp,
+    /// HTTP.
+    pub http: Http,
+    /// The Unix socket of the operator's commands.
+    pub admin_socket: PathBuf,
+    /// Where artifacts come from; buckets are distinct.
+    pub origins: Vec<Origin>,
+    /// Plugins, in the order in which they are asked.
+    pub plugins: Vec<PluginConfig>,
+    /// Folders in which plugin files are looked for, in order.
+    pub plugin_dirs: Vec<PathBuf>,
+}
+
+/// DHCP settings.
+#[derive(Debug, Clone)]
+pub struct Dhcp {
+    /// UDP port of the server; replies go to client port 68 and relay port 67.
+    pub port: u16,
+    /// Lease time of known nodes.
+    pub lease_time: Duration,
+    /// Appended to host names, with a dot between.
+    pub domain: Option<String>,
+    /// The served subnets; they do not overlap.
+    pub subnets: Vec<Subnet>,
+}
+
+/// A served subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    /// The network's address, host bits zero.
+    pub network: Ipv4Addr,
+    /// Length of the prefix, 1 to 30.
+    pub prefix: u8,
+    /// Option 3.
+    pub routers: Vec<Ipv4Addr>,
+    /// Option 6.
+    pub dns: Vec<Ipv4Addr>,
+    /// bootd's address for clients of this subnet: siaddr, option 54.
+    pub server: Ipv4Addr,
+    /// Addresses for clients that the inventory does not know.
+    pub pool: Option<Pool>,
+}
+
+/// A dynamic pool: both ends are within its subnet and belong to the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// First address.
+    pub first: Ipv4Addr,
+    /// Last address.
+    pub last: Ipv4Addr,
+    /// Lease time of its clients.
+    pub lease_time: Duration,
+}
+
+/// TFTP and loaders.
+#[derive(Debug, Clone)]
+pub struct Tftp {
+    /// UDP port, on [`Config::address`].
+    pub port: u16,
+    /// A folder of more files to serve, read at start. It need not exist.
+    pub root: PathBuf,
+    /// Largest blksize granted, 512 to 65464; 1468 fits an Ethernet frame.
+    pub blksize: u16,
+    /// Largest windowsize granted, 1 to 64 (RFC 7440).
+    pub windowsize: u16,
+    /// The loader of each architecture.
+    pub loaders: BTreeMap<Arch, Loader>,
+}
+
+/// A loader: what the first stage of an architecture fetches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loader {
+    /// The file on this machine.
+    pub file: PathBuf,
+    /// The configuration names it; a missing one is then a mistake.
+    pub configured: bool,
+}
+
+/// Client architectures that get a loader. The names are those of the configuration, of `--arch`, and of the contract's file names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Arch {
+    /// PC BIOS (option 93: 0).
+    X86Bios,
+    /// 32-bit x86 UEFI (6; by HTTP 15).
+    I386Efi,
+    /// 64-bit x86 UEFI (7, 9; by HTTP 16, 17).
+    X86_64Efi,
+    /// 32-bit ARM UEFI (10; by HTTP 18).
+    Arm32Efi,
+    /// 64-bit ARM UEFI (11; by HTTP 19, 20 as some firmwares count).
+    Arm64Efi,
+}
+
+impl Arch {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::X86Bios,
+        Self::I386Efi,
+        Self::X86_64Efi,
+        Self::Arm32Efi,
+        Self::Arm64Efi,
+    ];
+
+    /// `x86-bios`, `i386-efi`, `x86_64-efi`, `arm32-efi` or `arm64-efi`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86Bios => "x86-bios",
+            Self::I386Efi => "i386-efi",
+            Self::X86_64Efi => "x86_64-efi",
+            Self::Arm32Efi => "arm32-efi",
+            Self::Arm64Efi => "arm64-efi",
+        }
+    }
+
+    /// The file name under which its loader is served (contract 2.4).
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::X86Bios => "undionly.kpxe",
+            Self::I386Efi => "ipxe-i386.efi",
+            Self::X86_64Efi => "ipxe-x86_64.efi",
+            Self::Arm32Efi => "ipxe-arm32.efi",
+            Self::Arm64Efi => "ipxe-arm64.efi",
+        }
+    }
+
+    /// The architecture of this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|arch| arch.name() == name)
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// HTTP settings.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// The listeners; at least one serves `boot`.
+    pub listeners: Vec<Listener>,
+    /// How long a plugin may take for an answer before the client gets 504.
+    pub plugin_deadline: Duration,
+}
+
+/// An HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it serves.
+    pub serve: BTreeSet<Service>,
+    /// Whether routes that want a token are served without one.
+    pub access: Access,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// What a listener may serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    /// The routes of the plugins.
+    Boot,
+    /// `/loaders/<file>`.
+    Loaders,
+    /// The buckets, S3 path-style, read-only.
+    Artifacts,
+}
+
+/// What a listener asks of routes that want a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A valid token. Until tokens can be made, such routes answer 401.
+    Token,
+    /// Nothing: said at start and in `bootd status`.
+    None,
+}
+
+/// Where a bucket's objects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The bucket's name: the first segment of the path on the artifacts listener.
+    pub bucket: String,
+    /// What answers.
+    pub source: Source,
+    /// URL prefixes that mean this bucket, in boot parameters; each ends with `/` and is followed by a key.
+    pub prefixes: Vec<String>,
+    /// Whether such URLs are led here.
+    pub rewrite: bool,
+}
+
+/// Kinds of origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// An S3 service, asked path-style.
+    S3 {
+        /// Its URL, without a slash at the end.
+        endpoint: String,
+        /// Its region.
+        region: String,
+        /// A file with the access key id in its first line and the secret in its second; without it requests are not signed.
+        credentials: Option<PathBuf>,
+    },
+    /// A web server: keys are paths below this URL, which ends without a slash.
+    Http(String),
+    /// A folder: keys are paths in it.
+    Dir(PathBuf),
+}
+
+/// A plugin to load.
+#[derive(Debug, Clone)]
+pub struct PluginConfig {
+    /// Its name, such as `cloud-init`.
+    pub name: String,
+    /// The file, when it is not `libbootd_<name>.so` in one of the plugin folders.
+    pub file: Option<PathBuf>,
+    /// Where its data lives.
+    pub mode: Mode,
+    /// Its own settings.
+    pub config: serde_json::Value,
+}
+
+/// Where a plugin's data lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Here.
+    Local,
+    /// At the site's service; mirrored here.
+    Upstream,
+}
+
+/// Something wrong in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key, such as `dhcp.subnet[0].pool.first`.
+    pub key: String,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            f.write_str(&self.text)
+        } else {
+            write!(f, "{}: {}", self.key, self.text)
+        }
+    }
+}
+
+impl Subnet {
+    /// The netmask.
+    pub fn mask(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(u32::MAX << (32 - u32::from(self.prefix)))
+    }
+
+    /// The broadcast address.
+    pub fn broadcast(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network.to_bits() | !self.mask().to_bits())
+    }
+
+    /// Whether an address is in the subnet.
+    pub fn contains(&self, ip: Ipv4Addr) -> bool {
+        ip.to_bits() & self.mask().to_bits() == self.network.to_bits()
+    }
+}
+
+impl Config {
+    /// The URL of the boot listener as nodes reach it, without a slash at the end.
+    pub fn boot_url(&self) -> String {
+        self.url_of(Service::Boot)
+            .unwrap_or_else(|| format!("http://{}:8081", self.address))
+    }
+
+    /// The URL of the listener with this service, at bootd's own address, without a slash at the end.
+    pub fn url_of(&self, service: Service) -> Option<String> {
+        self.listener_of(service).map(|listener| match listener.address.ip() {
+            ip if ip.is_unspecified() => format!("http://{}:{}", self.address, listener.address.port()),
+            ip => format!("http://{}", SocketAddr::new(ip, listener.address.port())),
+        })
+    }
+
+    /// The first listener with this service.
+    pub fn listener_of(&self, service: Service) -> Option<&Listener> {
+        self.http.listeners.iter().find(|l| l.serve.contains(&service))
+    }
+
+    /// How URLs of boot parameters are led to the artifacts listener of this box, which a node reaches at `host`, an address without port.
+    pub fn rewrites(&self, host: &str) -> Vec<Rewrite> {
+        let Some(listener) = self.listener_of(Service::Artifacts) else {
+            return Vec::new();
+        };
+        let port = listener.address.port();
+        self.origins
+            .iter()
+            .filter(|origin| origin.rewrite)
+            .flat_map(|origin| {
+                let to = format!("http://{host}:{port}/{}/", origin.bucket);
+                origin.prefixes.iter().map(move |from| Rewrite {
+                    from: from.clone(),
+                    to: to.clone(),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,1 @@
+//! Artifacts like a read-only S3 service.

@@ -1,0 +1,20 @@
+//! HTTP: the listeners, who may have what, and what answers.
+//!
+//! `service` accepts connections and bounds them; `router` leads a request to a plugin's route, a loader or an artifact; `artifacts`
+//! answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
+
+pub mod artifacts;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+
+/// What can end a body early.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+/// A response body.
+pub type Body = BoxBody<Bytes, BodyError>;
+
+/// A body that is in memory already.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}

@@ -1,0 +1,9 @@
+//! The nodes that this box boots: the one model that DHCP, boot scripts and cloud-init share.
+//!
+//! Owns the current [`Snapshot`] and its copy on disk. Plugins publish rows, each row is checked by itself (`rules`), and a new snapshot
+//! takes the place of the old one whole. Readers never wait: they hold the snapshot that was current when they asked. A node belongs to
+//! the first plugin, in configuration order, that publishes its xname.
+
+mod snapshot;
+
+pub use snapshot::{Entry, Snapshot};

@@ -1,0 +1,18 @@
+//! bootd: a network-boot appliance for one rack.
+//!
+//! One box gives a node everything it needs from power-on to its login prompt: an address and a loader (`dhcp`, `tftp`), a boot script and
+//! its configuration (`http`, from `plugins`), kernel and root image (`http::artifacts`, through `cache`). What a packet needs lies in
+//! immutable snapshots (`inventory`); no packet waits for a plugin, an upstream or a disk.
+
+pub mod admin;
+pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod dhcp;
+pub mod http;
+pub mod inventory;
+pub mod metrics;
+pub mod net;
+pub mod plugins;
+pub mod state;
+pub mod tftp;

@@ -1,0 +1,273 @@
+//! The plugin's side of the border: turns C calls into calls of a [`Plugin`], and stops panics.
+//!
+//! Promises: no panic leaves; an instance that panicked answers `PANICKED` from then on; what `init` made is freed once by `free`.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use bootd_abi as abi;
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::host::{Host, empty, given, lent};
+use crate::{Plugin, Start, wire};
+
+/// A plugin's table. Made by [`export_plugin!`](crate::export_plugin).
+pub struct Table(abi::Plugin);
+
+// SAFETY: the table is never written; its pointers lead to constants and functions.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// The ABI's entry function. Has no side effects.
+    pub fn entry(&'static self, host: *const c_void) -> *const c_void {
+        let host = host.cast::<abi::Host>();
+        // SAFETY: a host passes its table; the fields up to `size` are in every version.
+        let fits = !host.is_null() && unsafe { (*host).magic == abi::MAGIC && (*host).major == abi::MAJOR };
+        if fits {
+            (&raw const self.0).cast()
+        } else {
+            std::ptr::null()
+        }
+    }
+
+    /// The table itself, for a host in the same process (tests).
+    pub fn plugin(&'static self) -> &'static abi::Plugin {
+        &self.0
+    }
+}
+
+/// The table of a [`Plugin`].
+pub const fn table<P: Plugin>(version: &'static str) -> Table {
+    Table(abi::Plugin {
+        magic: abi::MAGIC,
+        major: abi::MAJOR,
+        minor: abi::MINOR,
+        size: std::mem::size_of::<abi::Plugin>(),
+        name: abi::Str {
+            ptr: P::NAME.as_ptr(),
+            len: P::NAME.len(),
+        },
+        version: abi::Str {
+            ptr: version.as_ptr(),
+            len: version.len(),
+        },
+        init: Some(init::<P>),
+        run: Some(run::<P>),
+        handle: Some(handle::<P>),
+        resolve: Some(resolve::<P>),
+        free: Some(free::<P>),
+    })
+}
+
+struct Instance<P> {
+    plugin: P,
+    panicked: AtomicBool,
+}
+
+unsafe extern "C" fn init<P: Plugin>(
+    host: *const abi::Host,
+    config: abi::Str,
+    instance: *mut *mut c_void,
+    out: *mut abi::Buf,
+) -> abi::Status {
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the host lends its table for the process's life, and the text for this call.
+        let (host, config) = unsafe { (Host::new(host), lent(config)) };
+        forward_tracing(host);
+        let config = config.ok_or("the configuration is not UTF-8")?;
+        let config: wire::Configuration = serde_json::from_str(config)?;
+        let settings = if config.config.is_null() {
+            Value::Object(Default::default())
+        } else {
+            config.config
+        };
+        let settings = serde_json::from_value(settings)?;
+        let mut setup = wire::Setup::default();
+        let plugin = P::init(
+            Start {
+                settings,
+                mode: config.mode,
+                server: config.server,
+                host,
+            },
+            &mut setup,
+        )?;
+        let setup = serde_json::to_string(&setup)?;
+        Ok::<_, crate::Error>((
+            Box::new(Instance {
+                plugin,
+                panicked: AtomicBool::new(false),
+            }),
+            setup,
+        ))
+    }));
+    let (status, text) = match made {
+        Ok(Ok((made, setup))) => {
+            // SAFETY: the host passes a place for the instance.
+            unsafe { *instance = Box::into_raw(made).cast() };
+            (abi::status::OK, setup)
+        }
+        Ok(Err(error)) => (abi::status::FAILED, error.to_string()),
+        Err(panic) => (abi::status::PANICKED, panic_text(&*panic)),
+    };
+    // SAFETY: the host passes a place for a buffer.
+    unsafe { *out = given(text) };
+    status
+}
+
+unsafe extern "C" fn run<P: Plugin>(instance: *mut c_void) -> abi::Status {
+    // SAFETY: the host passes what `init` made, not yet freed.
+    unsafe {
+        guarded::<P>(instance, std::ptr::null_mut(), |plugin| match plugin.run() {
+            Ok(()) => (abi::status::OK, None),
+            Err(error) => {
+                tracing::error!(%error, "the plugin's background work ended");
+                (abi::status::FAILED, None)
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn handle<P: Plugin>(instance: *mut c_void, request: abi::Str, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: the host passes what `init` made, lends the request for this call, and passes a place for the answer.
+    unsafe {
+        guarded::<P>(instance, out, |plugin| {
+            let request = match lent(request).map(serde_json::from_str) {
+                Some(Ok(request)) => request,
+                Some(Err(error)) => return (abi::status::BAD_ARGUMENT, Some(error.to_string())),
+                None => return (abi::status::BAD_ARGUMENT, Some("the request is not UTF-8".into())),
+            };
+            match serde_json::to_string(&plugin.handle(request)) {
+                Ok(answer) => (abi::status::OK, Some(answer)),
+                Err(error) => (abi::status::FAILED, Some(error.to_string())),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn resolve<P: Plugin>(instance: *mut c_void, mac: abi::Str, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: as for `handle`.
+    unsafe {
+        guarded::<P>(instance, out, |plugin| {
+            let Some(Ok(mac)) = lent(mac).map(str::parse) else {
+                return (abi::status::BAD_ARGUMENT, Some("not a MAC address".into()));
+            };
+            match plugin.resolve(mac).map(|node| serde_json::to_string(&node)) {
+                Some(Ok(node)) => (abi::status::OK, Some(node)),
+                Some(Err(error)) => (abi::status::FAILED, Some(error.to_string())),
+                None => (abi::status::NONE, None),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn free<P: Plugin>(instance: *mut c_void) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the host passes what `init` made, once, while nothing else uses it.
+        drop(unsafe { Box::from_raw(instance.cast::<Instance<P>>()) });
+    }));
+}
+
+/// Calls into an instance. A panic poisons it: its state may be half written.
+///
+/// # Safety
+/// `instance` is what `init::<P>` made, not yet freed; `out` is NULL or a place for a buffer.
+unsafe fn guarded<P: Plugin>(
+    instance: *mut c_void,
+    out: *mut abi::Buf,
+    f: impl FnOnce(&P) -> (abi::Status, Option<String>),
+) -> abi::Status {
+    // SAFETY: the caller's promise.
+    let instance = unsafe { &*instance.cast::<Instance<P>>() };
+    let (status, text) = if instance.panicked.load(Ordering::Acquire) {
+        (abi::status::PANICKED, Some("the plugin panicked before".into()))
+    } else {
+        catch_unwind(AssertUnwindSafe(|| f(&instance.plugin))).unwrap_or_else(|panic| {
+            instance.panicked.store(true, Ordering::Release);
+            (abi::status::PANICKED, Some(panic_text(&*panic)))
+        })
+    };
+    if !out.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { *out = text.map_or_else(empty, given) };
+    }
+    status
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", text.unwrap_or_else(|| "no text".into()))
+}
+
+/// Where this shared object's `tracing` events go: the table of the newest instance. Each shared object has its own copy of this.
+static LOG: AtomicPtr<Host> = AtomicPtr::new(std::ptr::null_mut());
+
+fn forward_tracing(host: Host) {
+    // Leaked on purpose, a pointer an instance: an event on another thread may still use the old one.
+    LOG.store(Box::into_raw(Box::new(host)), Ordering::Release);
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Forward));
+}
+
+struct Forward;
+
+impl Forward {
+    fn host() -> Option<&'static Host> {
+        // SAFETY: null or leaked above, never freed.
+        unsafe { LOG.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+fn level_of(level: &tracing::Level) -> u32 {
+    match *level {
+        tracing::Level::ERROR => abi::level::ERROR,
+        tracing::Level::WARN => abi::level::WARN,
+        tracing::Level::INFO => abi::level::INFO,
+        _ => abi::level::DEBUG,
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Forward {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        Self::host().is_some_and(|host| host.log_enabled(level_of(metadata.level())))
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Fields(serde_json::Map<String, Value>);
+        impl Visit for Fields {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                self.0.insert(field.name().into(), format!("{value:?}").into());
+            }
+            fn record_str(&mut self, field: &Field, value: &str) {
+                self.0.insert(field.name().into(), value.into());
+            }
+            fn record_u64(&mut self, field: &Field, value: u64) {
+                self.0.insert(field.name().into(), value.into());
+            }
+            fn record_i64(&mut self, field: &Field, value: i64) {
+                self.0.insert(field.name().into(), value.into());
+            }
+            fn record_bool(&mut self, field: &Field, value: bool) {
+                self.0.insert(field.name().into(), value.into());
+            }
+        }
+        let Some(host) = Self::host() else { return };
+        let mut fields = Fields(serde_json::Map::new());
+        event.record(&mut fields);
+        let message = match fields.0.remove("message") {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let metadata = event.metadata();
+        host.log(
+            level_of(metadata.level()),
+            metadata.target(),
+            &message,
+            &Value::Object(fields.0).to_string(),
+        );
+    }
+}

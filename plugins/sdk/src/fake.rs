@@ -1,0 +1,341 @@
+//! A host for unit tests: runs a [`Plugin`] through the real border, with everything in memory.
+//!
+//! It takes each published row as it is (bootd's own validation is not here), keeps what is said of health, and never sleeps for real:
+//! [`FakeHost::sleeps`] says how many sleeps pass before `run` is told to stop.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bootd_abi as abi;
+
+use crate::border::{Table, table};
+use crate::host::{borrowed, empty, given, lent, taken};
+use crate::mac::Mac;
+use crate::wire::{self, Answer, Commit, Health, Node, Publication, Query, Refusal, Report, Request, Setup};
+use crate::{Error, Plugin};
+
+/// A host in memory. Each is leaked: the ABI promises its table for the process's life.
+pub struct FakeHost {
+    table: abi::Host,
+    nodes: Mutex<Vec<Node>>,
+    health: Mutex<Health>,
+    store: Mutex<BTreeMap<String, String>>,
+    bumps: AtomicU64,
+    sleeps: AtomicU64,
+}
+
+// SAFETY: the table is written once before the host is shared; all else is behind locks and atomics.
+unsafe impl Sync for FakeHost {}
+
+/// A running instance of a plugin.
+pub struct Instance {
+    plugin: &'static abi::Plugin,
+    instance: *mut c_void,
+    /// What `init` said that it provides.
+    pub setup: Setup,
+}
+
+impl FakeHost {
+    /// A host with an empty inventory.
+    pub fn new() -> &'static Self {
+        let host = Box::leak(Box::new(Self {
+            table: abi::Host {
+                magic: abi::MAGIC,
+                major: abi::MAJOR,
+                minor: abi::MINOR,
+                size: std::mem::size_of::<abi::Host>(),
+                ctx: std::ptr::null(),
+                log_enabled: Some(log_enabled),
+                log: Some(log),
+                now_unix_ns: Some(now),
+                now_boot_ns: Some(now),
+                sleep: Some(sleep),
+                publish: Some(publish),
+                nodes: Some(nodes),
+                bump: Some(bump),
+                health: Some(health),
+                store_get: Some(store_get),
+                store_scan: Some(store_scan),
+                store_commit: Some(store_commit),
+            },
+            nodes: Mutex::default(),
+            health: Mutex::default(),
+            store: Mutex::default(),
+            bumps: AtomicU64::new(0),
+            sleeps: AtomicU64::new(0),
+        }));
+        host.table.ctx = (&raw const *host).cast();
+        host
+    }
+
+    /// Starts a plugin with this `config` table, in local mode.
+    pub fn start<P: Plugin>(&'static self, config: serde_json::Value) -> Result<Instance, Error> {
+        let plugin = Box::leak::<'static>(Box::new(table::<P>("0"))) as &'static Table;
+        let plugin = plugin.plugin();
+        let configuration = wire::Configuration {
+            mode: "local".into(),
+            config,
+            server: wire::Server {
+                address: "172.16.0.254".into(),
+                boot_url: "http://172.16.0.254:8081".into(),
+            },
+        };
+        let text = serde_json::to_string(&configuration)?;
+        let (mut instance, mut out) = (std::ptr::null_mut(), empty());
+        let init = plugin.init.ok_or("no init")?;
+        // SAFETY: called as the ABI says; the table is leaked.
+        let status = unsafe { init(&raw const self.table, borrowed(&text), &raw mut instance, &raw mut out) };
+        let text = taken(out);
+        if status != abi::status::OK {
+            return Err(text.into());
+        }
+        Ok(Instance {
+            plugin,
+            instance,
+            setup: serde_json::from_str(&text)?,
+        })
+    }
+
+    /// What is published, in order.
+    pub fn published(&self) -> Vec<Node> {
+        lock(&self.nodes).clone()
+    }
+
+    /// Puts nodes into the inventory, as another plugin would.
+    pub fn set_nodes(&self, nodes: Vec<Node>) {
+        *lock(&self.nodes) = nodes;
+    }
+
+    /// What the plugin last said of itself.
+    pub fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    /// How often the plugin bumped.
+    pub fn bumps(&self) -> u64 {
+        self.bumps.load(Ordering::SeqCst)
+    }
+
+    /// How many sleeps of `run` pass, at once, before it is told to stop.
+    pub fn sleeps(&self, count: u64) {
+        self.sleeps.store(count, Ordering::SeqCst);
+    }
+}
+
+impl Instance {
+    /// Runs the background work on this thread until it is told to stop.
+    pub fn run(&self) -> bool {
+        // SAFETY: called as the ABI says.
+        self.plugin
+            .run
+            .is_some_and(|run| unsafe { run(self.instance) } == abi::status::OK)
+    }
+
+    /// Sends a request; a panic of the plugin is an error with its text.
+    pub fn handle(&self, request: &Request) -> Result<Answer, Error> {
+        let text = serde_json::to_string(request)?;
+        let mut out = empty();
+        let handle = self.plugin.handle.ok_or("no handle")?;
+        // SAFETY: called as the ABI says.
+        let status = unsafe { handle(self.instance, borrowed(&text), &raw mut out) };
+        let text = taken(out);
+        if status != abi::status::OK {
+            return Err(text.into());
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Sends a `GET` for a path with an optional query.
+    pub fn get(&self, path: &str, node: Option<Node>) -> Result<Answer, Error> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let peer = node
+            .as_ref()
+            .and_then(|n| n.interfaces.first()?.ips.first().map(|ip| ip.ip));
+        self.handle(&Request {
+            method: "GET".into(),
+            path: path.into(),
+            query: query.into(),
+            scheme: "http".into(),
+            host: "172.16.0.254:8081".into(),
+            listener: "0.0.0.0:8081".into(),
+            peer,
+            node,
+            ..Request::default()
+        })
+    }
+
+    /// Asks for a MAC.
+    pub fn resolve(&self, mac: Mac) -> Option<Node> {
+        let (text, mut out) = (mac.to_string(), empty());
+        // SAFETY: called as the ABI says.
+        let status = unsafe { self.plugin.resolve?(self.instance, borrowed(&text), &raw mut out) };
+        let text = taken(out);
+        if status == abi::status::OK {
+            serde_json::from_str(&text).ok()
+        } else {
+            None
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(free) = self.plugin.free {
+            // SAFETY: what `init` made, freed once.
+            unsafe { free(self.instance) }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// # Safety
+/// `ctx` is the `ctx` of a [`FakeHost`]'s table.
+unsafe fn this(ctx: *const c_void) -> &'static FakeHost {
+    // SAFETY: the caller's promise; fake hosts are leaked.
+    unsafe { &*ctx.cast::<FakeHost>() }
+}
+
+unsafe extern "C" fn log_enabled(_: *const c_void, _: u32) -> u8 {
+    0
+}
+
+unsafe extern "C" fn log(_: *const c_void, _: u32, _: abi::Str, _: abi::Str, _: abi::Str) {}
+
+unsafe extern "C" fn now(_: *const c_void) -> u64 {
+    1_700_000_000_000_000_000
+}
+
+unsafe extern "C" fn sleep(ctx: *const c_void, _: u64) -> abi::Status {
+    // SAFETY: called through the table.
+    let left = unsafe { this(ctx) }
+        .sleeps
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+    if left.is_ok() {
+        abi::status::OK
+    } else {
+        abi::status::STOPPING
+    }
+}
+
+unsafe extern "C" fn publish(ctx: *const c_void, publication: abi::Str, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, text) = unsafe { (this(ctx), lent(publication).unwrap_or_default()) };
+    let Ok(publication) = serde_json::from_str::<Publication>(text) else {
+        return abi::status::BAD_ARGUMENT;
+    };
+    let mut report = Report::default();
+    let mut rows = Vec::new();
+    for (row, value) in publication.nodes.into_iter().enumerate() {
+        let id = value["id"].as_str().unwrap_or_default().to_owned();
+        match serde_json::from_value::<Node>(value) {
+            Ok(node) => rows.push(node),
+            Err(error) => report.refused.push(Refusal {
+                row,
+                id,
+                reason: error.to_string(),
+            }),
+        }
+    }
+    report.accepted = rows.len();
+    if !publication.dry_run {
+        let mut nodes = lock(&host.nodes);
+        if publication.full {
+            nodes.clear();
+        }
+        nodes.retain(|old| !publication.gone.contains(&old.id) && rows.iter().all(|new| new.id != old.id));
+        nodes.extend(rows);
+    }
+    // SAFETY: the plugin passes a place for a buffer.
+    unsafe { *out = given(serde_json::to_string(&report).unwrap_or_default()) };
+    abi::status::OK
+}
+
+unsafe extern "C" fn nodes(ctx: *const c_void, query: abi::Str, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, text) = unsafe { (this(ctx), lent(query).unwrap_or_default()) };
+    let Ok(query) = serde_json::from_str::<Query>(text) else {
+        return abi::status::BAD_ARGUMENT;
+    };
+    let found: Vec<Node> = lock(&host.nodes)
+        .iter()
+        .filter(|node| matches(node, &query))
+        .cloned()
+        .collect();
+    // SAFETY: the plugin passes a place for a buffer.
+    unsafe { *out = given(serde_json::to_string(&found).unwrap_or_default()) };
+    abi::status::OK
+}
+
+fn matches(node: &Node, query: &Query) -> bool {
+    query.mac.is_none_or(|mac| node.interfaces.iter().any(|i| i.mac == mac))
+        && query
+            .ip
+            .is_none_or(|ip| node.interfaces.iter().any(|i| i.ips.iter().any(|a| a.ip == ip)))
+        && query.id.as_ref().is_none_or(|id| node.id == *id)
+        && query.nid.is_none_or(|nid| node.nid == Some(nid))
+        && query.group.as_ref().is_none_or(|group| node.groups.contains(group))
+}
+
+unsafe extern "C" fn bump(ctx: *const c_void) {
+    // SAFETY: called through the table.
+    unsafe { this(ctx) }.bumps.fetch_add(1, Ordering::SeqCst);
+}
+
+unsafe extern "C" fn health(ctx: *const c_void, health: abi::Str) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, text) = unsafe { (this(ctx), lent(health).unwrap_or_default()) };
+    let Ok(health) = serde_json::from_str(text) else {
+        return abi::status::BAD_ARGUMENT;
+    };
+    *lock(&host.health) = health;
+    abi::status::OK
+}
+
+unsafe extern "C" fn store_get(ctx: *const c_void, key: abi::Str, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, key) = unsafe { (this(ctx), lent(key).unwrap_or_default()) };
+    let Some(value) = lock(&host.store).get(key).cloned() else {
+        return abi::status::NONE;
+    };
+    // SAFETY: the plugin passes a place for a buffer.
+    unsafe { *out = given(value) };
+    abi::status::OK
+}
+
+unsafe extern "C" fn store_scan(ctx: *const c_void, prefix: abi::Str, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, prefix) = unsafe { (this(ctx), lent(prefix).unwrap_or_default()) };
+    let found: BTreeMap<_, _> = lock(&host.store)
+        .iter()
+        .filter(|(k, _)| k.starts_with(prefix))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    // SAFETY: the plugin passes a place for a buffer.
+    unsafe { *out = given(serde_json::to_string(&found).unwrap_or_default()) };
+    abi::status::OK
+}
+
+unsafe extern "C" fn store_commit(ctx: *const c_void, commit: abi::Str, _: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, text) = unsafe { (this(ctx), lent(commit).unwrap_or_default()) };
+    let Ok(commit) = serde_json::from_str::<Commit>(text) else {
+        return abi::status::BAD_ARGUMENT;
+    };
+    let mut store = lock(&host.store);
+    if commit
+        .expect
+        .iter()
+        .any(|(key, value)| store.get(key) != value.as_ref())
+    {
+        return abi::status::NONE;
+    }
+    store.extend(commit.put);
+    store.retain(|key, _| !commit.delete.contains(key));
+    abi::status::OK
+}
