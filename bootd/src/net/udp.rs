@@ -145,10 +145,7 @@ mod tests {
         let loopback = Interface::find("lo").unwrap();
         let port = UdpPort::open(&loopback, 0).unwrap();
         let to = port.socket.local_addr().unwrap().port();
-        port.share()
-            .unwrap()
-            .send(b"hello", (Ipv4Addr::LOCALHOST, to))
-            .unwrap();
+        port.share().unwrap().send(b"hello", (Ipv4Addr::LOCALHOST, to)).unwrap();
         let mut buffer = [0; 16];
         assert_eq!(port.receive(&mut buffer).unwrap().unwrap().0, 5);
         assert!(port.receive(&mut buffer).unwrap().is_none());

@@ -248,7 +248,6 @@ fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + '_ {
     })
 }
 
-
 #[cfg(test)]
 #[path = "answer_tests.rs"]
 mod tests;

@@ -151,7 +151,11 @@ fn request(mac: Mac, arch: Option<Arch>, stage: Stage) -> Request {
         arch: arch.filter(|_| boots).map(code_of),
         arch_too_short: false,
         ipxe: stage == Stage::Ipxe,
-        vendor_class: if stage == Stage::Firmware { b"PXEClient".to_vec() } else { vec![] },
+        vendor_class: if stage == Stage::Firmware {
+            b"PXEClient".to_vec()
+        } else {
+            vec![]
+        },
         client_id: None,
         relay_agent: None,
         requested_ip: None,
@@ -189,7 +193,10 @@ mod tests {
     #[test]
     fn a_stranger_is_told_of_the_pool_or_of_nothing() {
         let stranger = explain(&config(), &site(), mac(9), None, Stage::Ipxe);
-        assert!(stranger.verdict.contains("172.16.0.200 to 172.16.0.207"), "{stranger:?}");
+        assert!(
+            stranger.verdict.contains("172.16.0.200 to 172.16.0.207"),
+            "{stranger:?}"
+        );
         assert_eq!((stranger.address, stranger.lease_time_s), (None, Some(300)));
         let mut config = config();
         for subnet in &mut config.dhcp.subnets {

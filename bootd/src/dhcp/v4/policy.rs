@@ -79,5 +79,7 @@ impl Policy {
 
 /// A duration as DHCP counts: whole seconds, at least one, and never the all-ones that means "for ever".
 pub(super) fn seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).clamp(1, u32::MAX - 1)
+    u32::try_from(duration.as_secs())
+        .unwrap_or(u32::MAX)
+        .clamp(1, u32::MAX - 1)
 }

@@ -104,7 +104,14 @@ impl Pools {
     }
 
     /// Takes over a lease of an earlier run, which ends `left` after `now`. `false`: it does not fit these pools.
-    pub fn restore(&mut self, mac: Mac, ip: Ipv4Addr, left: Duration, host_name: Option<String>, now: Duration) -> bool {
+    pub fn restore(
+        &mut self,
+        mac: Mac,
+        ip: Ipv4Addr,
+        left: Duration,
+        host_name: Option<String>,
+        now: Duration,
+    ) -> bool {
         if self.tables.iter().any(|table| table.of.contains_key(&mac)) {
             return false;
         }
@@ -304,14 +311,7 @@ impl Pools {
 }
 
 impl Table {
-    fn offer(
-        &mut self,
-        request: &Request,
-        policy: &Policy,
-        snapshot: &Snapshot,
-        mac: Mac,
-        now: Duration,
-    ) -> Verdict {
+    fn offer(&mut self, request: &Request, policy: &Policy, snapshot: &Snapshot, mac: Mac, now: Duration) -> Verdict {
         let Some(ip) = self.choose(mac, request.requested_ip, snapshot, now) else {
             return Verdict::Ignore(Why::PoolExhausted);
         };

@@ -51,9 +51,7 @@ impl Shell {
             let restored = key.parse::<Mac>().ok().and_then(|mac| {
                 let saved: Saved = serde_json::from_str(&value).ok()?;
                 let left = Duration::from_secs(saved.expires_unix.saturating_sub(now_unix));
-                pools
-                    .restore(mac, saved.ip, left, saved.host_name, now)
-                    .then_some(())
+                pools.restore(mac, saved.ip, left, saved.host_name, now).then_some(())
             });
             if restored.is_none() {
                 tracing::warn!(key, value, "lease left out: unreadable, twice there, or in no pool");
