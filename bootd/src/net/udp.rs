@@ -103,6 +103,9 @@ fn holder(port: u16) -> String {
     let inodes: Vec<String> = table.lines().filter_map(|line| inode(line, port)).collect();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
+        if process.file_name().to_string_lossy().parse::<u32>().is_err() {
+            continue;
+        }
         let files = std::fs::read_dir(process.path().join("fd")).into_iter().flatten();
         for file in files.flatten() {
             let Ok(target) = std::fs::read_link(file.path()) else {

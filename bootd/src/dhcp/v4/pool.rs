@@ -38,7 +38,7 @@ pub enum State {
     Leased,
     /// Nobody's; its last holder gets it again as long as nobody else needs it.
     Free,
-    /// Found in use by a stranger: it rests.
+    /// Found in use by somebody else: it rests.
     Declined,
 }
 
@@ -242,7 +242,7 @@ impl Pools {
                 return Verdict::Ignore(Why::NotOurLease);
             }
             _ if !table.usable(ip.to_bits(), snapshot) => {
-                self.tables[at].free(mac, now);
+                self.tables[at].lose(mac);
                 return nak(NakWhy::Taken);
             }
             _ if !table.is_free_for(ip.to_bits(), mac, now) => return nak(NakWhy::Taken),
@@ -294,9 +294,7 @@ impl Pools {
 
     fn leased(&self, mac: Mac, ip: Ipv4Addr, now: Duration) -> bool {
         let ip = ip.to_bits();
-        self.tables
-            .iter()
-            .any(|table| table.of.get(&mac) == Some(&ip) && table.is_alive(ip, now))
+        self.tables.iter().any(|table| table.is_leased(ip, mac, now))
     }
 
     /// The client chose another server.
@@ -316,9 +314,7 @@ impl Table {
             return Verdict::Ignore(Why::PoolExhausted);
         };
         // A client that asks again while its lease runs keeps it.
-        let leased = self.of.get(&mac) == Some(&ip)
-            && self.is_alive(ip, now)
-            && self.entries.get(&ip).is_some_and(|entry| entry.state == State::Leased);
+        let leased = self.is_leased(ip, mac, now);
         if !leased {
             self.set(ip, Some(mac), State::Offered, now + OFFER, request.host_name.clone());
         }
@@ -332,7 +328,7 @@ impl Table {
             if self.usable(own, snapshot) {
                 return Some(own);
             }
-            self.free(mac, now);
+            self.lose(mac);
         }
         let wanted = wanted.map(Ipv4Addr::to_bits);
         if let Some(ip) = wanted.filter(|&ip| self.usable(ip, snapshot) && self.is_free_for(ip, mac, now)) {
@@ -414,6 +410,15 @@ impl Table {
         }
     }
 
+    /// A client's address became a node's. Should it be the node's only for a moment, it rests until the client cannot use it any more.
+    fn lose(&mut self, mac: Mac) {
+        if let Some(ip) = self.of.remove(&mac)
+            && let Some(entry) = self.entries.get(&ip)
+        {
+            self.set(ip, None, State::Declined, entry.until, None);
+        }
+    }
+
     fn holds(&self, ip: u32) -> bool {
         (self.first..=self.last).contains(&ip)
     }
@@ -431,7 +436,6 @@ impl Table {
 
     fn is_free_for(&self, ip: u32, mac: Mac, now: Duration) -> bool {
         self.entries.get(&ip).is_none_or(|entry| {
-            // What is not to be had rests by itself: whether it is usable was asked before.
             let resting = entry.state == State::Declined;
             entry.until <= now || (!resting && (entry.mac.is_none() || entry.mac == Some(mac)))
         })
@@ -439,6 +443,12 @@ impl Table {
 
     fn is_alive(&self, ip: u32, now: Duration) -> bool {
         self.entries.get(&ip).is_some_and(|entry| entry.until > now)
+    }
+
+    fn is_leased(&self, ip: u32, mac: Mac, now: Duration) -> bool {
+        self.entries
+            .get(&ip)
+            .is_some_and(|entry| entry.mac == Some(mac) && entry.state == State::Leased && entry.until > now)
     }
 
     fn held(&self, now: Duration) -> impl Iterator<Item = Held> + '_ {

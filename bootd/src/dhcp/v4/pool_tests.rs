@@ -206,7 +206,8 @@ fn an_address_of_the_inventory_is_never_given() {
     assert_eq!(bench.refused(selecting(10, [172, 16, 0, 201])), NakWhy::Taken);
     // When the nodes are gone, their addresses come back.
     bench.snapshot = site();
-    bench.pass(61);
+    assert_eq!(bench.refused(selecting(10, ip)), NakWhy::Taken);
+    bench.pass(301);
     for number in 30..38 {
         bench.offered(Client::new(number));
     }
@@ -285,7 +286,9 @@ fn whatever_clients_do_an_address_has_one_holder() {
                     check(&bench, reply.yiaddr, reply.mac, &told);
                 }
                 Verdict::Freed(mac, ip, _) => {
-                    assert_eq!(told.remove(&ip).map(|(holder, _)| holder), Some(mac));
+                    // A client that was refused something else may still say that it is through with this one.
+                    let holder = told.remove(&ip).map_or(mac, |(holder, _)| holder);
+                    assert_eq!(holder, mac);
                 }
                 Verdict::Nak(reply, _) => {
                     // It stops using whatever it has.
@@ -341,7 +344,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
     }
     if random.below(3) == 0 {
         let servers = [SERVER.octets(), [10, 1, 0, 254], [172, 16, 0, 3]];
-        client = client.option(54, random.pick(&servers));
+        client = client.option(54, random.pick::<[u8; 4]>(&servers));
     }
     client.send(*random.pick(&[1, 1, 1, 3, 3, 3, 3, 4, 7, 8]))
 }

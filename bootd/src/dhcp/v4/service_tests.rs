@@ -48,7 +48,7 @@ impl Bench {
             snapshot: Arc::clone(&snapshot),
             store: store.clone(),
             metrics: Arc::clone(&metrics),
-            unknown: Arc::new(move |mac| drop(to_plugins.lock().unwrap().send(mac))),
+            unknown: Arc::new(move |mac| to_plugins.lock().unwrap().send(mac).unwrap()),
         };
         Self {
             shell: Arc::new(Shell::new(deps).unwrap()),
