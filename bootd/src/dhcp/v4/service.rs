@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
 
-use super::answer::{Lease, Missing, NakWhy, Verdict, Why, answer};
+use super::answer::{FreedWhy, Lease, Missing, NakWhy, Verdict, Why, answer};
 use super::encode::encode;
 use super::policy::{Policy, Receiving};
 use super::pool::Pools;
@@ -138,8 +138,8 @@ impl Shell {
             Verdict::Lease(reply, lease) => self.keep(reply, &lease, outlet),
             Verdict::Freed(mac, ip, why) => {
                 let why = match why {
-                    super::answer::FreedWhy::Released => "release",
-                    super::answer::FreedWhy::Declined => "decline",
+                    FreedWhy::Released => "release",
+                    FreedWhy::Declined => "decline",
                 };
                 tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
                 self.deps.metrics.done(PART, why);
