@@ -1,7 +1,7 @@
 //! DHCP for IPv4.
 //!
 //! A packet goes one way: [`request`] reads it, [`answer`] decides for nodes of the inventory and [`pool`] for everybody else, [`encode`]
-//! writes what they decided, and [`service`] moves bytes. All but `service` are free of sockets, clocks, locks and disks: the same packet,
+//! writes what they decided, and `service` moves bytes. All but `service` are free of sockets, clocks, locks and disks: the same packet,
 //! snapshot and time give the same [`Verdict`](answer::Verdict).
 //!
 //! Every reason to stay silent is a variant of [`BadPacket`](request::BadPacket) or [`Why`](answer::Why), and its label is the metric.
