@@ -107,7 +107,11 @@ impl Journal {
 
     /// How many entries from place `from` on match.
     pub fn count(&self, from: usize, mut matches: impl FnMut(&Event) -> bool) -> usize {
-        self.lock().iter().skip(from).filter(|entry| matches(&entry.event)).count()
+        self.lock()
+            .iter()
+            .skip(from)
+            .filter(|entry| matches(&entry.event))
+            .count()
     }
 
     /// All entries from place `from` on.

@@ -202,7 +202,10 @@ pub fn tail(path: &Path, lines: usize) -> String {
 fn run_dir() -> Result<PathBuf> {
     const PREFIX: &str = "bootd-rack-";
     let base = std::env::temp_dir();
-    for entry in fs::read_dir(&base).with_context(|| format!("read {}", base.display()))?.flatten() {
+    for entry in fs::read_dir(&base)
+        .with_context(|| format!("read {}", base.display()))?
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {

@@ -10,8 +10,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ pub struct Node {
     /// Where its console's output goes.
     pub console: PathBuf,
     from: usize,
+    keyboard: Option<UnixStream>,
     child: Child,
     journal: Journal,
     stop: Arc<AtomicBool>,
@@ -50,11 +51,27 @@ impl Node {
         command
             .current_dir(dir)
             .args(["-machine", &format!("q35,accel={}", accelerator(dir)?)])
-            .args(["-m", "1024", "-smp", "1", "-nodefaults", "-display", "none", "-monitor", "none"])
-            .args(["-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", firmware.0)])
+            .args([
+                "-m",
+                "1024",
+                "-smp",
+                "1",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-monitor",
+                "none",
+            ])
+            .args([
+                "-drive",
+                &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", firmware.0),
+            ])
             .args(["-drive", &format!("if=pflash,format=raw,unit=1,file=vars{number}.fd")])
             .args(["-netdev", &format!("tap,id=n0,ifname={tap},script=no,downscript=no")])
-            .args(["-device", &format!("virtio-net-pci,romfile=,netdev=n0,mac={}", mac(number))])
+            .args([
+                "-device",
+                &format!("virtio-net-pci,romfile=,netdev=n0,mac={}", mac(number)),
+            ])
             .args(["-device", "virtio-rng-pci"])
             .arg("-chardev")
             .arg(format!(
@@ -79,6 +96,7 @@ impl Node {
             since,
             console,
             from,
+            keyboard: None,
             child,
             journal: journal.clone(),
             stop,
@@ -116,12 +134,6 @@ impl Node {
         let qemu = self.console.with_file_name(format!("qemu{}.log", self.number));
         let left = within.saturating_sub(self.since.elapsed());
         let result = eventually(left, &format!("node {}: {}", self.number, step.words()), || {
-            if tail(&qemu, 50).contains("KVM internal error") {
-                return Some(Err(anyhow::anyhow!("KVM does not work here; try BOOTD_RACK_ACCEL=tcg")));
-            }
-            if let Some(status) = self.child.ended() {
-                return Some(Err(anyhow::anyhow!("QEMU ended: {status}")));
-            }
             let timeline = self.timeline();
             for (step, at) in timeline.steps() {
                 if told.insert(step, at).is_none() {
@@ -131,9 +143,7 @@ impl Node {
             if timeline.at(step).is_some() {
                 return Some(Ok(timeline));
             }
-            self.journal
-                .console(self.from, self.number, "bootd-demo: failed:")
-                .map(|line| Err(anyhow::anyhow!("{line}")))
+            self.failed().map(|why| Err(anyhow::anyhow!(why)))
         });
         result.and_then(|inner| inner).with_context(|| {
             format!(
@@ -146,18 +156,39 @@ impl Node {
         })
     }
 
-    /// Types at the console.
-    pub fn type_text(&self, text: &str) -> Result<()> {
-        let socket = self.console.with_file_name(format!("console{}.sock", self.number));
-        let mut stream = UnixStream::connect(&socket).with_context(|| format!("connect {}", socket.display()))?;
-        stream.write_all(text.as_bytes()).context("write to the console")
+    /// Why it will not boot any more, when that is certain.
+    pub fn failed(&mut self) -> Option<String> {
+        if let Some(status) = self.child.ended() {
+            return Some(format!("QEMU ended: {status}"));
+        }
+        self.journal.console(self.from, self.number, "bootd-demo: failed:")
+    }
+
+    /// Types at the console. The keyboard stays plugged in until [`Node::let_go`]: there is one at a time.
+    pub fn type_text(&mut self, text: &str) -> Result<()> {
+        let keyboard = match &mut self.keyboard {
+            Some(keyboard) => keyboard,
+            None => {
+                let socket = self.console.with_file_name(format!("console{}.sock", self.number));
+                let stream = UnixStream::connect(&socket).with_context(|| format!("connect {}", socket.display()))?;
+                self.keyboard.insert(stream)
+            }
+        };
+        keyboard.write_all(text.as_bytes()).context("write to the console")
+    }
+
+    /// Leaves the keyboard to somebody else.
+    pub fn let_go(&mut self) {
+        self.keyboard = None;
     }
 
     /// Waits for a text on the console.
     pub fn wait_console(&self, text: &str, within: Duration) -> Result<String> {
-        eventually(within, &format!("node {}: \"{text}\" on the console", self.number), || {
-            self.journal.console(self.from, self.number, text)
-        })
+        eventually(
+            within,
+            &format!("node {}: \"{text}\" on the console", self.number),
+            || self.journal.console(self.from, self.number, text),
+        )
         .with_context(|| format!("--- end of the console ---\n{}", tail(&self.console, 40)))
     }
 }
@@ -205,7 +236,10 @@ impl ConsoleReader {
                         }
                     }
                     // Prompts do not end in a line feed.
-                    if [&b"login: "[..], b"assword: ", b"$ ", b"# "].iter().any(|p| line.ends_with(p)) {
+                    if [&b"login: "[..], b"assword: ", b"$ ", b"# "]
+                        .iter()
+                        .any(|p| line.ends_with(p))
+                    {
                         self.tell(&line);
                         prompt_told = true;
                     }
@@ -261,8 +295,21 @@ fn kvm_works(dir: &Path) -> Result<bool> {
     let mut command = Child::command("qemu-system-x86_64");
     command
         .current_dir(dir)
-        .args(["-machine", "q35,accel=kvm", "-m", "128", "-nodefaults", "-display", "none", "-monitor", "none"])
-        .args(["-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={code}")])
+        .args([
+            "-machine",
+            "q35,accel=kvm",
+            "-m",
+            "128",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+        ])
+        .args([
+            "-drive",
+            &format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
+        ])
         .args(["-serial", "file:kvm-probe.serial"])
         .stdout(Stdio::null())
         .stderr(File::create(&said).with_context(|| format!("make {}", said.display()))?);

@@ -58,7 +58,11 @@ impl Peer {
         })
         .and_then(|inner| inner)
         .with_context(|| {
-            format!("{}\n{}", tail(&dir.join("dnsmasq.log"), 10), tail(&dir.join("error.log"), 10))
+            format!(
+                "{}\n{}",
+                tail(&dir.join("dnsmasq.log"), 10),
+                tail(&dir.join("error.log"), 10)
+            )
         })?;
         thread::spawn(move || reader.run(&log));
         Ok(peer)
@@ -79,14 +83,17 @@ impl Drop for Peer {
 /// Scripts and cloud-init documents as bootd makes them, as files.
 fn documents(dir: &Path) -> Result<()> {
     let value = |key: &str| {
-        let line = data::BOOT.lines().find_map(|line| line.strip_prefix(&format!("{key}: ")));
+        let line = data::BOOT
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{key}: ")));
         line.map(|text| text.trim().trim_matches('\'').to_owned())
             .with_context(|| format!("no {key} in boot-compute.yaml"))
     };
     let (kernel, initrd, params) = (value("kernel")?, value("initrd")?, value("params")?);
     fs::create_dir_all(dir.join("scripts"))?;
     fs::create_dir_all(dir.join("tftp"))?;
-    fs::copy("/usr/lib/ipxe/ipxe.efi", dir.join("tftp/ipxe-x86_64.efi")).context("the Debian package ipxe is needed")?;
+    fs::copy("/usr/lib/ipxe/ipxe.efi", dir.join("tftp/ipxe-x86_64.efi"))
+        .context("the Debian package ipxe is needed")?;
     // The group's file is the block below "content: |".
     let group: String = data::GROUP
         .lines()
@@ -267,7 +274,9 @@ fn access_event(line: &str) -> Option<Event> {
         "GET" | "HEAD" => How::Http,
         _ => How::HttpWrite,
     };
-    (200..300).contains(&status).then_some(Event::Served { peer, path, how, bytes })
+    (200..300)
+        .contains(&status)
+        .then_some(Event::Served { peer, path, how, bytes })
 }
 
 /// Servers are in folders that an ordinary user's path often lacks.

@@ -44,7 +44,11 @@ impl Images {
         if fs::rename(&aside, &dir).is_err() {
             let _ = fs::remove_dir_all(&aside);
         }
-        ensure!(dir.join("boot-images").join(ROOT).exists(), "no boot images in {}", dir.display());
+        ensure!(
+            dir.join("boot-images").join(ROOT).exists(),
+            "no boot images in {}",
+            dir.display()
+        );
         Ok(Self { dir })
     }
 
@@ -97,7 +101,10 @@ impl Kernel {
                 if let Some(modules) = modules
                     && File::open(entry.path()).is_ok()
                 {
-                    let age = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0)).collect();
+                    let age = version
+                        .split(|c: char| !c.is_ascii_digit())
+                        .map(|n| n.parse().unwrap_or(0))
+                        .collect();
                     let image = entry.path();
                     found.push((age, Self { image, modules }));
                 }
@@ -144,15 +151,27 @@ impl Kernel {
         let base = self.modules.ancestors().nth(3).context("folder of the modules")?;
         let version = self.modules.file_name().context("folder of the modules")?;
         for program in ["depmod", "/sbin/depmod", "/usr/sbin/depmod"] {
-            let output = Command::new(program).arg("-n").arg("-b").arg(base).arg(version).output();
+            let output = Command::new(program)
+                .arg("-n")
+                .arg("-b")
+                .arg(base)
+                .arg(version)
+                .output();
             if let Ok(output) = output
                 && output.status.success()
             {
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                return Ok(text.lines().take_while(|line| !line.starts_with("# ")).collect::<Vec<_>>().join("\n"));
+                return Ok(text
+                    .lines()
+                    .take_while(|line| !line.starts_with("# "))
+                    .collect::<Vec<_>>()
+                    .join("\n"));
             }
         }
-        bail!("{} has no modules.dep, and there is no depmod to make one", self.modules.display())
+        bail!(
+            "{} has no modules.dep, and there is no depmod to make one",
+            self.modules.display()
+        )
     }
 }
 
@@ -163,7 +182,15 @@ fn module_name(path: &str) -> String {
 }
 
 /// What the node needs: its interface, the root image's file systems, and randomness.
-const MODULES: [&str; 7] = ["virtio_pci", "virtio_net", "virtio_rng", "af_packet", "loop", "squashfs", "overlay"];
+const MODULES: [&str; 7] = [
+    "virtio_pci",
+    "virtio_net",
+    "virtio_rng",
+    "af_packet",
+    "loop",
+    "squashfs",
+    "overlay",
+];
 
 /// A change in how images are built that shows in none of their inputs.
 const RECIPE: u32 = 1;
@@ -181,7 +208,10 @@ const SHADOW: &str = "root:*:19000:0:99999:7:::\n\
 const ISSUE: &str = "\nThe root image of bootd's virtual rack. Log in as testuser, password testuser.\n\n";
 
 fn busybox() -> Result<PathBuf> {
-    let found = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
+    let found = ["/bin/busybox", "/usr/bin/busybox"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.exists());
     found.context("no busybox: install the Debian package busybox-static")
 }
 
@@ -205,9 +235,11 @@ fn build(dir: &Path, kernel: &Kernel, busybox: &Path) -> Result<()> {
     let tree = dir.join("initramfs");
     initramfs_tree(&tree, kernel, busybox)?;
     pack_initramfs(&tree, &bucket.join(INITRAMFS))?;
+    fs::remove_dir_all(&tree)?;
     let tree = dir.join("root");
     root_tree(&tree, busybox)?;
-    pack_root(&tree, &bucket.join(ROOT))
+    pack_root(&tree, &bucket.join(ROOT))?;
+    Ok(fs::remove_dir_all(&tree)?)
 }
 
 fn initramfs_tree(tree: &Path, kernel: &Kernel, busybox: &Path) -> Result<()> {
@@ -227,13 +259,30 @@ fn initramfs_tree(tree: &Path, kernel: &Kernel, busybox: &Path) -> Result<()> {
 }
 
 fn root_tree(tree: &Path, busybox: &Path) -> Result<()> {
-    for folder in ["bin", "dev", "etc", "home/testuser", "proc", "root", "run", "sys", "tmp", "var"] {
+    for folder in [
+        "bin",
+        "dev",
+        "etc",
+        "home/testuser",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "var",
+    ] {
         fs::create_dir_all(tree.join(folder))?;
     }
     symlink("bin", tree.join("sbin"))?;
     place(&tree.join("bin/busybox"), &fs::read(busybox)?, 0o755)?;
-    let list = Command::new(busybox).arg("--list").output().context("ask busybox for its commands")?;
-    for name in String::from_utf8_lossy(&list.stdout).lines().filter(|name| *name != "busybox") {
+    let list = Command::new(busybox)
+        .arg("--list")
+        .output()
+        .context("ask busybox for its commands")?;
+    for name in String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .filter(|name| *name != "busybox")
+    {
         symlink("busybox", tree.join("bin").join(name))?;
     }
     let etc = tree.join("etc");
@@ -287,7 +336,11 @@ fn pack_initramfs(tree: &Path, to: &Path) -> Result<()> {
         }
     }
     ensure!(cpio.wait()?.success(), "cpio failed");
-    let status = Command::new("gzip").args(["-6", "-n", "-c"]).arg(&archive).stdout(File::create(to)?).status();
+    let status = Command::new("gzip")
+        .args(["-6", "-n", "-c"])
+        .arg(&archive)
+        .stdout(File::create(to)?)
+        .status();
     ensure!(status.context("start gzip")?.success(), "gzip failed");
     fs::remove_file(&archive)?;
     Ok(())
@@ -311,7 +364,16 @@ fn pack_root(tree: &Path, to: &Path) -> Result<()> {
     let output = Command::new("mksquashfs")
         .arg(tree)
         .arg(&aside)
-        .args(["-all-root", "-noappend", "-no-progress", "-quiet", "-comp", "gzip", "-processors", "2"])
+        .args([
+            "-all-root",
+            "-noappend",
+            "-no-progress",
+            "-quiet",
+            "-comp",
+            "gzip",
+            "-processors",
+            "2",
+        ])
         .output()
         .context("start mksquashfs; install the Debian package squashfs-tools")?;
     ensure!(

@@ -19,7 +19,10 @@ impl Child {
     /// A command for [`Child::spawn`]: standard input empty, the rest inherited until the caller says otherwise.
     pub fn command(program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null());
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .stdin(Stdio::null());
         command
     }
 

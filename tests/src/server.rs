@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::journal::{Event, How, Journal, Stage};
@@ -58,6 +59,18 @@ impl Bootd {
     /// Kills it at once, as a power cut would.
     pub fn kill_minus_nine(&mut self) {
         self.child.kill();
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn stop(&mut self, within: Duration) -> Result<()> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("process id")?;
+        kill_process(pid, Signal::TERM).context("signal bootd")?;
+        let status = eventually(within, "bootd ends", || self.child.ended())?;
+        ensure!(status.success(), "bootd ended with {status}\n{}", tail(&self.log(), 20));
+        Ok(())
     }
 
     /// Starts it again after [`Bootd::kill_minus_nine`], and waits until it is ready.
@@ -222,7 +235,10 @@ mod tests {
     fn an_ack_in_the_log_is_an_address_in_the_journal() {
         let fields = serde_json::json!({"message": "dhcp reply", "kind": "ack", "mac": "52:54:00:BE:EF:01",
             "ip": "172.16.0.1", "stage": "ipxe", "file": "http://172.16.0.254:8081/"});
-        assert!(matches!(event(&fields), Some(Event::Address { stage: Stage::Ipxe, .. })));
+        assert!(matches!(
+            event(&fields),
+            Some(Event::Address { stage: Stage::Ipxe, .. })
+        ));
         let offer = serde_json::json!({"message": "dhcp reply", "kind": "offer", "mac": "52:54:00:be:ef:01",
             "ip": "172.16.0.1", "stage": "ipxe"});
         assert!(event(&offer).is_none());

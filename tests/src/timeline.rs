@@ -129,7 +129,10 @@ impl Timeline {
 
     /// The steps that a complete boot has and this one has not.
     pub fn missing(&self) -> Vec<Step> {
-        Step::ALL.into_iter().filter(|step| !self.0.contains_key(step)).collect()
+        Step::ALL
+            .into_iter()
+            .filter(|step| !self.0.contains_key(step))
+            .collect()
     }
 
     /// A table: step, time since power-on, time since the step before.

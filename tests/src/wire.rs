@@ -52,7 +52,9 @@ impl Client {
         let client = Self { holder };
         let ours = std::fs::read_link("/proc/self/ns/net").context("own namespace")?;
         eventually(Duration::from_secs(5), "the client's namespace is there", || {
-            std::fs::read_link(client.namespace()).ok().filter(|theirs| *theirs != ours)
+            std::fs::read_link(client.namespace())
+                .ok()
+                .filter(|theirs| *theirs != ours)
         })?;
         rack.network.cable(client.holder.id())?;
         client.ip("link set lo up")?;
@@ -162,7 +164,9 @@ pub struct DhcpSocket(UdpSocket);
 impl DhcpSocket {
     /// Broadcasts a datagram to the server's port.
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        self.0.send_to(message, (Ipv4Addr::BROADCAST, 67)).context("broadcast")?;
+        self.0
+            .send_to(message, (Ipv4Addr::BROADCAST, 67))
+            .context("broadcast")?;
         Ok(())
     }
 
