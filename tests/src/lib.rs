@@ -48,7 +48,7 @@ pub mod data {
     pub const GROUP: &str = include_str!("../data/ci-group-compute.yaml");
 }
 
-/// A rack: its network, its files, and what happens in it.
+/// A rack: its network, its files, and what happens in it. Its folder goes with it, unless `BOOTD_RACK_KEEP` is set.
 pub struct Rack {
     /// Its folder: configuration, data files, state, logs.
     pub dir: PathBuf,
@@ -165,8 +165,7 @@ config.groups = ["{dir}/ci-group-compute.yaml"]
 
 impl Drop for Rack {
     fn drop(&mut self) {
-        // After a failure the folder is what one wants to look at.
-        if !self.keep && !std::thread::panicking() {
+        if !self.keep && std::env::var_os("BOOTD_RACK_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
@@ -191,9 +190,39 @@ pub fn eventually_true(within: Duration, what: &str, mut probe: impl FnMut() -> 
     eventually(within, what, || probe().then_some(()))
 }
 
-/// The last lines of a text file, for reports of failures.
+/// Terminal control sequences, which firmware and shells mix with their text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Escapes {
+    /// In text.
+    #[default]
+    Text,
+    /// After the escape character.
+    Escape,
+    /// In a sequence that began with `ESC [`.
+    Sequence,
+}
+
+impl Escapes {
+    /// Whether the next byte is text and no part of a sequence.
+    pub fn is_text(&mut self, byte: u8) -> bool {
+        let (next, text) = match (*self, byte) {
+            (_, 0x1b) => (Self::Escape, false),
+            (Self::Text, _) => (Self::Text, true),
+            (Self::Escape, b'[') => (Self::Sequence, false),
+            (Self::Sequence, b' '..=b'?') => (Self::Sequence, false),
+            _ => (Self::Text, false),
+        };
+        *self = next;
+        text
+    }
+}
+
+/// The last lines of a text file, without control sequences, for reports of failures.
 pub fn tail(path: &Path, lines: usize) -> String {
-    let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let mut bytes = fs::read(path).unwrap_or_default();
+    let mut escapes = Escapes::default();
+    bytes.retain(|byte| escapes.is_text(*byte) && *byte != b'\r');
+    let text = String::from_utf8_lossy(&bytes);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
@@ -224,3 +253,25 @@ fn run_dir() -> Result<PathBuf> {
 }
 
 const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_sequences_are_not_text() {
+        let mut escapes = Escapes::default();
+        let text: Vec<u8> = b"\x1b[2J\x1b[01;01H~ $ \x1b[6n"
+            .iter()
+            .copied()
+            .filter(|b| escapes.is_text(*b))
+            .collect();
+        assert_eq!(text, b"~ $ ");
+    }
+
+    #[test]
+    fn waiting_ends_with_what_did_not_happen() {
+        let error = eventually_true(Duration::from_millis(30), "pigs fly", || false).unwrap_err();
+        assert!(error.to_string().ends_with("pigs fly"));
+    }
+}

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use crate::journal::{Event, Journal};
 use crate::process::Child;
 use crate::timeline::{Step, Timeline};
-use crate::{eventually, tail};
+use crate::{Escapes, eventually, tail};
 
 /// A running machine.
 pub struct Node {
@@ -147,11 +147,12 @@ impl Node {
         });
         result.and_then(|inner| inner).with_context(|| {
             format!(
-                "node {} did not come to: {}\n--- end of its console ---\n{}\n--- QEMU ---\n{}",
+                "node {} did not come to: {}\n--- end of its console ---\n{}\n--- QEMU ---\n{}\n--- bootd ---\n{}",
                 self.number,
                 step.words(),
                 tail(&self.console, 40),
-                tail(&qemu, 10)
+                tail(&qemu, 10),
+                tail(&self.console.with_file_name("bootd.log"), 40)
             )
         })
     }
@@ -220,11 +221,12 @@ impl ConsoleReader {
         let mut line = Vec::new();
         let mut chunk = [0; 4096];
         let mut prompt_told = false;
+        let mut escapes = Escapes::default();
         while !self.stop.load(Ordering::Relaxed) {
             match file.read(&mut chunk) {
                 Ok(0) | Err(_) => thread::sleep(Duration::from_millis(20)),
                 Ok(n) => {
-                    for &byte in &chunk[..n] {
+                    for &byte in chunk[..n].iter().filter(|byte| escapes.is_text(**byte)) {
                         if byte == b'\n' || byte == b'\r' {
                             if !line.is_empty() && !prompt_told {
                                 self.tell(&line);

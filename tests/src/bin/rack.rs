@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bootd_tests::peer::Peer;
-use bootd_tests::{BOOT_LIMIT, Bootd, Node, Rack, Step, Timeline, namespace, server, tail};
+use bootd_tests::{BOOT_LIMIT, Bootd, Node, Rack, Step, Timeline, namespace, server};
 
 const USAGE: &str = "usage: rack demo [--nodes N] [--keep]    boot N nodes (1 to 5) through bootd
        rack compare [--runs N]            boot a node through bootd and through dnsmasq and nginx, N times each
@@ -83,8 +83,6 @@ fn demo(count: u8, keep: bool) -> Result<()> {
     let mut rack = prepare()?;
     let outcome = show(&rack, count);
     if let Err(error) = outcome {
-        let log = rack.path("bootd.log");
-        eprintln!("\n--- end of bootd's log ---\n{}", tail(&log, 40));
         eprintln!("--- all files of this run: {} ---", rack.dir.display());
         rack.keep();
         return Err(error);
@@ -206,7 +204,7 @@ fn look_around(rack: &Rack, bootd: Option<&Bootd>, nodes: &[Node]) {
         );
         println!("    its console, live:             tail -f {}", node.console.display());
         println!(
-            "    type at it:                    busybox ash -c 'cat | nc -U {dir}/console{}.sock' (netcat-openbsd) or socat - UNIX-CONNECT:{dir}/console{0}.sock",
+            "    type at it:                    socat -,raw,echo=0,escape=0x1d UNIX-CONNECT:{dir}/console{}.sock",
             node.number
         );
     }
