@@ -188,18 +188,15 @@ fn peer(keep: bool) -> Result<()> {
 fn look_around(rack: &Rack, bootd: Option<&Bootd>, nodes: &[Node]) {
     let dir = rack.dir.display();
     let me = std::process::id();
-    let user = if fs::read_link("/proc/self/ns/user").ok() == fs::read_link("/proc/1/ns/user").ok() {
-        ""
-    } else {
-        "U"
-    };
-    let inside = format!("nsenter -t {me} -{user}nm --preserve-credentials");
+    let outside = fs::read_link("/proc/self/ns/user").ok() == fs::read_link("/proc/1/ns/user").ok();
+    let user = if outside { "" } else { "-U --preserve-credentials " };
+    let inside = format!("nsenter -t {me} {user}-n -m");
     println!("All of it keeps running until Ctrl-C. From another terminal:");
     println!("  a shell in the rack's network:   {inside} bash");
     println!("  traffic:                         {inside} tcpdump -ni br0");
     for node in nodes {
         println!(
-            "  node {} (testuser, testuser):      ping 172.16.0.{0} in the shell above",
+            "  node {} (testuser, testuser):      busybox ping 172.16.0.{0} in the shell above",
             node.number
         );
         println!("    its console, live:             tail -f {}", node.console.display());
@@ -212,8 +209,8 @@ fn look_around(rack: &Rack, bootd: Option<&Bootd>, nodes: &[Node]) {
         let binary = server::binary().map_or_else(|_| "bootd".to_owned(), |path| path.display().to_string());
         println!("  bootd, process {}:", bootd.id());
         println!("    its log:                       tail -f {}", bootd.log().display());
-        for verb in ["status", "boots", "nodes", "leases", "plugins"] {
-            println!("    {verb:<31}{binary} {verb} --config {dir}/bootd.toml");
+        for verb in ["nodes", "plugins", "explain --mac 52:54:00:be:ef:01 --arch x86_64-efi"] {
+            println!("    {binary} {verb} --config {dir}/bootd.toml");
         }
         println!("    over its socket:               curl --unix-socket {dir}/admin.sock http://bootd/metrics");
         println!("  change the nodes:                edit {dir}/nodes.yaml");
