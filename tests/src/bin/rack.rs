@@ -36,7 +36,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\nrack: {error:#}");
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            eprintln!("\nrack: {}", causes.join("\nbecause: "));
             ExitCode::FAILURE
         }
     }
