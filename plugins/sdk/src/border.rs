@@ -18,9 +18,6 @@ use crate::{Plugin, Start, wire};
 /// A plugin's table. Made by [`export_plugin!`](crate::export_plugin).
 pub struct Table(abi::Plugin);
 
-// SAFETY: the table is never written; its pointers lead to constants and functions.
-unsafe impl Sync for Table {}
-
 impl Table {
     /// The ABI's entry function. Has no side effects.
     pub fn entry(&'static self, host: *const c_void) -> *const c_void {

@@ -27,9 +27,6 @@ pub struct FakeHost {
     sleeps: AtomicU64,
 }
 
-// SAFETY: the table is written once before the host is shared; all else is behind locks and atomics.
-unsafe impl Sync for FakeHost {}
-
 /// A running instance of a plugin.
 pub struct Instance {
     plugin: &'static abi::Plugin,
