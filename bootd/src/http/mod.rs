@@ -9,6 +9,8 @@ mod service;
 
 pub use router::{App, Connection};
 pub use service::{BindError, bind, run};
+pub mod loaders;
+pub mod range;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
