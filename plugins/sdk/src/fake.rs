@@ -1,6 +1,6 @@
 //! A host for unit tests: runs a [`Plugin`] through the real border, with everything in memory.
 //!
-//! It takes each published row as it is (bootd's own validation is not here), keeps what is said of health, and never sleeps for real:
+//! It takes each published row as it is (bootd's own validation is not here; [`FakeHost::refuse`] plays it), keeps what is said of health, and never sleeps for real:
 //! [`FakeHost::sleeps`] says how many sleeps pass before `run` is told to stop.
 #![allow(unsafe_code)]
 
@@ -23,6 +23,7 @@ pub struct FakeHost {
     nodes: Mutex<Vec<Node>>,
     health: Mutex<Health>,
     store: Mutex<BTreeMap<String, String>>,
+    refused: Mutex<BTreeMap<String, String>>,
     bumps: AtomicU64,
     sleeps: AtomicU64,
 }
@@ -64,6 +65,7 @@ impl FakeHost {
             nodes: Mutex::default(),
             health: Mutex::default(),
             store: Mutex::default(),
+            refused: Mutex::default(),
             bumps: AtomicU64::new(0),
             sleeps: AtomicU64::new(0),
         }));
@@ -102,6 +104,11 @@ impl FakeHost {
     /// What is published, in order.
     pub fn published(&self) -> Vec<Node> {
         lock(&self.nodes).clone()
+    }
+
+    /// Refuses rows with this id from now on, as bootd's validation would.
+    pub fn refuse(&self, id: &str, reason: &str) {
+        lock(&self.refused).insert(id.into(), reason.into());
     }
 
     /// Puts nodes into the inventory, as another plugin would.
@@ -233,6 +240,10 @@ unsafe extern "C" fn publish(ctx: *const c_void, publication: abi::Str, out: *mu
     let mut rows = Vec::new();
     for (row, value) in publication.nodes.into_iter().enumerate() {
         let id = value["id"].as_str().unwrap_or_default().to_owned();
+        if let Some(reason) = lock(&host.refused).get(&id).cloned() {
+            report.refused.push(Refusal { row, id, reason });
+            continue;
+        }
         match serde_json::from_value::<Node>(value) {
             Ok(node) => rows.push(node),
             Err(error) => report.refused.push(Refusal {
