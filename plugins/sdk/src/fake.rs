@@ -197,6 +197,46 @@ impl Drop for Instance {
     }
 }
 
+/// Feeds `count` mutations of these texts to a function: bytes and lines changed, cut out, repeated and moved. The same ones each time.
+pub fn mutations(seeds: &[Vec<u8>], count: u32, mut feed: impl FnMut(&str)) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap_or(0) % below.max(1)
+    };
+    let tokens: [&[u8]; 12] = [
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b": ",
+        b"- ",
+        b"\n",
+        b"&a ",
+        b"*a",
+        b"<<: ",
+        b"\"",
+        b"\xc3\xa9",
+    ];
+    for _ in 0..count {
+        let mut text = seeds[random(seeds.len())].clone();
+        for _ in 0..=random(6) {
+            let (at, length) = (random(text.len()), random(24));
+            let end = (at + length).min(text.len());
+            match random(5) {
+                0 if !text.is_empty() => text[at] = u8::try_from(random(128)).unwrap_or(0),
+                1 => drop(text.drain(at..end)),
+                2 => drop(text.splice(at..at, text[at..end].to_vec())),
+                3 => drop(text.splice(at..at, tokens[random(tokens.len())].iter().copied())),
+                _ => text.truncate(text.len() - random(text.len()) / 8),
+            }
+        }
+        feed(&String::from_utf8_lossy(&text));
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -240,6 +240,11 @@ mod tests {
             read(serde_json::json!(["/a", "b"])).unwrap(),
             Paths(vec!["/a".into(), "b".into()])
         );
-        assert!(read(3.into()).unwrap_err().to_string().contains("a path or a list of paths"));
+        assert!(
+            read(3.into())
+                .unwrap_err()
+                .to_string()
+                .contains("a path or a list of paths")
+        );
     }
 }

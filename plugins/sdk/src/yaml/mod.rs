@@ -114,7 +114,10 @@ impl Item {
             Value::Null => 0,
             Value::Quoted(text) | Value::Plain(text) => text.len(),
             Value::List(items) => items.iter().map(Self::cost).sum(),
-            Value::Map(entries) => entries.iter().map(|entry| entry.key.len() + 32 + entry.item.cost()).sum(),
+            Value::Map(entries) => entries
+                .iter()
+                .map(|entry| entry.key.len() + 32 + entry.item.cost())
+                .sum(),
         };
         inner + std::mem::size_of::<Self>()
     }
@@ -133,7 +136,8 @@ fn plain_json(text: &str) -> serde_json::Value {
         return number.into();
     }
     // Rust also reads `inf` and `nan`, which are words in YAML.
-    let numeric = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) && text.bytes().any(|b| b.is_ascii_digit());
+    let numeric =
+        text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) && text.bytes().any(|b| b.is_ascii_digit());
     match text.parse::<f64>() {
         Ok(number) if numeric && number.is_finite() => number.into(),
         _ => text.into(),
@@ -314,7 +318,11 @@ fn broken(span: &Span, text: &str) -> Broken {
 
 /// A text of the file within a message: short, and on one line.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(64).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut out: String = text
+        .chars()
+        .take(64)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if text.chars().nth(64).is_some() {
         out.push('…');
     }
@@ -339,7 +347,9 @@ mod tests {
         let Value::Map(entries) = item.value else { panic!() };
         assert_eq!(entries[0].item.value, Value::Plain("525400110203".into()));
         assert_eq!((entries[0].line, entries[1].line), (2, 3));
-        let Value::List(items) = &entries[1].item.value else { panic!() };
+        let Value::List(items) = &entries[1].item.value else {
+            panic!()
+        };
         assert_eq!((items[0].text(), items[0].line), (Some("007"), 4));
         assert_eq!((items[1].text(), items[1].line), (Some("x"), 5));
     }
@@ -397,7 +407,22 @@ mod tests {
         let text = "[1, -2, 1.5, 1e3, inf, nan, e, '1', true, no, 0x10, 18446744073709551615, .5, ~]";
         assert_eq!(
             tree(text).0.unwrap(),
-            serde_json::json!([1, -2, 1.5, 1000.0, "inf", "nan", "e", "1", true, "no", "0x10", 18446744073709551615u64, 0.5, null])
+            serde_json::json!([
+                1,
+                -2,
+                1.5,
+                1000.0,
+                "inf",
+                "nan",
+                "e",
+                "1",
+                true,
+                "no",
+                "0x10",
+                18446744073709551615u64,
+                0.5,
+                null
+            ])
         );
     }
 }

@@ -67,22 +67,25 @@ impl Mistakes {
 }
 
 /// A map that is being read.
-pub struct Row<'a> {
+pub struct Row<'i, 'm> {
     /// Its line.
     pub line: u64,
     /// Where to tell mistakes.
-    pub mistakes: &'a mut Mistakes,
+    pub mistakes: &'m mut Mistakes,
     what: &'static str,
-    entries: &'a [Entry],
+    entries: &'i [Entry],
     asked: Vec<&'static str>,
     good: bool,
 }
 
-impl<'a> Row<'a> {
+impl<'i, 'm> Row<'i, 'm> {
     /// Begins to read a map; `what` is how messages call it, such as `node`. Anything but a map is a mistake.
-    pub fn of(item: &'a Item, what: &'static str, mistakes: &'a mut Mistakes) -> Option<Self> {
+    pub fn of(item: &'i Item, what: &'static str, mistakes: &'m mut Mistakes) -> Option<Self> {
         let Value::Map(entries) = &item.value else {
-            mistakes.add(item.line, format!("a {what} must be a map of keys, this is {}", item.what()));
+            mistakes.add(
+                item.line,
+                format!("a {what} must be a map of keys, this is {}", item.what()),
+            );
             return None;
         };
         Some(Self {
@@ -96,7 +99,7 @@ impl<'a> Row<'a> {
     }
 
     /// The value of a key, unless it is null.
-    pub fn item(&mut self, key: &'static str) -> Option<&'a Item> {
+    pub fn item(&mut self, key: &'static str) -> Option<&'i Item> {
         if !self.asked.contains(&key) {
             self.asked.push(key);
         }
@@ -165,7 +168,7 @@ impl<'a> Row<'a> {
     }
 
     /// The items of a list of maps.
-    pub fn rows(&mut self, key: &'static str) -> &'a [Item] {
+    pub fn rows(&mut self, key: &'static str) -> &'i [Item] {
         let Some(item) = self.item(key) else { return &[] };
         let Value::List(items) = &item.value else {
             self.bad(item.line, format!("{key} must be a list, this is {}", item.what()));
@@ -186,6 +189,11 @@ impl<'a> Row<'a> {
     pub fn bad(&mut self, line: u64, text: impl Into<String>) {
         self.good = false;
         self.mistakes.add(line, text);
+    }
+
+    /// Something within the row is bad, and was told.
+    pub fn spoil(&mut self) {
+        self.good = false;
     }
 
     /// Reports keys that nobody asked for. Whether the row is good.
