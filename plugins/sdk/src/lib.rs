@@ -31,10 +31,13 @@
 
 mod border;
 pub mod fake;
+pub mod file;
+pub mod form;
 mod host;
 pub mod mac;
 pub mod wire;
 pub mod xname;
+pub mod yaml;
 
 pub use border::{Table, table};
 pub use host::{Host, HostError, Stopping};
@@ -62,6 +65,16 @@ pub struct Start<S> {
     pub server: wire::Server,
     /// The host; keep it for `run`, `handle` and `resolve`.
     pub host: Host,
+}
+
+impl<S> Start<S> {
+    /// For plugins that only have local mode.
+    pub fn local_only(&self) -> Result<(), Error> {
+        match self.mode.as_str() {
+            "" | "local" => Ok(()),
+            mode => Err(format!("mode = \"{mode}\" is not available in this version; use mode = \"local\"").into()),
+        }
+    }
 }
 
 /// A plugin: four blocking functions, of which only `init` must be written.
