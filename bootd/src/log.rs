@@ -16,7 +16,9 @@ pub fn start() {
     let started = if json {
         registry.with(layer.json()).try_init()
     } else {
-        registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
+        registry
+            .with(layer.with_ansi(std::io::stderr().is_terminal()))
+            .try_init()
     };
     if started.is_err() {
         tracing::debug!("logging was started already");

@@ -42,14 +42,22 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
     let store = Store::open(&config.state_dir)?;
     let names: Vec<String> = config.plugins.iter().map(|plugin| plugin.name.clone()).collect();
     let subnets = ServedSubnets::of(&config);
-    let inventory = Arc::new(Inventory::new(&names, subnets, Some(store.clone()), Arc::clone(&metrics))?);
+    let inventory = Arc::new(Inventory::new(
+        &names,
+        subnets,
+        Some(store.clone()),
+        Arc::clone(&metrics),
+    )?);
 
     let (files, missing) = Files::load(&config);
     for missing in &missing {
         tracing::warn!(%missing, "a loader is missing; nodes that need it do not boot");
         warnings.push(missing.to_string());
     }
-    config.tftp.loaders.retain(|arch, _| files.get(arch.file_name()).is_ok());
+    config
+        .tftp
+        .loaders
+        .retain(|arch, _| files.get(arch.file_name()).is_ok());
     let files = Arc::new(ArcSwap::from_pointee(files));
     let config = Arc::new(config);
 
@@ -65,13 +73,27 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
     })?;
     let tftp = tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?;
 
-    let core = Core { inventory: Arc::clone(&inventory), store: Some(store), metrics: Arc::clone(&metrics) };
+    let core = Core {
+        inventory: Arc::clone(&inventory),
+        store: Some(store),
+        metrics: Arc::clone(&metrics),
+    };
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .build()?;
     runtime.block_on(async {
         let artifacts = Arc::new(Artifacts::new(&config, Arc::clone(&metrics))?);
-        let app = Arc::new(App { config: Arc::clone(&config), inventory, plugins: Arc::clone(&plugins), artifacts, files, metrics });
+        let app = Arc::new(App {
+            config: Arc::clone(&config),
+            inventory,
+            plugins: Arc::clone(&plugins),
+            artifacts,
+            files,
+            metrics,
+        });
         let shutdown = CancellationToken::new();
         let mut serving = tokio::task::JoinSet::new();
         for listener in &config.http.listeners {
@@ -79,7 +101,11 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
             serving.spawn(http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone()));
         }
         let socket = admin::bind(&config.admin_socket)?;
-        let admin = Arc::new(Admin { app: Arc::clone(&app), started: std::time::Instant::now(), warnings });
+        let admin = Arc::new(Admin {
+            app: Arc::clone(&app),
+            started: std::time::Instant::now(),
+            warnings,
+        });
         serving.spawn(admin::run(socket, admin, shutdown.clone()));
 
         cli::say_ready(&config, &app);

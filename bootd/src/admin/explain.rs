@@ -88,12 +88,23 @@ impl Question {
     /// From `mac=…&arch=…`.
     pub fn parse(query: &str) -> Result<Self, String> {
         let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
-        let find = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref());
-        let mac = find("mac").ok_or("mac is missing")?.parse::<Mac>().map_err(|error| error.to_string())?;
+        let find = |name: &str| {
+            pairs
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.as_ref())
+        };
+        let mac = find("mac")
+            .ok_or("mac is missing")?
+            .parse::<Mac>()
+            .map_err(|error| error.to_string())?;
         let arch = match find("arch") {
             None | Some("") => None,
             Some(name) => Some(Arch::from_name(name).ok_or_else(|| {
-                format!("no architecture '{name}'; there are {}", Arch::ALL.map(Arch::name).join(", "))
+                format!(
+                    "no architecture '{name}'; there are {}",
+                    Arch::ALL.map(Arch::name).join(", ")
+                )
             })?),
         };
         Ok(Self { mac, arch })
@@ -118,21 +129,43 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
             Stage::Os => {}
         }
         let answer = serde_json::to_value(&answer).unwrap_or_default();
-        dhcp.push(DhcpStep { stage: name.into(), answer });
+        dhcp.push(DhcpStep {
+            stage: name.into(),
+            answer,
+        });
     }
     let loader = loader.map(|name| {
         let found = app.files.load().get(&name);
         let bytes = found.as_ref().ok().map(|bytes| bytes.len() as u64);
-        File { name, bytes, problem: found.err().map(|refused| refused.to_string()) }
+        File {
+            name,
+            bytes,
+            problem: found.err().map(|refused| refused.to_string()),
+        }
     });
-    let asker = Asker { plugins: &app.plugins, inventory: &app.inventory, config: &app.config, node: node.as_ref(), address };
+    let asker = Asker {
+        plugins: &app.plugins,
+        inventory: &app.inventory,
+        config: &app.config,
+        node: node.as_ref(),
+        address,
+    };
     let script = asker.script(question.mac, script_url).await;
     let files = match &script {
         Some(script) => files_of(app, &script.rewritten).await,
         None => Vec::new(),
     };
     let documents = asker.documents().await;
-    Explanation { mac: question.mac, arch: Some(arch.name().into()), node, dhcp, loader, script, files, documents }
+    Explanation {
+        mac: question.mac,
+        arch: Some(arch.name().into()),
+        node,
+        dhcp,
+        loader,
+        script,
+        files,
+        documents,
+    }
 }
 
 /// Sizes of what a script names and this box serves.
@@ -142,20 +175,31 @@ pub async fn files_of(app: &App, script: &str) -> Vec<File> {
         if files.iter().any(|file| file.name == url) {
             continue;
         }
-        let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).unwrap_or("/");
+        let path = url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]))
+            .unwrap_or("/");
         let size = app.artifacts.size(path).await;
         let (bytes, problem) = match size {
             Ok(bytes) => (Some(bytes), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        files.push(File { name: url, bytes, problem });
+        files.push(File {
+            name: url,
+            bytes,
+            problem,
+        });
     }
     files
 }
 
 /// The URLs in a script that lead to this box's buckets.
 fn artifact_urls(config: &Config, script: &str) -> Vec<String> {
-    let prefixes: Vec<String> = config.rewrites(&config.address.to_string()).into_iter().map(|rewrite| rewrite.to).collect();
+    let prefixes: Vec<String> = config
+        .rewrites(&config.address.to_string())
+        .into_iter()
+        .map(|rewrite| rewrite.to)
+        .collect();
     let mut urls = Vec::new();
     for word in script.split_whitespace() {
         if let Some(at) = prefixes.iter().find_map(|prefix| word.find(prefix.as_str())) {
@@ -185,18 +229,34 @@ impl Asker<'_> {
         let url = url.unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", self.config.boot_url()));
         let (path, query) = ("/boot/v1/bootscript", format!("mac={mac}"));
         let stored = self.ask(path, &query, Vec::new()).await?;
-        let rewritten = self.ask(path, &query, self.config.rewrites(&self.config.address.to_string())).await?;
-        Some(Script { url, stored: stored.body, rewritten: rewritten.body })
+        let rewritten = self
+            .ask(path, &query, self.config.rewrites(&self.config.address.to_string()))
+            .await?;
+        Some(Script {
+            url,
+            stored: stored.body,
+            rewritten: rewritten.body,
+        })
     }
 
     async fn documents(&self) -> Vec<Document> {
         let mut documents = Vec::new();
-        let mut paths: Vec<String> = ["meta-data", "user-data", "vendor-data"].map(|name| format!("/cloud-init/{name}")).into();
-        paths.extend(self.node.iter().flat_map(|node| node.groups.iter().map(|group| format!("/cloud-init/{group}.yaml"))));
+        let mut paths: Vec<String> = ["meta-data", "user-data", "vendor-data"]
+            .map(|name| format!("/cloud-init/{name}"))
+            .into();
+        paths.extend(
+            self.node
+                .iter()
+                .flat_map(|node| node.groups.iter().map(|group| format!("/cloud-init/{group}.yaml"))),
+        );
         for path in paths {
             let rewrites = self.config.rewrites(&self.config.address.to_string());
             if let Some(answer) = self.ask(&path, "", rewrites).await {
-                documents.push(Document { path, status: answer.status, body: answer.body });
+                documents.push(Document {
+                    path,
+                    status: answer.status,
+                    body: answer.body,
+                });
             }
         }
         documents
@@ -204,7 +264,9 @@ impl Asker<'_> {
 
     /// One GET on a plugin's route, as the node would send it. `None`: no plugin in service has the route.
     async fn ask(&self, path: &str, query: &str, rewrites: Vec<Rewrite>) -> Option<Answer> {
-        let Routed::To(plugin, _) = self.plugins.route("GET", path) else { return None };
+        let Routed::To(plugin, _) = self.plugins.route("GET", path) else {
+            return None;
+        };
         let boot_url = self.config.boot_url();
         let request = Request {
             method: "GET".into(),

@@ -74,7 +74,9 @@ pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: Cancellati
                 async move { Ok::<_, Infallible>(admin.respond(&request).await) }
             });
             // A client that goes away is no news.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -91,7 +93,8 @@ impl Admin {
             "/plugins" => json(&self.app.plugins.status()),
             "/metrics" => {
                 let mut response = Response::new(full(self.app.metrics.text()));
-                let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                let content_type =
+                    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, content_type);
                 response
             }
@@ -108,7 +111,9 @@ fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(body) => {
             let mut response = Response::new(full(body));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
         Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),

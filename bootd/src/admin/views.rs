@@ -61,19 +61,42 @@ pub(super) fn nodes(app: &App) -> Nodes {
         node: (*entry.node).clone(),
     });
     let refused = app.inventory.refused().into_iter();
-    let refused = refused.map(|(plugin, refusal)| RefusedRow { plugin, id: refusal.id, reason: refusal.reason });
-    Nodes { nodes: nodes.collect(), refused: refused.collect() }
+    let refused = refused.map(|(plugin, refusal)| RefusedRow {
+        plugin,
+        id: refusal.id,
+        reason: refusal.reason,
+    });
+    Nodes {
+        nodes: nodes.collect(),
+        refused: refused.collect(),
+    }
 }
 
 pub(super) fn status(admin: &Admin) -> Status {
     let app = &admin.app;
     let mut warnings = admin.warnings.clone();
     for plugin in app.plugins.status() {
-        warnings.extend((plugin.state != "running").then(|| format!("plugin {}: {}: {}", plugin.name, plugin.state, plugin.text)));
-        warnings.extend(plugin.mistakes.iter().map(|mistake| format!("plugin {}: {mistake}", plugin.name)));
+        warnings.extend(
+            (plugin.state != "running").then(|| format!("plugin {}: {}: {}", plugin.name, plugin.state, plugin.text)),
+        );
+        warnings.extend(
+            plugin
+                .mistakes
+                .iter()
+                .map(|mistake| format!("plugin {}: {mistake}", plugin.name)),
+        );
     }
-    for listener in app.config.http.listeners.iter().filter(|listener| listener.access == Access::None) {
-        warnings.push(format!("http.listener {}: auth is \"none\": whoever reaches it may read everything", listener.address));
+    for listener in app
+        .config
+        .http
+        .listeners
+        .iter()
+        .filter(|listener| listener.access == Access::None)
+    {
+        warnings.push(format!(
+            "http.listener {}: auth is \"none\": whoever reaches it may read everything",
+            listener.address
+        ));
     }
     Status {
         version: env!("CARGO_PKG_VERSION").into(),

@@ -17,7 +17,10 @@ pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
         eprintln!("bootd: {}: {what}", socket.display());
         Exit::Failed
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
     runtime.block_on(async {
         let stream = UnixStream::connect(&socket).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
@@ -25,15 +28,28 @@ pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
             }
             _ => failed(&error),
         })?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(&error))?;
         tokio::spawn(connection);
-        let request = Request::get(path).header("host", "bootd").body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
+        let request = Request::get(path)
+            .header("host", "bootd")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| failed(&error))?;
         let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| failed(&error))?
+            .to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
-        if status.is_success() { Ok(text) } else { Err(failed(&format!("{status}: {text}"))) }
+        if status.is_success() {
+            Ok(text)
+        } else {
+            Err(failed(&format!("{status}: {text}")))
+        }
     })
 }
 

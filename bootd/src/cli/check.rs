@@ -71,13 +71,22 @@ async fn look(config: Config) -> Findings {
             return found;
         }
     };
-    let core = Core { inventory: Arc::clone(&inventory), store: None, metrics: Arc::clone(&metrics) };
+    let core = Core {
+        inventory: Arc::clone(&inventory),
+        store: None,
+        metrics: Arc::clone(&metrics),
+    };
     let plugins = Plugins::load(&config, core, Purpose::Check);
     for (name, error) in plugins.failed() {
         found.mistakes.push(format!("plugin {name}: {error}"));
     }
     for (name, health) in plugins.health() {
-        found.mistakes.extend(health.mistakes.iter().map(|mistake| format!("plugin {name}: {mistake}")));
+        found.mistakes.extend(
+            health
+                .mistakes
+                .iter()
+                .map(|mistake| format!("plugin {name}: {mistake}")),
+        );
     }
     let snapshot = inventory.snapshot();
     found.nodes = snapshot.entries().len();
@@ -106,17 +115,29 @@ async fn boot_files(app: &App, snapshot: &Snapshot, found: &mut Findings) {
     for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
         for interface in &entry.node.interfaces {
             let (node, address) = (Some(&*entry.node), None);
-            let asker = Asker { plugins: &app.plugins, inventory: &app.inventory, config: &app.config, node, address };
+            let asker = Asker {
+                plugins: &app.plugins,
+                inventory: &app.inventory,
+                config: &app.config,
+                node,
+                address,
+            };
             scripts.extend(asker.script(interface.mac, None).await.map(|script| script.rewritten));
         }
     }
     let mut asked = BTreeSet::new();
     for script in scripts {
         // Nodes share files: each is asked for once.
-        let words: Vec<&str> = script.split_whitespace().filter(|word| asked.insert((*word).to_owned())).collect();
+        let words: Vec<&str> = script
+            .split_whitespace()
+            .filter(|word| asked.insert((*word).to_owned()))
+            .collect();
         for file in explain::files_of(app, &words.join(" ")).await {
             if let Some(problem) = file.problem {
-                found.mistakes.push(format!("{}: {problem}: a boot script names it; put it there or correct the boot parameters", file.name));
+                found.mistakes.push(format!(
+                    "{}: {problem}: a boot script names it; put it there or correct the boot parameters",
+                    file.name
+                ));
             }
         }
     }
@@ -125,18 +146,27 @@ async fn boot_files(app: &App, snapshot: &Snapshot, found: &mut Findings) {
 fn interfaces(config: &Config, found: &mut Findings) {
     for name in &config.interfaces {
         if !std::path::Path::new("/sys/class/net").join(name).exists() {
-            found.advice.push(format!("server.interfaces: there is no interface {name} here now; bootd serve needs it"));
+            found.advice.push(format!(
+                "server.interfaces: there is no interface {name} here now; bootd serve needs it"
+            ));
         }
     }
 }
 
 /// A rack that boots at once fills the kernel's tables before it fills bootd's.
 fn kernel_limits(config: &Config, snapshot: &Snapshot, found: &mut Findings) {
-    let served = |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if config.dhcp.subnets.iter().any(|subnet| subnet.contains(*ip)));
-    let addresses = snapshot.entries().iter().flat_map(|entry| &entry.node.interfaces).flat_map(|interface| &interface.ips);
+    let served =
+        |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if config.dhcp.subnets.iter().any(|subnet| subnet.contains(*ip)));
+    let addresses = snapshot
+        .entries()
+        .iter()
+        .flat_map(|entry| &entry.node.interfaces)
+        .flat_map(|interface| &interface.ips);
     let known = addresses.filter(|address| served(&address.ip)).count() as u64;
     let pools = config.dhcp.subnets.iter().filter_map(|subnet| subnet.pool.as_ref());
-    let dynamic: u64 = pools.map(|pool| u64::from(pool.last.to_bits() - pool.first.to_bits()) + 1).sum();
+    let dynamic: u64 = pools
+        .map(|pool| u64::from(pool.last.to_bits() - pool.first.to_bits()) + 1)
+        .sum();
     let clients = known + dynamic;
     let neighbours = "net.ipv4.neigh.default.gc_thresh3";
     if let Some(limit) = sysctl(neighbours).filter(|limit| *limit < clients + clients / 4) {

@@ -47,18 +47,28 @@ fn print(explanation: &Explanation) {
             node.id,
             if node.kind.is_empty() { "node" } else { &node.kind },
             node.nid.map(|nid| format!(", NID {nid}")).unwrap_or_default(),
-            if node.groups.is_empty() { String::new() } else { format!(", in {}", node.groups.join(", ")) },
+            if node.groups.is_empty() {
+                String::new()
+            } else {
+                format!(", in {}", node.groups.join(", "))
+            },
         ),
         None => println!("{} is not in the inventory", explanation.mac),
     }
     for step in &explanation.dhcp {
-        println!("\nDHCP to the {}", match step.stage.as_str() {
-            "firmware" => "firmware",
-            "ipxe" => "boot loader (iPXE)",
-            _ => "operating system",
-        });
+        println!(
+            "\nDHCP to the {}",
+            match step.stage.as_str() {
+                "firmware" => "firmware",
+                "ipxe" => "boot loader (iPXE)",
+                _ => "operating system",
+            }
+        );
         if let Some(fields) = step.answer.as_object() {
-            for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+            for (name, value) in fields
+                .iter()
+                .filter(|(_, value)| !value.is_null() && !plain(value).is_empty())
+            {
                 println!("  {:<13} {}", name.replace('_', " "), plain(value));
             }
         }
@@ -68,11 +78,22 @@ fn print(explanation: &Explanation) {
     }
     match &explanation.script {
         Some(script) if script.stored == script.rewritten => {
-            println!("\nBoot script (stored and rewritten are the same) from {}\n{}", script.url, indented(&script.rewritten));
+            println!(
+                "\nBoot script (stored and rewritten are the same) from {}\n{}",
+                script.url,
+                indented(&script.rewritten)
+            );
         }
         Some(script) => {
-            println!("\nBoot script, as stored, from {}\n{}", script.url, indented(&script.stored));
-            println!("\nBoot script, rewritten: as the node gets it\n{}", indented(&script.rewritten));
+            println!(
+                "\nBoot script, as stored, from {}\n{}",
+                script.url,
+                indented(&script.stored)
+            );
+            println!(
+                "\nBoot script, rewritten: as the node gets it\n{}",
+                indented(&script.rewritten)
+            );
         }
         None => println!("\nBoot script\n  no plugin in service makes boot scripts"),
     }
@@ -84,7 +105,12 @@ fn print(explanation: &Explanation) {
         println!("  the script names none that this box serves");
     }
     for document in &explanation.documents {
-        println!("\n{} ({})\n{}", document.path, document.status, indented(&document.body));
+        println!(
+            "\n{} ({})\n{}",
+            document.path,
+            document.status,
+            indented(&document.body)
+        );
     }
 }
 
@@ -105,5 +131,9 @@ fn file(file: &File) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.trim_end().lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
+    text.trim_end()
+        .lines()
+        .map(|line| format!("  | {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

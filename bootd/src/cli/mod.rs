@@ -111,11 +111,21 @@ pub fn load(place: &Place) -> Result<Config, Exit> {
 
 /// Says that bootd serves, to people, to whoever reads standard output, and to systemd.
 pub fn say_ready(config: &Config, app: &App) {
-    for warning in config.http.listeners.iter().filter(|listener| listener.access == Access::None) {
+    for warning in config
+        .http
+        .listeners
+        .iter()
+        .filter(|listener| listener.access == Access::None)
+    {
         tracing::warn!(listener = %warning.address, "auth is \"none\": whoever reaches this listener may read everything");
     }
     for (plugin, refusal) in app.inventory.refused() {
-        tracing::warn!(plugin, id = refusal.id, reason = refusal.reason, "a row is left out of the inventory");
+        tracing::warn!(
+            plugin,
+            id = refusal.id,
+            reason = refusal.reason,
+            "a row is left out of the inventory"
+        );
     }
     for (plugin, health) in app.plugins.health() {
         for mistake in health.mistakes {
@@ -123,11 +133,20 @@ pub fn say_ready(config: &Config, app: &App) {
         }
     }
     let nodes = app.inventory.snapshot().entries().len();
-    let listeners: Vec<String> = config.http.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    let listeners: Vec<String> = config
+        .http
+        .listeners
+        .iter()
+        .map(|listener| listener.address.to_string())
+        .collect();
     println!(
         "bootd {} ready: {nodes} nodes, DHCP on {}, TFTP on {}:{}, HTTP on {}",
         env!("CARGO_PKG_VERSION"),
-        if config.interfaces.is_empty() { "no interface".into() } else { config.interfaces.join(", ") },
+        if config.interfaces.is_empty() {
+            "no interface".into()
+        } else {
+            config.interfaces.join(", ")
+        },
         config.address,
         config.tftp.port,
         listeners.join(", "),

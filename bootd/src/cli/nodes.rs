@@ -11,30 +11,48 @@ pub(super) fn run(look: &Look) -> Exit {
         Ok(view) => view,
         Err(exit) => return exit,
     };
-    println!("{:<18} {:>6} {:<10} {:<12} {:<18} {:<16} {:<16} {}", "XNAME", "NID", "KIND", "NAME", "MAC", "ADDRESS", "GROUPS", "FROM");
+    println!(
+        "{:<18} {:>6} {:<10} {:<12} {:<18} {:<16} {:<16} {}",
+        "XNAME", "NID", "KIND", "NAME", "MAC", "ADDRESS", "GROUPS", "FROM"
+    );
     for row in &view.nodes {
         let node = &row.node;
         let nid = node.nid.map_or_else(|| "-".into(), |nid| nid.to_string());
-        let from = if row.last_good { format!("{} (last run)", row.plugin) } else { row.plugin.clone() };
+        let from = if row.last_good {
+            format!("{} (last run)", row.plugin)
+        } else {
+            row.plugin.clone()
+        };
         let mut first = true;
         for interface in &node.interfaces {
             let ips: Vec<String> = interface.ips.iter().map(|address| address.ip.to_string()).collect();
-            let (mac, ips) = (interface.mac, ips.join(","));
+            let (mac, ips) = (interface.mac.to_string(), ips.join(","));
             if first {
                 let groups = node.groups.join(",");
-                println!("{:<18} {nid:>6} {:<10} {:<12} {mac!s:<18} {ips:<16} {groups:<16} {from}", node.id, node.kind, node.name);
+                println!(
+                    "{:<18} {nid:>6} {:<10} {:<12} {mac:<18} {ips:<16} {groups:<16} {from}",
+                    node.id, node.kind, node.name
+                );
             } else {
-                println!("{:<48} {mac!s:<18} {ips}", "");
+                println!("{:<48} {mac:<18} {ips}", "");
             }
             first = false;
         }
         if first {
-            println!("{:<18} {nid:>6} {:<10} {:<12} {:<18} {:<16} {:<16} {from}", node.id, node.kind, node.name, "-", "-", "-");
+            println!(
+                "{:<18} {nid:>6} {:<10} {:<12} {:<18} {:<16} {:<16} {from}",
+                node.id, node.kind, node.name, "-", "-", "-"
+            );
         }
     }
     println!("{} nodes", view.nodes.len());
     for row in &view.refused {
-        println!("left out: {} (from {}): {}", if row.id.is_empty() { "a row" } else { &row.id }, row.plugin, row.reason);
+        println!(
+            "left out: {} (from {}): {}",
+            if row.id.is_empty() { "a row" } else { &row.id },
+            row.plugin,
+            row.reason
+        );
     }
     Exit::Good
 }

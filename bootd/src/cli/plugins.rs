@@ -27,12 +27,18 @@ pub(super) fn run(look: &Look) -> Exit {
         Err(exit) => return exit,
     };
     for plugin in &view {
-        println!("{:<12} {:<9} {:<8} {}", plugin.name, plugin.state, plugin.version, plugin.text);
+        println!(
+            "{:<12} {:<9} {:<8} {}",
+            plugin.name, plugin.state, plugin.version, plugin.text
+        );
         if !plugin.file.is_empty() {
             println!("    file   {}", plugin.file);
         }
         if plugin.stuck > 0 {
-            println!("    stuck  {} calls are over their deadline and have not come back", plugin.stuck);
+            println!(
+                "    stuck  {} calls are over their deadline and have not come back",
+                plugin.stuck
+            );
         }
         for route in &plugin.routes {
             println!("    route  {route}");

@@ -11,7 +11,10 @@ pub(super) fn run(look: &Look) -> Exit {
         Ok(view) => view,
         Err(exit) => return exit,
     };
-    println!("bootd {}, ready for {} s, {} nodes", view.version, view.uptime_s, view.nodes);
+    println!(
+        "bootd {}, ready for {} s, {} nodes",
+        view.version, view.uptime_s, view.nodes
+    );
     for warning in &view.warnings {
         println!("warning: {warning}");
     }

@@ -59,14 +59,19 @@ impl App {
         let serves = |service| connection.listener.serve.contains(&service);
         if serves(Service::Artifacts) {
             let (uri, headers) = (request.uri(), request.headers());
-            return artifacts::respond(&self.artifacts, &method, uri.path(), uri.query(), headers, peer).await;
+            return artifacts::respond(&self.artifacts, peer, &method, uri.path(), uri.query(), headers).await;
         }
         let response = match path.strip_prefix("/loaders/") {
-            Some(name) if serves(Service::Loaders) => loaders::respond(&self.files.load(), &method, request.headers(), name),
+            Some(name) if serves(Service::Loaders) => {
+                loaders::respond(&self.files.load(), &method, request.headers(), name)
+            }
             _ if serves(Service::Boot) => self.ask_plugin(connection, peer, request).await,
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         };
-        let (status, bytes) = (response.status().as_u16(), response.body().size_hint().exact().unwrap_or(0));
+        let (status, bytes) = (
+            response.status().as_u16(),
+            response.body().size_hint().exact().unwrap_or(0),
+        );
         let ms = started.elapsed().as_millis();
         tracing::info!(%peer, %method, path, status, bytes, ms, "http request");
         self.metrics.done("http", class(status));
@@ -100,14 +105,21 @@ impl App {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 self.metrics.refused("http", "body", &peer, &error);
-                return problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {} bytes, or broke off", route.body_limit));
+                return problem(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    &format!("the body is larger than {} bytes, or broke off", route.body_limit),
+                );
             }
         };
         let Ok(body) = String::from_utf8(body.into()) else {
             return problem(StatusCode::BAD_REQUEST, "the body is not UTF-8");
         };
         let request = wire::Request {
-            method: if head.method == Method::HEAD { "GET".into() } else { head.method.as_str().into() },
+            method: if head.method == Method::HEAD {
+                "GET".into()
+            } else {
+                head.method.as_str().into()
+            },
             path: path.trim_end_matches('/').to_owned(),
             query: head.uri.query().unwrap_or_default().into(),
             headers: plain_headers(&head.headers),
@@ -129,7 +141,12 @@ impl App {
     /// The address by which the client of a connection reaches this box.
     fn seen_as(&self, connection: &Connection) -> String {
         let local = connection.local.ip().to_canonical();
-        if local.is_unspecified() || connection.listener.trusted_proxies.contains(&connection.peer.ip().to_canonical()) {
+        if local.is_unspecified()
+            || connection
+                .listener
+                .trusted_proxies
+                .contains(&connection.peer.ip().to_canonical())
+        {
             return self.config.address.to_string();
         }
         match local {
@@ -144,9 +161,14 @@ impl App {
         if missing.is_empty() || path == "/" {
             return text(StatusCode::NOT_FOUND, "404 page not found\n");
         }
-        let detail = format!("no plugin answers {path}, and out of service is: {} (see bootd plugins)", missing.join(", "));
+        let detail = format!(
+            "no plugin answers {path}, and out of service is: {} (see bootd plugins)",
+            missing.join(", ")
+        );
         let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("10"));
         response
     }
 }
@@ -158,7 +180,10 @@ fn client(connection: &Connection, headers: &HeaderMap) -> IpAddr {
     if !trusted.contains(&peer) {
         return peer;
     }
-    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let forwarded = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let named: Vec<&str> = forwarded.flat_map(|value| value.split(',')).collect();
     for address in named.into_iter().rev() {
         match address.trim().parse::<IpAddr>() {
@@ -174,10 +199,18 @@ fn admit(route: &Route, listener: &Listener, is_node: bool) -> Result<(), Respon
     match (route.access, listener.access) {
         (wire::Access::Open, _) | (wire::Access::Token, Access::None) => Ok(()),
         (wire::Access::Node, _) if is_node => Ok(()),
-        (wire::Access::Node, _) => Err(problem(StatusCode::FORBIDDEN, "only nodes of the inventory may ask this")),
+        (wire::Access::Node, _) => Err(problem(
+            StatusCode::FORBIDDEN,
+            "only nodes of the inventory may ask this",
+        )),
         (wire::Access::Token, Access::Token) => {
-            let mut response = problem(StatusCode::UNAUTHORIZED, "this needs a token, which this bootd cannot check yet");
-            response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+            let mut response = problem(
+                StatusCode::UNAUTHORIZED,
+                "this needs a token, which this bootd cannot check yet",
+            );
+            response
+                .headers_mut()
+                .insert("www-authenticate", HeaderValue::from_static("Bearer"));
             Err(response)
         }
     }
@@ -194,9 +227,12 @@ fn host(connection: &Connection, headers: &HeaderMap) -> String {
 }
 
 fn plain_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+    let text = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
     // Secrets are the host's business.
-    text.filter(|(name, _)| name != "authorization" && name != "cookie").collect()
+    text.filter(|(name, _)| name != "authorization" && name != "cookie")
+        .collect()
 }
 
 fn response(answer: Answer) -> Response<Body> {
@@ -222,20 +258,28 @@ fn failed(error: &CallError) -> Response<Body> {
     };
     let mut response = problem(status, &error.to_string());
     if status != StatusCode::NOT_FOUND {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response
 }
 
 /// RFC 7807 problem details.
 fn problem(status: StatusCode, detail: &str) -> Response<Body> {
-    response(Answer::problem(status.as_u16(), status.canonical_reason().unwrap_or_default(), detail))
+    response(Answer::problem(
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        detail,
+    ))
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -260,7 +304,11 @@ mod tests {
             trusted_proxies: trusted.iter().map(|ip| ip.parse().unwrap()).collect(),
         };
         let (local, peer) = ("172.16.0.254:8081".parse().unwrap(), "10.0.0.9:4711".parse().unwrap());
-        Connection { listener: Arc::new(listener), local, peer }
+        Connection {
+            listener: Arc::new(listener),
+            local,
+            peer,
+        }
     }
 
     #[test]

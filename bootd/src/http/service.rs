@@ -48,8 +48,15 @@ fn hint(error: &std::io::Error) -> &'static str {
 
 /// Opens a listener's socket. Must run within a tokio runtime.
 pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
-    let failed = |source| BindError { address: listener.address, source };
-    let socket = if listener.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let failed = |source| BindError {
+        address: listener.address,
+        source,
+    };
+    let socket = if listener.address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
     let socket = socket.map_err(failed)?;
     socket.set_reuseaddr(true).map_err(failed)?;
     socket.bind(listener.address).map_err(failed)?;
@@ -92,7 +99,13 @@ pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdow
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Listener>, app: Arc<App>, shutdown: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<Listener>,
+    app: Arc<App>,
+    shutdown: CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().unwrap_or(listener.address);
     let connection = Connection { listener, local, peer };
@@ -115,7 +128,13 @@ async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Listener>, app
     };
     if let Err(error) = ended {
         // A node that reboots in the middle of a download is ordinary.
-        let reason = if error.is_parse() { "bad_request" } else if error.is_timeout() { "head_timeout" } else { "connection" };
+        let reason = if error.is_parse() {
+            "bad_request"
+        } else if error.is_timeout() {
+            "head_timeout"
+        } else {
+            "connection"
+        };
         app.metrics.refused("http", reason, &peer, &error);
     }
 }

@@ -155,7 +155,9 @@ impl Instance {
                 .spawn(move || instance.work(number, &queue))
                 .map_err(LoadError::Thread)?;
         }
-        let (Some(run), Purpose::Serve) = (self.plugin.run, purpose) else { return Ok(()) };
+        let (Some(run), Purpose::Serve) = (self.plugin.run, purpose) else {
+            return Ok(());
+        };
         let instance = Arc::clone(self);
         let background = std::thread::Builder::new()
             .name(format!("{}-run", self.name))

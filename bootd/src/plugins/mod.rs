@@ -121,7 +121,7 @@ impl Plugins {
         for plugin in &config.plugins {
             if let Err(error) = plugins.add(config, plugin, &server, purpose) {
                 tracing::error!(plugin = plugin.name, %error, "a plugin is out of service");
-                plugins.core.metrics.refused(PART, error.label(), &plugin.name, &error);
+                plugins.core.metrics.done(PART, error.label());
                 plugins.failed.push((plugin.clone(), error));
             }
         }
