@@ -11,10 +11,9 @@ pub(super) fn run(look: &Look) -> Exit {
         Ok(view) => view,
         Err(exit) => return exit,
     };
-    println!(
-        "{:<18} {:>6} {:<10} {:<12} {:<18} {:<16} {:<16} {}",
-        "XNAME", "NID", "KIND", "NAME", "MAC", "ADDRESS", "GROUPS", "FROM"
-    );
+    let title = ["XNAME", "NID", "KIND", "NAME", "MAC", "ADDRESS", "GROUPS", "FROM"];
+    let [xname, nid, kind, name, mac, address, groups, from] = title;
+    println!("{xname:<18} {nid:>6} {kind:<10} {name:<12} {mac:<18} {address:<16} {groups:<16} {from}");
     for row in &view.nodes {
         let node = &row.node;
         let nid = node.nid.map_or_else(|| "-".into(), |nid| nid.to_string());

@@ -11,17 +11,12 @@ use serde::{Deserialize, Deserializer};
 use super::Mistake;
 
 /// A value that may be absent or of the wrong type.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Field<T> {
+    #[default]
     Absent,
     Value(T),
     Wrong(String),
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Field<T> {

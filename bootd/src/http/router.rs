@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bootd_sdk::wire::{self, Answer, Route};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
@@ -97,9 +97,23 @@ impl App {
             Routed::Nowhere => return self.nowhere(&path),
         };
         let node = self.inventory.snapshot().by_ip(peer).map(|node| (**node).clone());
-        if let Err(refused) = admit(&route, &connection.listener, node.is_some()) {
-            self.metrics.refused("http", "not_admitted", &peer, &path);
-            return refused;
+        match admission(&route, &connection.listener, node.is_some()) {
+            Admission::Granted => {}
+            Admission::NodesOnly => {
+                self.metrics.refused("http", "not_a_node", &peer, &path);
+                return problem(StatusCode::FORBIDDEN, "only nodes of the inventory may ask this");
+            }
+            Admission::TokenWanted => {
+                self.metrics.refused("http", "no_token", &peer, &path);
+                let mut response = problem(
+                    StatusCode::UNAUTHORIZED,
+                    "this needs a token, which this bootd cannot check yet",
+                );
+                response
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return response;
+            }
         }
         let body = match Limited::new(body, route.body_limit).collect().await {
             Ok(body) => body.to_bytes(),
@@ -195,24 +209,20 @@ fn client(connection: &Connection, headers: &HeaderMap) -> IpAddr {
     peer
 }
 
-fn admit(route: &Route, listener: &Listener, is_node: bool) -> Result<(), Response<Body>> {
+/// Whether a request may have its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    Granted,
+    NodesOnly,
+    TokenWanted,
+}
+
+fn admission(route: &Route, listener: &Listener, is_node: bool) -> Admission {
     match (route.access, listener.access) {
-        (wire::Access::Open, _) | (wire::Access::Token, Access::None) => Ok(()),
-        (wire::Access::Node, _) if is_node => Ok(()),
-        (wire::Access::Node, _) => Err(problem(
-            StatusCode::FORBIDDEN,
-            "only nodes of the inventory may ask this",
-        )),
-        (wire::Access::Token, Access::Token) => {
-            let mut response = problem(
-                StatusCode::UNAUTHORIZED,
-                "this needs a token, which this bootd cannot check yet",
-            );
-            response
-                .headers_mut()
-                .insert("www-authenticate", HeaderValue::from_static("Bearer"));
-            Err(response)
-        }
+        (wire::Access::Open, _) | (wire::Access::Token, Access::None) => Admission::Granted,
+        (wire::Access::Node, _) if is_node => Admission::Granted,
+        (wire::Access::Node, _) => Admission::NodesOnly,
+        (wire::Access::Token, Access::Token) => Admission::TokenWanted,
     }
 }
 

@@ -197,7 +197,10 @@ impl<'a> Checker<'a> {
 /// Options that make a DHCP message what it is are not a row's to set.
 fn check_option(code: u8, hex: &str) -> Result<(), Reason> {
     let own = matches!(code, 0 | 50..=54 | 57 | 61 | 82 | 255);
-    let good = !hex.is_empty() && hex.len() <= 510 && hex.len() % 2 == 0 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    let good = !hex.is_empty()
+        && hex.len() <= 510
+        && hex.len().is_multiple_of(2)
+        && hex.bytes().all(|b| b.is_ascii_hexdigit());
     if own || !good {
         Err(Reason::BadOption(code))
     } else {
