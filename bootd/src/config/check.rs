@@ -651,6 +651,26 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_configuration_is_good_and_its_defaults_are_the_real_ones() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/bootd.toml");
+        let shipped = parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
+        let smallest = parse(SMALLEST, Path::new("/etc/bootd/bootd.toml")).unwrap();
+        assert_eq!(shipped.http.listeners, smallest.http.listeners);
+        assert_eq!(shipped.http.plugin_deadline, smallest.http.plugin_deadline);
+        assert_eq!(shipped.tftp.loaders, smallest.tftp.loaders);
+        assert_eq!(
+            (shipped.tftp.port, shipped.tftp.blksize),
+            (smallest.tftp.port, smallest.tftp.blksize)
+        );
+        assert_eq!(
+            (shipped.state_dir, shipped.cache_dir),
+            (smallest.state_dir, smallest.cache_dir)
+        );
+        assert_eq!(shipped.admin_socket, smallest.admin_socket);
+        assert_eq!(shipped.plugins.len(), 3);
+    }
+
+    #[test]
     fn every_mistake_is_listed_at_once_with_its_key() {
         let text = r#"
             colour = "blue"

@@ -184,3 +184,66 @@ fn check_table(table: *const abi::Plugin) -> Result<&'static abi::Plugin, String
     }
     Ok(table)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(mode: u32, bytes: &[u8]) -> LoadError {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("libbootd_x.so");
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        load(&path).unwrap_err()
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_loaded() {
+        for mode in [0o777, 0o775, 0o757] {
+            let error = refused(mode, b"\x7fELF");
+            assert!(
+                matches!(&error, LoadError::Permissions(_, text) if text.contains("chmod go-w")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_shared_object_is_named_as_such() {
+        for bytes in [&b""[..], b"not an ELF file", b"\x7fELF\x02\x01\x01"] {
+            assert!(matches!(refused(0o755, bytes), LoadError::Link(..)));
+        }
+    }
+
+    #[test]
+    fn a_shared_object_without_the_entry_symbol_is_not_a_plugin() {
+        let libc = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6"].map(Path::new);
+        let Some(libc) = libc.into_iter().find(|path| path.exists()) else {
+            return;
+        };
+        let error = load(libc).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the symbol bootd_plugin_entry_v1 is missing"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_the_folders_that_were_looked_in() {
+        let plugin = PluginConfig {
+            name: "cloud-init".into(),
+            file: None,
+            mode: crate::config::Mode::Local,
+            config: serde_json::Value::Null,
+        };
+        let error = find(&plugin, &["/nowhere".into(), "/neither".into()]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("libbootd_cloud_init.so is not there (looked in /nowhere, /neither)"),
+            "{error}"
+        );
+    }
+}
