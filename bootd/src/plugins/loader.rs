@@ -194,7 +194,7 @@ mod tests {
         let path = dir.path().join("libbootd_x.so");
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        load(&path).unwrap_err()
+        load(&path).err().unwrap()
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         let Some(libc) = libc.into_iter().find(|path| path.exists()) else {
             return;
         };
-        let error = load(libc).unwrap_err();
+        let error = load(libc).err().unwrap();
         assert!(
             error
                 .to_string()
