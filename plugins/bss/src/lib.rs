@@ -81,6 +81,7 @@ impl Plugin for Bss {
     fn run(&self) -> Result<(), Error> {
         while self.host.sleep(Duration::from_secs(1)).is_ok() {
             let Some(mistakes) = self.source.look() else { continue };
+            tracing::info!(mistakes = mistakes.len(), "boot parameter files read again");
             if mistakes.is_empty() {
                 self.host.bump();
                 self.tell(mistakes, "");

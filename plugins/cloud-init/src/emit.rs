@@ -13,8 +13,8 @@ pub(crate) enum Doc {
     Text(String),
     /// A number, a boolean or null.
     Other(Value),
-    List(Vec<Doc>),
-    Map(Vec<(String, Doc)>),
+    List(Vec<Self>),
+    Map(Vec<(String, Self)>),
 }
 
 impl Doc {

@@ -1,6 +1,6 @@
 //! The files: the cluster's defaults (a map), groups and instances (one map, or a list of maps), as the `ochami` tool reads them.
 //!
-//! A wrong value costs its row; a group or an instance that another row has already costs itself, and the message names the other. Documents
+//! A wrong value costs its row (of the defaults, itself); a group or an instance that another row has already costs itself, and the message names the other. Documents
 //! are decoded here, once; one that cannot be is a mistake, and stays as such: its members hear of it instead of booting without it.
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub(crate) fn read_text(kind: Kind, name: &str, text: &str, documents: &mut Docu
         };
         for item in items {
             match kind {
-                Kind::Defaults => documents.defaults = defaults(item, &mut mistakes).unwrap_or_default(),
+                Kind::Defaults => documents.defaults = defaults(item, &mut mistakes),
                 Kind::Groups => {
                     if let Some((name, row)) = group(item, &mut mistakes) {
                         let origin = |row: &Group| row.origin.clone();
@@ -98,9 +98,12 @@ fn add<T>(
     }
 }
 
-fn defaults(item: &Item, mistakes: &mut Mistakes) -> Option<Defaults> {
-    let mut row = Row::of(item, "map of cluster defaults", mistakes)?;
-    let defaults = Defaults {
+/// Each wrong value costs only itself: a node without its host name's digits is better than one without its keys.
+fn defaults(item: &Item, mistakes: &mut Mistakes) -> Defaults {
+    let Some(mut row) = Row::of(item, "map of cluster defaults", mistakes) else {
+        return Defaults::default();
+    };
+    let mut defaults = Defaults {
         base_url: url(&mut row, "base-url"),
         cluster_name: row.text("cluster-name"),
         short_name: row.text("short-name"),
@@ -115,8 +118,10 @@ fn defaults(item: &Item, mistakes: &mut Mistakes) -> Option<Defaults> {
     row.text("wg-subnet");
     if defaults.nid_length.is_some_and(|digits| digits > 20) {
         row.bad(row.line_of("nid-length"), "nid-length must be at most 20");
+        defaults.nid_length = None;
     }
-    row.done().then_some(defaults)
+    row.done();
+    defaults
 }
 
 fn group(item: &Item, mistakes: &mut Mistakes) -> Option<(String, Group)> {

@@ -74,6 +74,7 @@ impl Plugin for CloudInit {
     fn run(&self) -> Result<(), Error> {
         while self.host.sleep(Duration::from_secs(1)).is_ok() {
             let Some(mistakes) = self.source.look() else { continue };
+            tracing::info!(mistakes = mistakes.len(), "cloud-init files read again");
             if mistakes.is_empty() {
                 self.host.bump();
                 self.tell(mistakes, "");

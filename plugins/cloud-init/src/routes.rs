@@ -115,7 +115,8 @@ fn base(data: &Documents, node: &Node, boot_url: &str, request: &Request) -> Str
 }
 
 fn vendor_data(node: &Node, base: &str) -> String {
-    let mut groups: Vec<&String> = node.groups.iter().collect();
+    // cloud-init stops at an include that it cannot fetch: a slash would make the name two segments of the path.
+    let mut groups: Vec<&String> = node.groups.iter().filter(|group| !group.contains('/')).collect();
     groups.sort();
     groups.dedup();
     let mut body = String::from("#include\n");

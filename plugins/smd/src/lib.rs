@@ -102,6 +102,8 @@ impl Smd {
             source.apply(self.host, When::Change);
             if source.health != before {
                 self.host.health(&source.health);
+                let (file, mistakes) = (source.file.name(), source.health.mistakes.len());
+                tracing::info!(file, mistakes, "node file read again");
             }
         }
         Some(source)
