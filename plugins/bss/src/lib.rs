@@ -54,10 +54,10 @@ pub struct Bss {
 
 impl Plugin for Bss {
     const NAME: &'static str = "bss";
+    const MODES: &'static [&'static str] = &["local"];
     type Settings = Settings;
 
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
-        start.local_only()?;
         for prefix in ["/boot/v1", "/apis/bss/boot/v1"] {
             for (path, access) in [
                 ("/bootscript", Access::Open),

@@ -348,3 +348,13 @@ fn no_mutation_of_a_file_panics() {
         }
     });
 }
+
+#[test]
+fn upstream_mode_is_refused_whatever_its_settings_are() {
+    let config = json!({"url": "https://site.example", "token": "x"});
+    let error = FakeHost::new().start_in::<Bss>("upstream", config).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "mode = \"upstream\" is not available in this version; use \"local\""
+    );
+}

@@ -42,10 +42,10 @@ pub struct CloudInit {
 
 impl Plugin for CloudInit {
     const NAME: &'static str = "cloud-init";
+    const MODES: &'static [&'static str] = &["local"];
     type Settings = Settings;
 
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
-        start.local_only()?;
         setup.routes = routes::routes();
         let settings = start.settings;
         let mut paths = Vec::new();

@@ -88,6 +88,18 @@ fn every_mistake_is_told_with_its_line_and_costs_only_its_row() {
 }
 
 #[test]
+fn a_start_with_mistakes_keeps_the_rows_that_they_cost() {
+    let (host, smd) = start(&data("nodes.yaml"));
+    drop(smd);
+    let config = serde_json::json!({"nodes": data("nodes-with-mistakes.yaml")});
+    let smd = host.start::<Smd>(config).unwrap();
+    let ids: Vec<String> = host.published().into_iter().map(|n| n.id).collect();
+    assert_eq!(ids.len(), 11, "{ids:?}");
+    assert!(ids.contains(&"x1000c0s0b1n0".into()) && ids.contains(&"x1000c0s0b6n0".into()));
+    assert_eq!(smd.resolve(mac("52:54:00:be:ef:07")).unwrap().nid, Some(7));
+}
+
+#[test]
 fn what_the_inventory_refuses_is_told_with_its_line() {
     let host = FakeHost::new();
     host.refuse("x1000c0s0b1n0", "MAC 52:54:00:be:ef:02 belongs to x1c0s0b0n0");
@@ -256,4 +268,14 @@ fn no_mutation_of_a_file_panics() {
         assert!(rows.iter().all(|row| row.line > 0 && !row.node.id.is_empty()));
         assert!(!rows.is_empty() || !mistakes.is_empty() || text.contains("nodes"));
     });
+}
+
+#[test]
+fn upstream_mode_is_refused_whatever_its_settings_are() {
+    let config = serde_json::json!({"url": "https://site.example", "token": "x"});
+    let error = FakeHost::new().start_in::<Smd>("upstream", config).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "mode = \"upstream\" is not available in this version; use \"local\""
+    );
 }
