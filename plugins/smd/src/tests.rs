@@ -235,6 +235,40 @@ fn the_lists_are_served_as_smd_writes_them() {
 }
 
 #[test]
+fn lists_are_filtered_by_their_query() {
+    let (_host, smd) = start(&data("nodes.yaml"));
+    let count = |path: &str| {
+        let body: serde_json::Value = serde_json::from_str(&smd.get(path, None).unwrap().body).unwrap();
+        body.get("Components").unwrap_or(&body).as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("type=Node", 5),
+        ("Type=node&nid=1&nid=2", 2),
+        ("type=!Node", 5),
+        ("id=X1000c0s0b0n0", 1),
+        ("group=compute&role=Compute&state=on&enabled=true", 5),
+        ("group=none", 0),
+        ("unknown=1", 10),
+    ] {
+        assert_eq!(count(&format!("/hsm/v2/State/Components?{query}")), expected, "{query}");
+    }
+    for (query, expected) in [
+        ("MACAddress=52-54-00-BE-EF-01", 1),
+        ("IPAddress=172.16.0.102", 1),
+        ("ComponentID=x1000c0s0b0&type=NodeBMC", 1),
+        ("network=management", 5),
+        ("id=525400BEEF01", 1),
+    ] {
+        assert_eq!(
+            count(&format!("/hsm/v2/Inventory/EthernetInterfaces?{query}")),
+            expected,
+            "{query}"
+        );
+    }
+    assert_eq!(smd.get("/hsm/v2/State/Components?id=%", None).unwrap().status, 400);
+}
+
+#[test]
 fn an_empty_inventory_is_an_empty_list() {
     let smd = FakeHost::new().start::<Smd>(serde_json::json!({})).unwrap();
     assert_eq!(
