@@ -77,6 +77,11 @@ unsafe extern "C" fn init<P: Plugin>(
         forward_tracing(host);
         let config = config.ok_or("the configuration is not UTF-8")?;
         let config: wire::Configuration = serde_json::from_str(config)?;
+        let mode = if config.mode.is_empty() { "local" } else { &config.mode };
+        if !P::MODES.contains(&mode) {
+            let modes = P::MODES.join("\" or \"");
+            return Err(format!("mode = \"{mode}\" is not available in this version; use \"{modes}\"").into());
+        }
         let settings = if config.config.is_null() {
             Value::Object(Default::default())
         } else {

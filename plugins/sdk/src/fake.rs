@@ -72,10 +72,15 @@ impl FakeHost {
 
     /// Starts a plugin with this `config` table, in local mode.
     pub fn start<P: Plugin>(&'static self, config: serde_json::Value) -> Result<Instance, Error> {
+        self.start_in::<P>("local", config)
+    }
+
+    /// Starts a plugin with this `config` table, in any mode.
+    pub fn start_in<P: Plugin>(&'static self, mode: &str, config: serde_json::Value) -> Result<Instance, Error> {
         let plugin = Box::leak::<'static>(Box::new(table::<P>("0"))) as &'static Table;
         let plugin = plugin.plugin();
         let configuration = wire::Configuration {
-            mode: "local".into(),
+            mode: mode.into(),
             config,
             server: wire::Server {
                 address: "172.16.0.254".into(),

@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// How a [`Source`] makes its data: what is good, and every mistake.
-pub type Reader<T> = fn(&[Watched]) -> (T, Vec<Mistake>);
+pub type Reader<T> = Box<dyn Fn(&[Watched]) -> (T, Vec<Mistake>) + Send + Sync>;
 
 /// Data made of files. Readers get the newest data without waiting for a look.
 pub struct Source<T> {
@@ -134,7 +134,10 @@ pub struct Source<T> {
 
 impl<T> Source<T> {
     /// Reads the files for the first time: what is good of them counts, with the mistakes beside it.
-    pub fn open(paths: &[PathBuf], reader: Reader<T>) -> (Self, Vec<Mistake>) {
+    pub fn open(
+        paths: &[PathBuf],
+        reader: impl Fn(&[Watched]) -> (T, Vec<Mistake>) + Send + Sync + 'static,
+    ) -> (Self, Vec<Mistake>) {
         let mut files: Vec<Watched> = paths.iter().map(Watched::new).collect();
         for file in &mut files {
             file.look();
@@ -143,7 +146,7 @@ impl<T> Source<T> {
         let source = Self {
             files: Mutex::new(files),
             data: RwLock::new(Arc::new(data)),
-            reader,
+            reader: Box::new(reader),
         };
         (source, mistakes)
     }

@@ -67,20 +67,12 @@ pub struct Start<S> {
     pub host: Host,
 }
 
-impl<S> Start<S> {
-    /// For plugins that only have local mode.
-    pub fn local_only(&self) -> Result<(), Error> {
-        match self.mode.as_str() {
-            "" | "local" => Ok(()),
-            mode => Err(format!("mode = \"{mode}\" is not available in this version; use mode = \"local\"").into()),
-        }
-    }
-}
-
 /// A plugin: four blocking functions, of which only `init` must be written.
 pub trait Plugin: Send + Sync + Sized + 'static {
     /// Its name, as in `libbootd_NAME.so` with `-` as `_`.
     const NAME: &'static str;
+    /// The modes that it has. Another one is refused before the settings are read.
+    const MODES: &'static [&'static str] = &["local", "upstream"];
     /// Its `config` table.
     type Settings: DeserializeOwned;
 

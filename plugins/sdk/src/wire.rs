@@ -211,6 +211,17 @@ pub struct Request {
     pub rewrites: Vec<Rewrite>,
 }
 
+impl Request {
+    /// Scheme and host of this listener as the client reached it, such as `http://172.16.0.254:8081`. `None` when the client's `Host` field has
+    /// characters that no host has: they could end a word or a line of what an answer quotes.
+    pub fn base(&self) -> Option<String> {
+        let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        let good = !self.host.is_empty() && self.host.len() <= 255 && self.host.chars().all(is_safe);
+        let scheme = if self.scheme == "https" { "https" } else { "http" };
+        good.then(|| format!("{scheme}://{}", self.host))
+    }
+}
+
 /// URLs that begin with `from` are fetched from here: `to` takes its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewrite {

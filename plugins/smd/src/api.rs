@@ -3,6 +3,7 @@
 //! Answers are made anew for each request and sorted; a list is never `null`. Writing comes with the store. Lists are open, as in SMD: who
 //! boots and what serves it reads them without a token.
 
+use bootd_sdk::form;
 use bootd_sdk::prelude::*;
 use bootd_sdk::wire::Address;
 use bootd_sdk::xname;
@@ -28,12 +29,15 @@ pub(crate) fn answer(host: Host, request: &Request) -> Answer {
     let path = path.trim_end_matches('/');
     match path {
         "/service/ready" => json(&serde_json::json!({"code": 0, "message": "HSM is healthy"})),
-        "/State/Components" => list(host, |nodes| {
-            let components: Vec<_> = nodes.iter().map(component).collect();
+        "/State/Components" => list(host, request, |nodes, filter| {
+            let components: Vec<_> = nodes.iter().filter(|node| filter.shows(node)).map(component).collect();
             json(&serde_json::json!({"Components": components}))
         }),
-        "/Inventory/EthernetInterfaces" => list(host, |nodes| {
-            let interfaces: Vec<_> = nodes.iter().flat_map(ethernet_interfaces).collect();
+        "/Inventory/EthernetInterfaces" => list(host, request, |nodes, filter| {
+            let interfaces = nodes.iter().flat_map(ethernet_interfaces);
+            let interfaces: Vec<_> = interfaces
+                .filter(|interface| filter.shows_interface(interface))
+                .collect();
             json(&interfaces)
         }),
         _ => {
@@ -48,11 +52,14 @@ pub(crate) fn answer(host: Host, request: &Request) -> Answer {
     }
 }
 
-fn list(host: Host, answer: impl FnOnce(&[Node]) -> Answer) -> Answer {
+fn list(host: Host, request: &Request, answer: impl FnOnce(&[Node], &Filter) -> Answer) -> Answer {
+    let Some(filter) = Filter::new(&request.query) else {
+        return Answer::problem(400, "Bad Request", "the query is not well formed");
+    };
     match host.nodes(&Query::default()) {
         Ok(mut nodes) => {
             nodes.sort_by(|a, b| a.id.cmp(&b.id));
-            answer(&nodes)
+            answer(&nodes, &filter)
         }
         Err(error) => Answer::problem(500, "Internal Server Error", &error.to_string()),
     }
@@ -84,6 +91,56 @@ fn by_nid(host: Host, nid: &str) -> Answer {
     }) {
         Some(node) => json(&component(&node)),
         None => Answer::problem(404, "Not Found", "no such NID."),
+    }
+}
+
+/// The query of a list. A name given several times shows any of its values, `!` before a value all others; unknown names are ignored.
+struct Filter(Vec<(String, String)>);
+
+impl Filter {
+    fn new(query: &str) -> Option<Self> {
+        let pairs = form::pairs(query)?.into_iter();
+        Some(Self(
+            pairs.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect(),
+        ))
+    }
+
+    fn shows(&self, node: &Node) -> bool {
+        let nid = node.nid.map(|nid| nid.to_string()).unwrap_or_default();
+        self.allows("id", |id| xname::normalise(id) == node.id)
+            && self.allows("type", |kind| kind.eq_ignore_ascii_case(&node.kind))
+            && self.allows("state", |state| state.eq_ignore_ascii_case(&node.state))
+            && self.allows("role", |role| role.eq_ignore_ascii_case(&node.role))
+            && self.allows("nid", |other| other == nid)
+            && self.allows("enabled", |enabled| {
+                enabled.eq_ignore_ascii_case(&node.enabled.to_string())
+            })
+            && self.allows("group", |group| node.groups.iter().any(|own| own == group))
+    }
+
+    fn shows_interface(&self, interface: &EthernetInterface<'_>) -> bool {
+        self.allows("id", |id| id.eq_ignore_ascii_case(&interface.id))
+            && self.allows("macaddress", |mac| mac.parse() == Ok(interface.mac))
+            && self.allows("componentid", |id| xname::normalise(id) == interface.component)
+            && self.allows("type", |kind| kind.eq_ignore_ascii_case(interface.kind))
+            && self.allows("ipaddress", |ip| interface.addresses.iter().any(|own| own.ip == ip))
+            && self.allows("network", |network| {
+                interface.addresses.iter().any(|own| own.network == network)
+            })
+    }
+
+    fn allows(&self, name: &str, is: impl Fn(&str) -> bool) -> bool {
+        let mut values = self
+            .0
+            .iter()
+            .filter(|pair| pair.0 == name)
+            .map(|pair| pair.1.as_str())
+            .peekable();
+        values.peek().is_none()
+            || values.any(|value| match value.strip_prefix('!') {
+                Some(not) => !is(not),
+                None => is(value),
+            })
     }
 }
 

@@ -4,7 +4,7 @@
 //! each row and each mistake. A wrong value costs its row, an unknown key does not. Whether rows fit together (a MAC address twice) is the
 //! inventory's to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use bootd_sdk::mac::Mac;
@@ -25,7 +25,7 @@ pub(crate) fn read(name: &str, text: &str) -> (Vec<Row>, Vec<Mistake>) {
         mistakes: Mistakes::new(name),
         nodes: Vec::new(),
         bmcs: BTreeMap::new(),
-        declared: Vec::new(),
+        declared: HashSet::new(),
     };
     if let Some(root) = yaml::read(text, &mut reader.mistakes) {
         reader.root(&root);
@@ -43,7 +43,7 @@ struct Reader {
     /// By xname.
     bmcs: BTreeMap<String, Row>,
     /// What a node's `bmc` may name: names, xnames and MACs of the list `bmcs`.
-    declared: Vec<String>,
+    declared: HashSet<String>,
 }
 
 impl Reader {
@@ -238,12 +238,9 @@ fn is_bmc(id: &str) -> bool {
     xname::kind(id).is_some_and(|kind| kind.ends_with("BMC"))
 }
 
-fn is_declared(declared: &[String], bmc: &str) -> bool {
+fn is_declared(declared: &HashSet<String>, bmc: &str) -> bool {
     let mac = bmc.parse::<Mac>().map(|mac| mac.to_string());
-    let id = xname::normalise(bmc);
-    declared
-        .iter()
-        .any(|known| known == bmc || *known == id || mac.as_ref() == Ok(known))
+    declared.contains(bmc) || declared.contains(&xname::normalise(bmc)) || mac.is_ok_and(|mac| declared.contains(&mac))
 }
 
 fn shown(text: &str) -> String {

@@ -7,6 +7,7 @@
 mod api;
 mod file;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,10 +53,10 @@ enum When {
 
 impl Plugin for Smd {
     const NAME: &'static str = "smd";
+    const MODES: &'static [&'static str] = &["local"];
     type Settings = Settings;
 
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
-        start.local_only()?;
         setup.provides_nodes = true;
         setup.routes = api::routes();
         let host = start.host;
@@ -102,6 +103,8 @@ impl Smd {
             source.apply(self.host, When::Change);
             if source.health != before {
                 self.host.health(&source.health);
+                let (file, mistakes) = (source.file.name(), source.health.mistakes.len());
+                tracing::info!(file, mistakes, "node file read again");
             }
         }
         Some(source)
@@ -129,7 +132,8 @@ impl Source {
         let may_publish = mistakes.is_empty() || (when == When::Start && !rows.is_empty());
         self.unfinished = false;
         if may_publish {
-            match publish(host, &rows, when) {
+            // Rows that mistakes cost stay as bootd last had them; who is gone from the file is known only when it is right.
+            match publish(host, &rows, when, mistakes.is_empty()) {
                 Ok(outcome) => {
                     mistakes.extend(outcome.refused.into_iter().map(|(line, text)| Mistake {
                         file: name.clone(),
@@ -167,9 +171,9 @@ struct Outcome {
     refused: Vec<(u64, String)>,
 }
 
-fn publish(host: Host, rows: &[Row], when: When) -> Result<Outcome, Error> {
+fn publish(host: Host, rows: &[Row], when: When, full: bool) -> Result<Outcome, Error> {
     let mut publication = Publication {
-        full: true,
+        full,
         dry_run: when == When::Change,
         nodes: rows
             .iter()
@@ -182,9 +186,12 @@ fn publish(host: Host, rows: &[Row], when: When) -> Result<Outcome, Error> {
         publication.dry_run = false;
         report = host.publish(&publication)?;
     }
-    let is_refused = |place: usize| report.refused.iter().any(|refusal| refusal.row == place);
+    let refused_rows: HashSet<usize> = report.refused.iter().map(|refusal| refusal.row).collect();
     let published = (!publication.dry_run).then(|| {
-        let accepted = rows.iter().enumerate().filter(|(place, _)| !is_refused(*place));
+        let accepted = rows
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| !refused_rows.contains(place));
         accepted.map(|(_, row)| row.node.clone()).collect()
     });
     let refused = report.refused.iter().map(|refusal| {

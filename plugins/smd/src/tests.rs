@@ -88,6 +88,18 @@ fn every_mistake_is_told_with_its_line_and_costs_only_its_row() {
 }
 
 #[test]
+fn a_start_with_mistakes_keeps_the_rows_that_they_cost() {
+    let (host, smd) = start(&data("nodes.yaml"));
+    drop(smd);
+    let config = serde_json::json!({"nodes": data("nodes-with-mistakes.yaml")});
+    let smd = host.start::<Smd>(config).unwrap();
+    let ids: Vec<String> = host.published().into_iter().map(|n| n.id).collect();
+    assert_eq!(ids.len(), 11, "{ids:?}");
+    assert!(ids.contains(&"x1000c0s0b1n0".into()) && ids.contains(&"x1000c0s0b6n0".into()));
+    assert_eq!(smd.resolve(mac("52:54:00:be:ef:07")).unwrap().nid, Some(7));
+}
+
+#[test]
 fn what_the_inventory_refuses_is_told_with_its_line() {
     let host = FakeHost::new();
     host.refuse("x1000c0s0b1n0", "MAC 52:54:00:be:ef:02 belongs to x1c0s0b0n0");
@@ -223,6 +235,40 @@ fn the_lists_are_served_as_smd_writes_them() {
 }
 
 #[test]
+fn lists_are_filtered_by_their_query() {
+    let (_host, smd) = start(&data("nodes.yaml"));
+    let count = |path: &str| {
+        let body: serde_json::Value = serde_json::from_str(&smd.get(path, None).unwrap().body).unwrap();
+        body.get("Components").unwrap_or(&body).as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("type=Node", 5),
+        ("Type=node&nid=1&nid=2", 2),
+        ("type=!Node", 5),
+        ("id=X1000c0s0b0n0", 1),
+        ("group=compute&role=Compute&state=on&enabled=true", 5),
+        ("group=none", 0),
+        ("unknown=1", 10),
+    ] {
+        assert_eq!(count(&format!("/hsm/v2/State/Components?{query}")), expected, "{query}");
+    }
+    for (query, expected) in [
+        ("MACAddress=52-54-00-BE-EF-01", 1),
+        ("IPAddress=172.16.0.102", 1),
+        ("ComponentID=x1000c0s0b0&type=NodeBMC", 1),
+        ("network=management", 5),
+        ("id=525400BEEF01", 1),
+    ] {
+        assert_eq!(
+            count(&format!("/hsm/v2/Inventory/EthernetInterfaces?{query}")),
+            expected,
+            "{query}"
+        );
+    }
+    assert_eq!(smd.get("/hsm/v2/State/Components?id=%", None).unwrap().status, 400);
+}
+
+#[test]
 fn an_empty_inventory_is_an_empty_list() {
     let smd = FakeHost::new().start::<Smd>(serde_json::json!({})).unwrap();
     assert_eq!(
@@ -256,4 +302,14 @@ fn no_mutation_of_a_file_panics() {
         assert!(rows.iter().all(|row| row.line > 0 && !row.node.id.is_empty()));
         assert!(!rows.is_empty() || !mistakes.is_empty() || text.contains("nodes"));
     });
+}
+
+#[test]
+fn upstream_mode_is_refused_whatever_its_settings_are() {
+    let config = serde_json::json!({"url": "https://site.example", "token": "x"});
+    let error = FakeHost::new().start_in::<Smd>("upstream", config).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "mode = \"upstream\" is not available in this version; use \"local\""
+    );
 }

@@ -191,6 +191,11 @@ impl<'i, 'm> Row<'i, 'm> {
         self.mistakes.add(line, text);
     }
 
+    /// Whether nothing that costs the row was told so far.
+    pub fn is_good(&self) -> bool {
+        self.good
+    }
+
     /// Something within the row is bad, and was told.
     pub fn spoil(&mut self) {
         self.good = false;
