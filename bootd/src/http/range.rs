@@ -104,6 +104,11 @@ pub fn conditional(headers: &HeaderMap) -> bool {
         || (headers.contains_key(IF_RANGE) && headers.contains_key(RANGE))
 }
 
+/// Whether the headers want one version or nothing.
+pub fn insists(headers: &HeaderMap) -> bool {
+    headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE)
+}
+
 /// Evaluates the preconditions in the order of RFC 9110, 13.2.2.
 pub fn condition(headers: &HeaderMap, version: Version<'_>) -> Condition {
     if headers.contains_key(IF_MATCH) {

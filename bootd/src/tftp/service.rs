@@ -26,6 +26,7 @@ use async_tftp::server::{Handler, TftpServerBuilder};
 use bytes::Bytes;
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::{Either, select};
+use rustix::net::sockopt;
 use tokio::sync::oneshot;
 
 use super::{Files, Kind, Refused};
@@ -86,6 +87,9 @@ fn start_with(
     let bind = |source| TftpError::Bind { address, source };
     let socket = UdpSocket::bind(address).map_err(bind)?;
     let address = socket.local_addr().map_err(bind)?;
+    // A whole rack may power on at once. Without the privilege the system's limit holds, and clients that were not heard ask again.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER));
 
     let (stop, stopped) = oneshot::channel();
     let desk = Desk {
@@ -97,18 +101,19 @@ fn start_with(
     let tftp = config.tftp.clone();
     let thread = std::thread::Builder::new()
         .name("tftp".into())
-        .spawn(move || supervise(&socket, &tftp, &desk, stopped))
+        .spawn(move || supervise(&desk, stopped, || serve(&socket, &tftp, desk.clone())))
         .map_err(TftpError::Thread)?;
     tracing::info!(%address, "tftp listens");
     Ok(Service { address, stop, thread })
 }
 
 /// Serves until stopped, whatever happens to the engine.
-fn supervise(socket: &UdpSocket, tftp: &Tftp, desk: &Desk, mut stopped: oneshot::Receiver<Infallible>) {
+fn supervise<S>(desk: &Desk, mut stopped: oneshot::Receiver<Infallible>, serve: impl Fn() -> S)
+where
+    S: Future<Output = Result<(), async_tftp::Error>>,
+{
     loop {
-        let served = catch_unwind(AssertUnwindSafe(|| {
-            until_stopped(&mut stopped, serve(socket, tftp, desk.clone()))
-        }));
+        let served = catch_unwind(AssertUnwindSafe(|| until_stopped(&mut stopped, serve())));
         match served {
             Ok(Ended::Stopped) => return,
             Ok(Ended::ByItself(error)) => tracing::error!(%error, "tftp service ended, starting again"),
@@ -116,7 +121,7 @@ fn supervise(socket: &UdpSocket, tftp: &Tftp, desk: &Desk, mut stopped: oneshot:
         }
         desk.metrics.done("tftp", "restarted");
         let pause = async {
-            async_io::Timer::after(RESTART_PAUSE).await;
+            async_io::Timer::after(desk.limits.pause).await;
             Ok(())
         };
         if let Ended::Stopped = until_stopped(&mut stopped, pause) {
@@ -166,6 +171,8 @@ struct Limits {
     retries: u32,
     /// Reads under way at once; each holds a socket.
     reads: usize,
+    /// Between the end of an engine and the start of the next.
+    pause: Duration,
 }
 
 impl Default for Limits {
@@ -177,6 +184,7 @@ impl Default for Limits {
             timeout: Duration::from_secs(1),
             retries: 5,
             reads: READS.min(half),
+            pause: Duration::from_secs(1),
         }
     }
 }
@@ -198,14 +206,14 @@ struct Desk {
 }
 
 impl Handler for Desk {
-    type Reader = Reading;
+    type Reader = Transfer;
     type Writer = NoWriter;
 
     fn read_req_open(
         &mut self,
         client: &SocketAddr,
         path: &Path,
-    ) -> impl Future<Output = Result<(Reading, Option<u64>), packet::Error>> + Send {
+    ) -> impl Future<Output = Result<(Transfer, Option<u64>), packet::Error>> + Send {
         let name = path.to_string_lossy();
         // A panic here would end every transfer, not just this one.
         let opened = catch_unwind(AssertUnwindSafe(|| self.open(*client, &name)));
@@ -228,7 +236,7 @@ impl Handler for Desk {
 }
 
 impl Desk {
-    fn open(&self, peer: SocketAddr, name: &str) -> Result<(Reading, Option<u64>), packet::Error> {
+    fn open(&self, peer: SocketAddr, name: &str) -> Result<(Transfer, Option<u64>), packet::Error> {
         let files = self.files.load();
         let file = files.find(name).map_err(|refused| {
             self.metrics.refused("tftp", refused.label(), &peer, &Shown(name));
@@ -237,14 +245,14 @@ impl Desk {
                 Refused::TooLong | Refused::Control | Refused::Dots => packet::Error::PermissionDenied,
             }
         })?;
-        // `Reading` gives the place back when it is dropped.
+        // `Transfer` gives the place back when it is dropped.
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.reads {
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.metrics.refused("tftp", "too_many_reads", &peer, &Shown(name));
             return Err(packet::Error::Msg("too many transfers, try again".into()));
         }
         let size = file.bytes.len() as u64;
-        let reading = Reading {
+        let reading = Transfer {
             desk: self.clone(),
             peer,
             name: Shown(name).to_string(),
@@ -258,7 +266,7 @@ impl Desk {
 }
 
 /// A read under way; its end, good or bad, is told when it is dropped.
-struct Reading {
+struct Transfer {
     desk: Desk,
     peer: SocketAddr,
     name: String,
@@ -269,7 +277,7 @@ struct Reading {
     ended: Option<Instant>,
 }
 
-impl AsyncRead for Reading {
+impl AsyncRead for Transfer {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let left = &self.bytes[self.at..];
         let read = left.len().min(buffer.len());
@@ -282,7 +290,7 @@ impl AsyncRead for Reading {
     }
 }
 
-impl Drop for Reading {
+impl Drop for Transfer {
     fn drop(&mut self) {
         let Desk {
             metrics, limits, open, ..
@@ -336,8 +344,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Between the end of a service and its next start.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// Requests that wait for the thread, in bytes as the kernel counts them.
+const RECEIVE_BUFFER: usize = 4 << 20;
 /// Reads under way at once, if the process may open twice as many files.
 const READS: usize = 4096;
 /// Characters of a name in a log line.

@@ -472,6 +472,21 @@ async fn a_body_that_breaks_for_good_is_an_error_and_never_a_short_end() {
 }
 
 #[tokio::test]
+async fn an_object_that_changes_between_two_looks_is_served_anew_or_refused() {
+    let source = || {
+        web(|count, head| {
+            let body = if head.starts_with("head") { "" } else { "0123456789" };
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"v{count}\"\r\n\r\n{body}")
+        })
+    };
+    let artifacts = artifacts(vec![("a", source().await), ("b", source().await)]);
+    let anew = get(&artifacts, "/a/k", &[("if-none-match", "\"old\"")]).await;
+    assert_eq!((anew.status, anew.text()), (200, "0123456789"));
+    let refused = get(&artifacts, "/b/k", &[("if-match", "\"v0\"")]).await;
+    assert_eq!(refused.status, 412);
+}
+
+#[tokio::test]
 async fn an_origin_in_trouble_is_503_and_says_when_to_come_back() {
     let broken = web(|_, _| "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into()).await;
     let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
