@@ -6,6 +6,8 @@
 mod check;
 mod checked;
 mod raw;
+#[cfg(test)]
+mod tests;
 
 pub use checked::{
     Access, Arch, Config, Dhcp, Http, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source,

@@ -61,9 +61,9 @@ impl App {
             let (uri, headers) = (request.uri(), request.headers());
             return artifacts::respond(&self.artifacts, peer, &method, uri.path(), uri.query(), headers).await;
         }
-        let response = match path.strip_prefix("/loaders/") {
-            Some(name) if serves(Service::Loaders) => {
-                loaders::respond(&self.files.load(), &method, request.headers(), name)
+        let response = match path.strip_prefix("/loaders/").map(|name| percent_decode_str(name).decode_utf8()) {
+            Some(Ok(name)) if serves(Service::Loaders) => {
+                loaders::respond(&self.files.load(), &method, request.headers(), &name)
             }
             _ if serves(Service::Boot) => self.ask_plugin(connection, peer, request).await,
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),

@@ -147,6 +147,11 @@ impl Plugins {
                 Mode::Upstream => "upstream".into(),
             },
             config: plugin.config.clone(),
+            folder: config
+                .path
+                .parent()
+                .map(|folder| folder.display().to_string())
+                .unwrap_or_default(),
             server: server.clone(),
         };
         let (instance, setup) = Instance::start(&plugin.name, file, table, &configuration, self.core.clone())?;

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -83,7 +83,10 @@ fn start_with(
     metrics: Arc<Metrics>,
     limits: Limits,
 ) -> Result<Service, TftpError> {
-    let address = SocketAddr::from((config.address, config.tftp.port));
+    // Answers leave from the address that was asked; with a server address for each subnet, the route to the client decides.
+    let one = config.dhcp.subnets.iter().all(|subnet| subnet.server == config.address);
+    let address = if one { config.address } else { Ipv4Addr::UNSPECIFIED };
+    let address = SocketAddr::from((address, config.tftp.port));
     let bind = |source| TftpError::Bind { address, source };
     let socket = UdpSocket::bind(address).map_err(bind)?;
     let address = socket.local_addr().map_err(bind)?;

@@ -67,7 +67,7 @@ impl Plugin for Bss {
                 setup.routes.push(Route::new("GET", &format!("{prefix}{path}"), access));
             }
         }
-        let (source, mistakes) = Source::open(&start.settings.boot.0, file::read);
+        let (source, mistakes) = Source::open(&start.settings.boot.below(&start.folder), file::read);
         let bss = Self {
             host: start.host,
             settings: start.settings,

@@ -59,7 +59,7 @@ impl Plugin for CloudInit {
             ),
         ] {
             kinds.extend(files.iter().map(|_| kind));
-            paths.extend(files);
+            paths.extend(files.iter().map(|file| start.folder.join(file)));
         }
         let (source, mistakes) = Source::open(&paths, move |files| file::read(&kinds, files));
         let plugin = Self {

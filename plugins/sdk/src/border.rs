@@ -93,6 +93,7 @@ unsafe extern "C" fn init<P: Plugin>(
             Start {
                 settings,
                 mode: config.mode,
+                folder: config.folder.into(),
                 server: config.server,
                 host,
             },

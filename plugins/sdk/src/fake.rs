@@ -82,6 +82,7 @@ impl FakeHost {
         let configuration = wire::Configuration {
             mode: mode.into(),
             config,
+            folder: String::new(),
             server: wire::Server {
                 address: "172.16.0.254".into(),
                 boot_url: "http://172.16.0.254:8081".into(),

@@ -175,6 +175,13 @@ impl<T> Source<T> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paths(pub Vec<PathBuf>);
 
+impl Paths {
+    /// The paths, relative ones below a folder.
+    pub fn below(&self, folder: &Path) -> Vec<PathBuf> {
+        self.0.iter().map(|path| folder.join(path)).collect()
+    }
+}
+
 impl<'de> Deserialize<'de> for Paths {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;

@@ -61,6 +61,8 @@ pub struct Start<S> {
     pub settings: S,
     /// `local` or `upstream`.
     pub mode: String,
+    /// The folder of bootd.toml: relative paths in the settings are relative to it.
+    pub folder: std::path::PathBuf,
     /// The appliance.
     pub server: wire::Server,
     /// The host; keep it for `run`, `handle` and `resolve`.

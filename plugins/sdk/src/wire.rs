@@ -107,6 +107,8 @@ pub struct Configuration {
     pub mode: String,
     /// The plugin's own table, `config`, of bootd.toml.
     pub config: serde_json::Value,
+    /// The folder of bootd.toml: relative paths in `config` are relative to it.
+    pub folder: String,
     /// What a plugin may want to know of the appliance.
     pub server: Server,
 }

@@ -61,7 +61,7 @@ impl Plugin for Smd {
         setup.routes = api::routes();
         let host = start.host;
         let source = start.settings.nodes.map(|path| {
-            let mut source = Source::new(Watched::new(path));
+            let mut source = Source::new(Watched::new(start.folder.join(path)));
             source.file.look();
             source.apply(host, When::Start);
             host.health(&source.health);
