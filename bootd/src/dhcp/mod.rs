@@ -1,1 +1,142 @@
-//! DHCP.
+//! DHCP: addresses, loaders and boot scripts for nodes of the inventory; short leases for everybody else.
+//!
+//! [`start`] opens every socket before it says that it works, then has one thread an interface. A thread never waits for anything but its
+//! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
+//! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
+
+pub mod v4;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use bootd_sdk::mac::Mac;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::inventory::Snapshot;
+use crate::metrics::Metrics;
+use crate::net::NetError;
+use crate::state::{Store, StoreError};
+
+pub use v4::boot::Stage;
+pub use v4::explain::{Explained, explain};
+pub use v4::pool::State;
+
+/// What DHCP works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The inventory.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where leases of the pools are kept.
+    pub store: Store,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.
+    pub unknown: Arc<dyn Fn(Mac) + Send + Sync>,
+}
+
+/// Why DHCP cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum DhcpError {
+    /// A socket or an interface.
+    #[error("DHCP on {interface}: {source}")]
+    Net {
+        /// The interface.
+        interface: String,
+        /// What is wrong, and what to do.
+        source: NetError,
+    },
+    /// The leases of earlier runs cannot be read.
+    #[error("the leases of the DHCP pools cannot be read: {0}")]
+    Leases(#[from] StoreError),
+    /// No thread.
+    #[error("no thread for DHCP on {interface}: {source}")]
+    Thread {
+        /// The interface.
+        interface: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// An address of a pool, as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeaseView {
+    /// Its holder, or its last one.
+    pub mac: Mac,
+    /// The address.
+    pub ip: std::net::Ipv4Addr,
+    /// `offered`, `leased`, `free` or `declined`.
+    pub state: State,
+    /// Seconds until that ends; 0 when it has ended.
+    pub expires_in_s: u64,
+    /// What the client calls itself.
+    pub hostname: Option<String>,
+}
+
+/// DHCP at work.
+pub struct Service {
+    shell: Arc<v4::service::Shell>,
+    ending: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Opens all sockets, reads the leases of earlier runs, and begins to answer.
+pub fn start(deps: Deps) -> Result<Service, DhcpError> {
+    let mut ports = Vec::new();
+    for name in &deps.config.interfaces {
+        let port = v4::service::Port::open(name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
+            interface: name.clone(),
+            source,
+        })?;
+        ports.push(Arc::new(port));
+    }
+    let shell = Arc::new(v4::service::Shell::new(deps)?);
+    let mut service = Service {
+        shell,
+        ending: Arc::default(),
+        threads: Vec::new(),
+    };
+    for port in ports {
+        let shell = Arc::clone(&service.shell);
+        let ending = Arc::clone(&service.ending);
+        let interface = port.name().to_owned();
+        let thread = std::thread::Builder::new()
+            .name(format!("dhcp-{interface}"))
+            .spawn(move || v4::service::receive(&shell, &port, &ending))
+            // Threads that run already end with `service`.
+            .map_err(|source| DhcpError::Thread { interface, source })?;
+        service.threads.push(thread);
+    }
+    Ok(service)
+}
+
+impl Service {
+    /// Ends the threads, within about half a second. Leases that are being written are still acknowledged.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// The addresses of the pools that clients have, or had last.
+    pub fn leases(&self) -> Vec<LeaseView> {
+        self.shell.leases()
+    }
+
+    fn end(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It catches panics itself; one outside of a packet has been printed by now.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,1 +1,65 @@
-//! Sockets.
+//! Sockets below what the standard library offers: bound to an interface, or for whole frames.
+//!
+//! Says what is wrong in the operator's words ([`NetError`]): what was opened, where, and what to do. Knows nothing of the protocols above.
+
+mod interface;
+mod packet;
+mod udp;
+
+pub use interface::Interface;
+pub use packet::FrameSocket;
+pub use udp::UdpPort;
+
+/// A socket or an interface that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// No such interface.
+    #[error("there is no network interface '{name}'; this machine has {}", present.join(", "))]
+    NoInterface {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        present: Vec<String>,
+    },
+    /// The interfaces cannot be listed.
+    #[error("the network interfaces cannot be listed: {0}")]
+    Interfaces(std::io::Error),
+    /// Somebody else has the port.
+    #[error("UDP port {port} on {interface} is taken by {holder}; stop it, or have it keep off this interface")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// The interface.
+        interface: String,
+        /// The other program, as far as we may know it.
+        holder: String,
+    },
+    /// The system does not allow it.
+    #[error(
+        "no permission to {what}; run as root, or grant {capability} (systemd: AmbientCapabilities=, container: --cap-add)"
+    )]
+    NoPermission {
+        /// What was tried.
+        what: String,
+        /// The capability that allows it.
+        capability: &'static str,
+    },
+    /// Anything else.
+    #[error("cannot {what}: {source}")]
+    Other {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl NetError {
+    /// Sorts a failure by what an operator can do about it.
+    fn new(source: std::io::Error, what: String, capability: &'static str) -> Self {
+        if source.kind() == std::io::ErrorKind::PermissionDenied {
+            return Self::NoPermission { what, capability };
+        }
+        Self::Other { what, source }
+    }
+}

@@ -1,0 +1,253 @@
+//! What a client gets, decided from the packet, the configuration and the inventory alone.
+//!
+//! [`answer`] decides for nodes of the inventory; for everybody else it says [`Verdict::Unknown`] and the [pool](super::pool) decides.
+//! Neither has a socket, a clock, a lock or a disk. The inventory's address is the only one that a node gets: a node that asks for another
+//! one is told to begin again.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use bootd_sdk::mac::Mac;
+use bootd_sdk::wire::Interface;
+
+use super::policy::{Policy, Receiving};
+use super::reply::{Grant, Reply, ReplyKind};
+use super::request::{Kind, Request};
+use crate::config::Subnet;
+use crate::inventory::Snapshot;
+
+/// What comes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send this.
+    Reply(Box<Reply>),
+    /// Send this NAK.
+    Nak(Box<Reply>, NakWhy),
+    /// Make the lease durable, then send this. When that fails, send nothing.
+    Lease(Box<Reply>, Lease),
+    /// Send nothing; the client's lease is over, so forget its row.
+    Freed(Mac, Ipv4Addr, FreedWhy),
+    /// Not a matter of the inventory: ask the pool.
+    Unknown(Mac, Missing),
+    /// Send nothing.
+    Ignore(Why),
+}
+
+/// A lease to make durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Whose it is.
+    pub mac: Mac,
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// For how long, in seconds.
+    pub seconds: u32,
+    /// What the client calls itself.
+    pub host_name: Option<String>,
+    /// Who had the address before, and whose row goes with it.
+    pub instead_of: Option<Mac>,
+}
+
+/// Why a client must begin again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NakWhy {
+    /// The inventory has another address for it.
+    OtherAddress,
+    /// The address is not one of its subnet.
+    OtherSubnet,
+    /// The address is somebody else's now.
+    Taken,
+    /// It never got this address here, and has another one.
+    NotYours,
+}
+
+/// Why a lease is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreedWhy {
+    /// The client gave it back.
+    Released,
+    /// The client found somebody else with the address, which now rests.
+    Declined,
+}
+
+/// Why the inventory does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// No node has this hardware address.
+    Mac,
+    /// The node has no IPv4 address in a subnet where this client can be.
+    Address,
+}
+
+/// Why a request gets no answer. Each is a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// BOOTP: no option 53.
+    Bootp,
+    /// A message that no client sends to a server.
+    MessageType,
+    /// The hardware address has not 6 bytes.
+    NoMac,
+    /// It speaks to another server.
+    OtherServer,
+    /// Its relay is in no served subnet.
+    RelayNotServed,
+    /// A REQUEST that names no address.
+    NoAddress,
+    /// An INFORM without an address of a served subnet.
+    InformFromElsewhere,
+    /// A node gave its address back; it stays the node's.
+    Released,
+    /// A node says that somebody else uses its address.
+    Conflict,
+    /// Nobody that we know, and no pool where it is.
+    NoPool,
+    /// All addresses of the pool are in use.
+    PoolExhausted,
+    /// It speaks of a lease that is not ours.
+    NotOurLease,
+    /// INFORM from nobody that we know.
+    UnknownInform,
+}
+
+impl Why {
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Bootp => "bootp",
+            Self::MessageType => "message_type",
+            Self::NoMac => "hlen_not_6",
+            Self::OtherServer => "other_server",
+            Self::RelayNotServed => "relay_not_served",
+            Self::NoAddress => "no_address_named",
+            Self::InformFromElsewhere => "inform_from_elsewhere",
+            Self::Released => "release_of_node",
+            Self::Conflict => "address_conflict",
+            Self::NoPool => "no_pool",
+            Self::PoolExhausted => "pool_exhausted",
+            Self::NotOurLease => "not_our_lease",
+            Self::UnknownInform => "inform_of_unknown",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bootp => "it is BOOTP, without a DHCP message type",
+            Self::MessageType => "its message type is not one of a client's",
+            Self::NoMac => "its hardware address has not 6 bytes",
+            Self::OtherServer => "it speaks to another server",
+            Self::RelayNotServed => "its relay is in no served subnet",
+            Self::NoAddress => "it requests without naming an address",
+            Self::InformFromElsewhere => "it informs from an address of no served subnet",
+            Self::Released => "it released its address, which stays its own",
+            Self::Conflict => "it says that somebody else uses its address",
+            Self::NoPool => "it is not in the inventory, and where it is there is no pool",
+            Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
+            Self::NotOurLease => "it speaks of a lease that is not ours",
+            Self::UnknownInform => "it informs, and is not in the inventory",
+        })
+    }
+}
+
+impl NakWhy {
+    /// The label in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::OtherAddress => "other_address",
+            Self::OtherSubnet => "other_subnet",
+            Self::Taken => "taken",
+            Self::NotYours => "not_yours",
+        }
+    }
+}
+
+/// Decides for a client of the inventory.
+pub fn answer(request: &Request, policy: &Policy, snapshot: &Snapshot, receiving: &Receiving) -> Verdict {
+    let (kind, mac) = match client(request) {
+        Ok(client) => client,
+        Err(why) => return Verdict::Ignore(why),
+    };
+    let Some((node, interface)) = snapshot.by_mac(mac) else {
+        return Verdict::Unknown(mac, Missing::Mac);
+    };
+    if policy.is_for_another(request, receiving) {
+        return Verdict::Ignore(Why::OtherServer);
+    }
+    let (subnet, ip) = match place(request, policy, interface, receiving) {
+        Ok(Some(place)) => place,
+        Ok(None) => return Verdict::Unknown(mac, Missing::Address),
+        Err(why) => return Verdict::Ignore(why),
+    };
+    let reply = |kind, lease| {
+        let grant = Grant {
+            kind,
+            mac,
+            subnet,
+            lease,
+            node: Some(node),
+        };
+        Verdict::Reply(Box::new(Reply::grant(request, policy, &grant)))
+    };
+    match kind {
+        Kind::Discover => reply(ReplyKind::Offer, Some((ip, policy.lease_time))),
+        Kind::Request if named(request).any(|named| named != ip) => {
+            let nak = Reply::nak(request, policy, mac, subnet.server, Some(node));
+            Verdict::Nak(Box::new(nak), NakWhy::OtherAddress)
+        }
+        Kind::Request => reply(ReplyKind::Ack, Some((ip, policy.lease_time))),
+        // The answer goes to an address that the packet names: only into the served subnets.
+        Kind::Inform if policy.subnet_of(request.ciaddr).is_none() => Verdict::Ignore(Why::InformFromElsewhere),
+        Kind::Inform => reply(ReplyKind::Ack, None),
+        Kind::Release => Verdict::Ignore(Why::Released),
+        Kind::Decline => Verdict::Ignore(Why::Conflict),
+        Kind::Other(_) => Verdict::Ignore(Why::MessageType),
+    }
+}
+
+/// Who asks for what, as far as it can have an answer at all.
+pub(super) fn client(request: &Request) -> Result<(Kind, Mac), Why> {
+    match (request.kind, request.mac) {
+        (None, _) => Err(Why::Bootp),
+        (Some(Kind::Other(_)), _) => Err(Why::MessageType),
+        (Some(_), None) => Err(Why::NoMac),
+        (Some(kind), Some(mac)) => Ok((kind, mac)),
+    }
+}
+
+/// The addresses that a REQUEST names: option 50, and the one that the client uses already.
+pub(super) fn named(request: &Request) -> impl Iterator<Item = Ipv4Addr> {
+    let used = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
+    [request.requested_ip, used].into_iter().flatten()
+}
+
+/// The subnet and the address of a node, where its packet came from.
+fn place<'a>(
+    request: &Request,
+    policy: &'a Policy,
+    interface: &Interface,
+    receiving: &Receiving,
+) -> Result<Option<(&'a Subnet, Ipv4Addr)>, Why> {
+    let served = || ipv4(interface).filter_map(|ip| Some((policy.subnet_of(ip)?, ip)));
+    if let Some(link) = request.relayed_from() {
+        let subnet = policy.subnet_of(link).ok_or(Why::RelayNotServed)?;
+        return Ok(served().find(|(of, _)| *of == subnet));
+    }
+    // A renewal comes without relay from wherever the node is; the address that it uses says where.
+    Ok(served()
+        .find(|(_, ip)| *ip == request.ciaddr)
+        .or_else(|| served().find(|(subnet, _)| Policy::is_local(subnet, receiving)))
+        .or_else(|| served().next()))
+}
+
+fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + '_ {
+    interface.ips.iter().filter_map(|address| match address.ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    })
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -1,0 +1,294 @@
+//! The decisions for nodes of the inventory, as packets in and packets out. Replies are read back with dhcproto, an independent decoder.
+
+use dhcproto::{Decodable, Decoder, v4};
+
+use super::super::encode::{MINIMUM, encode};
+use super::super::reply::Destination;
+use super::super::request::parse;
+use super::super::testing::{Client, SERVER, mac, node, policy, receiving, site, snapshot};
+use super::*;
+
+fn decide(packet: &[u8], snapshot: &Snapshot) -> Verdict {
+    answer(&parse(packet).unwrap(), &policy(), snapshot, &receiving())
+}
+
+fn reply(packet: &[u8], snapshot: &Snapshot) -> Reply {
+    match decide(packet, snapshot) {
+        Verdict::Reply(reply) => *reply,
+        other => panic!("no reply: {other:?}"),
+    }
+}
+
+/// Code, length and value of each option on the wire, in order.
+fn options(packet: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut rest = &packet[240..];
+    while rest[0] != 255 {
+        let length = usize::from(rest[1]);
+        found.push((rest[0], rest[2..2 + length].to_vec()));
+        rest = &rest[2 + length..];
+    }
+    found
+}
+
+fn golden(boot_file: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let server = SERVER.octets().to_vec();
+    vec![
+        (1, vec![255, 255, 255, 0]),
+        (3, server.clone()),
+        (6, server.clone()),
+        (12, b"nid0001.openchami.cluster".to_vec()),
+        (17, b"172.16.0.254".to_vec()),
+        (51, 3600u32.to_be_bytes().to_vec()),
+        (53, vec![2]),
+        (54, server),
+        (67, boot_file.to_vec()),
+    ]
+}
+
+#[test]
+fn golden_reply_a_a_firmware_gets_its_loader() {
+    let reply = reply(&Client::new(1).option(93, &[0, 7]).discover(), &site());
+    let packet = encode(&reply);
+    let header = [2, 1, 6, 0, 0x11, 0x22, 0x33, 0x44, 0, 0, 0x80, 0, 0, 0, 0, 0];
+    assert_eq!(packet[..16], header);
+    assert_eq!(packet[16..28], [172, 16, 0, 1, 172, 16, 0, 254, 0, 0, 0, 0]);
+    assert_eq!(packet[28..44], [2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(packet[44..108], [0; 64]);
+    // More than upstream: the boot file is in the header too.
+    assert_eq!(packet[108..123], *b"ipxe-x86_64.efi");
+    assert_eq!(packet[123..236], [0; 113]);
+    assert_eq!(options(&packet), golden(b"ipxe-x86_64.efi"));
+    assert_eq!(packet.len(), 332);
+    assert_eq!(reply.to, Destination::Broadcast);
+    let decoded = v4::Message::decode(&mut Decoder::new(&packet)).unwrap();
+    assert_eq!(decoded.opts().msg_type(), Some(v4::MessageType::Offer));
+    assert_eq!(decoded.yiaddr(), Ipv4Addr::new(172, 16, 0, 1));
+}
+
+#[test]
+fn golden_reply_b_ipxe_gets_its_boot_script() {
+    let url = b"http://172.16.0.254:8081/boot/v1/bootscript?mac=02:00:00:00:00:01";
+    let client = Client::new(1).option(93, &[0, 7]).option(77, b"iPXE");
+    let packet = encode(&reply(&client.discover(), &site()));
+    assert_eq!(options(&packet), golden(url));
+    assert_eq!(packet[108..108 + url.len()], *url);
+}
+
+#[test]
+fn a_request_is_acknowledged_with_or_without_an_offer_before() {
+    for client in [
+        Client::new(1),
+        Client::new(1).option(50, &[172, 16, 0, 1]),
+        Client::new(1).option(50, &[172, 16, 0, 1]).option(54, &SERVER.octets()),
+        Client::new(1).siaddr(SERVER.octets()),
+        Client::new(1).ciaddr([172, 16, 0, 1]),
+    ] {
+        let reply = reply(&client.request(), &site());
+        assert_eq!(reply.kind, ReplyKind::Ack);
+        assert_eq!(reply.yiaddr, Ipv4Addr::new(172, 16, 0, 1));
+    }
+}
+
+#[test]
+fn a_request_for_another_address_is_refused_so_that_the_client_begins_again() {
+    for client in [
+        Client::new(1).option(50, &[172, 16, 0, 9]),
+        Client::new(1).ciaddr([172, 16, 0, 201]),
+    ] {
+        let client = client.option(61, &[1, 2]).option(82, &[1, 1, 9]);
+        let Verdict::Nak(nak, NakWhy::OtherAddress) = decide(&client.request(), &site()) else {
+            panic!("no NAK");
+        };
+        assert_eq!(nak.to, Destination::Broadcast);
+        let packet = encode(&nak);
+        assert_eq!(packet[0], 2);
+        assert_eq!(packet[16..24], [0; 8]);
+        let server = SERVER.octets().to_vec();
+        let expected = vec![(53, vec![6]), (54, server), (61, vec![1, 2]), (82, vec![1, 1, 9])];
+        assert_eq!(options(&packet), expected);
+    }
+}
+
+#[test]
+fn a_refusal_through_a_relay_asks_it_to_broadcast() {
+    let nodes = snapshot([node(1, &["10.1.0.1"])]);
+    let client = Client::new(1)
+        .unicast()
+        .giaddr([10, 1, 0, 254])
+        .option(50, &[10, 1, 0, 9]);
+    let Verdict::Nak(nak, _) = decide(&client.request(), &nodes) else {
+        panic!("no NAK");
+    };
+    assert_eq!(nak.to, Destination::Relay(Ipv4Addr::new(10, 1, 0, 254)));
+    assert_eq!((nak.flags, nak.giaddr), (0x8000, Ipv4Addr::new(10, 1, 0, 254)));
+}
+
+#[test]
+fn silence_has_its_reason() {
+    for (packet, why) in [
+        (Client::new(1).option(54, &[172, 16, 0, 3]).request(), Why::OtherServer),
+        (Client::new(1).siaddr([172, 16, 0, 3]).discover(), Why::OtherServer),
+        (Client::new(1).send(7), Why::Released),
+        (Client::new(1).option(50, &[172, 16, 0, 1]).send(4), Why::Conflict),
+        (Client::new(1).send(8), Why::InformFromElsewhere),
+        (Client::new(1).ciaddr([8, 8, 8, 8]).send(8), Why::InformFromElsewhere),
+        (Client::new(1).send(2), Why::MessageType),
+        (Client::new(1).bootp(), Why::Bootp),
+        (Client::new(1).giaddr([192, 168, 1, 1]).discover(), Why::RelayNotServed),
+    ] {
+        assert_eq!(decide(&packet, &site()), Verdict::Ignore(why));
+    }
+    let mut packet = Client::new(1).discover();
+    packet[2] = 0;
+    assert_eq!(decide(&packet, &site()), Verdict::Ignore(Why::NoMac));
+}
+
+#[test]
+fn inform_is_answered_without_address_and_lease_time() {
+    let reply = reply(&Client::new(1).ciaddr([172, 16, 0, 1]).send(8), &site());
+    assert_eq!((reply.kind, reply.yiaddr), (ReplyKind::Ack, Ipv4Addr::UNSPECIFIED));
+    assert_eq!(reply.to, Destination::Unicast(Ipv4Addr::new(172, 16, 0, 1)));
+    assert!(reply.options.get(51).is_none() && reply.options.get(1).is_some());
+}
+
+#[test]
+fn each_reply_goes_where_the_client_hears_it() {
+    let own = Ipv4Addr::new(172, 16, 0, 1);
+    for (client, to) in [
+        (Client::new(1), Destination::Broadcast),
+        (Client::new(1).unicast(), Destination::Frame(own, mac(1))),
+        (Client::new(1).ciaddr(own.octets()), Destination::Unicast(own)),
+        (
+            Client::new(1).ciaddr(own.octets()).giaddr([172, 16, 0, 9]),
+            Destination::Relay([172, 16, 0, 9].into()),
+        ),
+    ] {
+        assert_eq!(reply(&client.request(), &site()).to, to);
+    }
+}
+
+#[test]
+fn the_list_of_wanted_options_is_honoured() {
+    let codes = |client: Client| -> Vec<u8> { reply(&client.discover(), &site()).options.codes().collect() };
+    let always = [1, 3, 12, 17, 51, 53, 54];
+    assert_eq!(codes(Client::new(1).option(55, &[1])), always);
+    assert_eq!(codes(Client::new(1)), [1, 3, 6, 12, 17, 51, 53, 54]);
+    assert_eq!(
+        codes(Client::new(1).option(55, &[6, 15, 58, 59, 66])),
+        [1, 3, 6, 12, 15, 17, 51, 53, 54, 58, 59, 66]
+    );
+}
+
+#[test]
+fn what_relay_and_client_sent_comes_back_byte_for_byte_and_last() {
+    let agent = [1, 2, 9, 9, 250, 0];
+    let client = Client::new(1)
+        .option(82, &agent)
+        .option(61, &[0; 19])
+        .option(93, &[0, 0]);
+    let reply = reply(&client.giaddr([172, 16, 0, 9]).discover(), &site());
+    let options = options(&encode(&reply));
+    assert_eq!(options.last(), Some(&(82, agent.to_vec())));
+    assert!(options.contains(&(61, vec![0; 19])));
+}
+
+#[test]
+fn the_address_is_the_one_of_the_clients_subnet() {
+    let nodes = snapshot([node(1, &["fd00::1", "192.168.7.7", "10.1.0.1", "172.16.0.1"])]);
+    let ip = |client: Client| reply(&client.discover(), &nodes).yiaddr;
+    assert_eq!(ip(Client::new(1)), Ipv4Addr::new(172, 16, 0, 1));
+    assert_eq!(ip(Client::new(1).giaddr([10, 1, 0, 7])), Ipv4Addr::new(10, 1, 0, 1));
+    assert_eq!(
+        ip(Client::new(1).giaddr([172, 16, 0, 9]).option(82, &[5, 4, 10, 1, 0, 0])),
+        Ipv4Addr::new(10, 1, 0, 1)
+    );
+    // A renewal is not relayed.
+    let renewal = reply(&Client::new(1).ciaddr([10, 1, 0, 1]).request(), &nodes);
+    assert_eq!(renewal.yiaddr, Ipv4Addr::new(10, 1, 0, 1));
+    assert_eq!(renewal.server, Ipv4Addr::new(10, 1, 0, 254));
+}
+
+#[test]
+fn a_node_without_an_address_here_and_a_stranger_are_not_for_the_inventory() {
+    let nodes = snapshot([
+        node(1, &["10.1.0.1"]),
+        node(2, &["fd00::2", "192.168.7.7"]),
+        node(3, &[]),
+    ]);
+    let relayed = Client::new(1).giaddr([172, 16, 0, 9]).discover();
+    assert_eq!(decide(&relayed, &nodes), Verdict::Unknown(mac(1), Missing::Address));
+    for number in [2, 3] {
+        let verdict = decide(&Client::new(number).discover(), &nodes);
+        assert_eq!(verdict, Verdict::Unknown(mac(number), Missing::Address));
+    }
+    let verdict = decide(&Client::new(9).discover(), &nodes);
+    assert_eq!(verdict, Verdict::Unknown(mac(9), Missing::Mac));
+}
+
+#[test]
+fn only_nodes_have_a_host_name() {
+    let mut bmc = node(1, &["172.16.0.1"]);
+    bmc.kind = "NodeBMC".into();
+    let reply = reply(&Client::new(1).discover(), &snapshot([bmc]));
+    assert_eq!(reply.options.get(12), None);
+}
+
+#[test]
+fn options_of_a_node_add_and_replace_but_never_break_the_protocol() {
+    let mut special = node(1, &["172.16.0.1"]);
+    special.options = [
+        (3, "ac100001"),
+        (67, "6f776e"),
+        (224, "00:ff"),
+        (225, "zz"),
+        (226, "abc"),
+        (51, "00000001"),
+        (53, "06"),
+        (54, "01020304"),
+        (52, "03"),
+        (0, ""),
+        (255, ""),
+    ]
+    .into_iter()
+    .map(|(code, hex)| (code, hex.to_owned()))
+    .collect();
+    special.options.insert(230, "5a".repeat(300));
+    let reply = reply(&Client::new(1).option(93, &[0, 7]).discover(), &snapshot([special]));
+    assert_eq!(reply.options.get(3), Some(&[172, 16, 0, 1][..]));
+    assert_eq!(reply.options.get(224), Some(&[0, 255][..]));
+    assert_eq!(reply.file, "own");
+    let codes: Vec<u8> = options(&encode(&reply)).into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, [1, 3, 6, 12, 17, 51, 53, 54, 67, 224, 230, 230]);
+    assert_eq!(reply.options.get(51), Some(&3600u32.to_be_bytes()[..]));
+}
+
+#[test]
+fn http_boot_is_told_that_it_speaks_to_an_http_server() {
+    let client = Client::new(1)
+        .option(93, &[0, 16])
+        .option(60, b"HTTPClient:Arch:00016:UNDI:003001");
+    let reply = reply(&client.discover(), &site());
+    assert_eq!(reply.options.get(60), Some(&b"HTTPClient"[..]));
+    let url = &b"http://172.16.0.254:8081/loaders/ipxe-x86_64.efi"[..];
+    assert_eq!(reply.options.get(67), Some(url));
+}
+
+#[test]
+fn a_boot_file_too_long_for_the_header_stays_in_its_option() {
+    let mut special = node(1, &["172.16.0.1"]);
+    special.boot.script = Some(format!("http://172.16.0.254/{}", "a".repeat(300)));
+    let reply = reply(&Client::new(1).option(77, b"iPXE").discover(), &snapshot([special]));
+    assert_eq!(reply.file, "");
+    assert_eq!(reply.options.get(67).map(<[u8]>::len), Some(320));
+    assert!(encode(&reply).len() > MINIMUM);
+}
+
+#[test]
+fn an_architecture_of_one_byte_does_not_stop_the_answer() {
+    for value in [&[][..], &[7]] {
+        let reply = reply(&Client::new(1).option(93, value).discover(), &site());
+        assert_eq!((reply.kind, reply.options.get(67)), (ReplyKind::Offer, None));
+        assert_eq!(encode(&reply).len(), MINIMUM.max(encode(&reply).len()));
+    }
+}

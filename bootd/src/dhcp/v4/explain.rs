@@ -1,0 +1,211 @@
+//! What a client would get, without a packet: `bootd explain`.
+//!
+//! Puts together the request that such a client sends and has it decided by the code that decides packets, so it cannot say anything else.
+
+use std::net::Ipv4Addr;
+
+use bootd_sdk::mac::Mac;
+use serde::Serialize;
+
+use super::answer::{Verdict, answer};
+use super::boot::{Stage, code_of};
+use super::options::code;
+use super::policy::{Policy, Receiving};
+use super::pool::Pools;
+use super::reply::Reply;
+use super::request::{BROADCAST, Kind, Request};
+use crate::config::{Arch, Config};
+use crate::inventory::Snapshot;
+
+/// What a client would get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// What happens, in words.
+    pub verdict: String,
+    /// The node, when the inventory knows the hardware address.
+    pub xname: Option<String>,
+    /// Its address; clients of a pool get one of the pool's.
+    pub address: Option<Ipv4Addr>,
+    /// Option 1.
+    pub mask: Option<Ipv4Addr>,
+    /// Option 3.
+    pub routers: Vec<Ipv4Addr>,
+    /// Option 6.
+    pub dns: Vec<Ipv4Addr>,
+    /// Option 12.
+    pub hostname: Option<String>,
+    /// The server from which it fetches its loader by TFTP.
+    pub next_server: Option<Ipv4Addr>,
+    /// Option 67.
+    pub boot_file: Option<String>,
+    /// Option 51.
+    pub lease_time_s: Option<u32>,
+}
+
+/// Says what the client with this hardware address gets at this stage of its boot.
+pub fn explain(config: &Config, snapshot: &Snapshot, mac: Mac, arch: Option<Arch>, stage: Stage) -> Explained {
+    let policy = Policy::new(config);
+    let request = request(mac, arch, stage);
+    // On no interface in particular: a node's own address says where it is.
+    let receiving = Receiving::default();
+    match answer(&request, &policy, snapshot, &receiving) {
+        Verdict::Reply(reply) => {
+            let words = format!("is in the inventory as {}", reply.xname.as_deref().unwrap_or_default());
+            let mut explained = of_reply(&reply, words);
+            explained.address = Some(reply.yiaddr);
+            explained
+        }
+        Verdict::Unknown(..) => unknown(&request, &policy, snapshot, mac),
+        // A DISCOVER of this shape gets one of the two above.
+        Verdict::Ignore(why) => nothing(format!("gets no answer: {why}")),
+        Verdict::Nak(..) | Verdict::Lease(..) | Verdict::Freed(..) => nothing("gets no offer".into()),
+    }
+}
+
+fn unknown(request: &Request, policy: &Policy, snapshot: &Snapshot, mac: Mac) -> Explained {
+    let node = snapshot.by_mac(mac).map(|(node, _)| node);
+    let who = match node {
+        Some(node) => format!(
+            "is in the inventory as {}, without an IPv4 address in a served subnet",
+            node.id
+        ),
+        None => "is not in the inventory".into(),
+    };
+    let Some(subnet) = policy.subnets.iter().find(|subnet| subnet.pool.is_some()) else {
+        return nothing(format!("{who}, and there is no pool: no answer"));
+    };
+    let receiving = Receiving {
+        addresses: vec![subnet.server],
+    };
+    let verdict = Pools::new(policy).answer(request, policy, snapshot, &receiving, Default::default());
+    let mut explained = match (verdict, &subnet.pool) {
+        (Verdict::Reply(reply), Some(pool)) => of_reply(
+            &reply,
+            format!(
+                "{who}: gets a free address of the pool {} to {} when it is on that wire",
+                pool.first, pool.last
+            ),
+        ),
+        (Verdict::Ignore(why), _) => nothing(format!("{who}: {why}")),
+        _ => nothing(who),
+    };
+    explained.xname = node.map(|node| node.id.clone());
+    explained
+}
+
+fn of_reply(reply: &Reply, words: String) -> Explained {
+    let options = &reply.options;
+    let verdict = match reply.booting.note {
+        Some(note) => format!("{words}; {note}"),
+        None => words,
+    };
+    Explained {
+        verdict,
+        xname: reply.xname.clone(),
+        address: None,
+        mask: options.addresses(code::SUBNET_MASK).first().copied(),
+        routers: options.addresses(code::ROUTERS),
+        dns: options.addresses(code::DNS),
+        hostname: options.text(code::HOST_NAME),
+        next_server: Some(reply.siaddr),
+        boot_file: options.text(code::BOOT_FILE),
+        lease_time_s: options
+            .get(code::LEASE_TIME)
+            .and_then(|value| value.first_chunk())
+            .map(|bytes| u32::from_be_bytes(*bytes)),
+    }
+}
+
+fn nothing(verdict: String) -> Explained {
+    Explained {
+        verdict,
+        xname: None,
+        address: None,
+        mask: None,
+        routers: vec![],
+        dns: vec![],
+        hostname: None,
+        next_server: None,
+        boot_file: None,
+        lease_time_s: None,
+    }
+}
+
+/// The DISCOVER of such a client.
+fn request(mac: Mac, arch: Option<Arch>, stage: Stage) -> Request {
+    let [a, b, c, d, e, f] = mac.0;
+    let boots = stage != Stage::Os;
+    Request {
+        kind: Some(Kind::Discover),
+        htype: 1,
+        hlen: 6,
+        xid: 0,
+        secs: 0,
+        flags: BROADCAST,
+        ciaddr: Ipv4Addr::UNSPECIFIED,
+        siaddr: Ipv4Addr::UNSPECIFIED,
+        giaddr: Ipv4Addr::UNSPECIFIED,
+        chaddr: [a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        mac: Some(mac),
+        wanted: None,
+        arch: arch.filter(|_| boots).map(code_of),
+        arch_too_short: false,
+        ipxe: stage == Stage::Ipxe,
+        vendor_class: if stage == Stage::Firmware {
+            b"PXEClient".to_vec()
+        } else {
+            vec![]
+        },
+        client_id: None,
+        relay_agent: None,
+        requested_ip: None,
+        server_id: None,
+        host_name: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{SERVER, config, mac, node, site, snapshot};
+    use super::*;
+
+    #[test]
+    fn a_node_is_explained_as_it_would_be_answered() {
+        let explained = explain(&config(), &site(), mac(1), Some(Arch::X86_64Efi), Stage::Firmware);
+        let expected = Explained {
+            verdict: "is in the inventory as x1000c0s0b0n1".into(),
+            xname: Some("x1000c0s0b0n1".into()),
+            address: Some([172, 16, 0, 1].into()),
+            mask: Some([255, 255, 255, 0].into()),
+            routers: vec![SERVER],
+            dns: vec![SERVER],
+            hostname: Some("nid0001.openchami.cluster".into()),
+            next_server: Some(SERVER),
+            boot_file: Some("ipxe-x86_64.efi".into()),
+            lease_time_s: Some(3600),
+        };
+        assert_eq!(explained, expected);
+        let script = explain(&config(), &site(), mac(1), None, Stage::Ipxe).boot_file;
+        assert!(script.is_some_and(|url| url.ends_with("/boot/v1/bootscript?mac=02:00:00:00:00:01")));
+        assert_eq!(explain(&config(), &site(), mac(1), None, Stage::Os).boot_file, None);
+    }
+
+    #[test]
+    fn a_stranger_is_told_of_the_pool_or_of_nothing() {
+        let stranger = explain(&config(), &site(), mac(9), None, Stage::Ipxe);
+        assert!(
+            stranger.verdict.contains("172.16.0.200 to 172.16.0.207"),
+            "{stranger:?}"
+        );
+        assert_eq!((stranger.address, stranger.lease_time_s), (None, Some(300)));
+        let mut config = config();
+        for subnet in &mut config.dhcp.subnets {
+            subnet.pool = None;
+        }
+        let stranger = explain(&config, &site(), mac(9), None, Stage::Ipxe);
+        assert!(stranger.verdict.ends_with("no answer"), "{stranger:?}");
+        let elsewhere = explain(&config, &snapshot([node(2, &["192.168.9.9"])]), mac(2), None, Stage::Os);
+        assert_eq!(elsewhere.xname, None);
+        assert!(elsewhere.verdict.contains("x1000c0s0b0n2"), "{elsewhere:?}");
+    }
+}

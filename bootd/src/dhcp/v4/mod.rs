@@ -1,0 +1,21 @@
+//! DHCP for IPv4.
+//!
+//! A packet goes one way: [`request`] reads it, [`answer`] decides for nodes of the inventory and [`pool`] for everybody else, [`encode`]
+//! writes what they decided, and [`service`] moves bytes. All but `service` are free of sockets, clocks, locks and disks: the same packet,
+//! snapshot and time give the same [`Verdict`](answer::Verdict).
+//!
+//! Every reason to stay silent is a variant of [`BadPacket`](request::BadPacket) or [`Why`](answer::Why), and its label is the metric.
+
+pub mod answer;
+pub mod boot;
+pub mod encode;
+pub mod explain;
+pub mod options;
+pub mod policy;
+pub mod pool;
+pub mod reply;
+pub mod request;
+mod rows;
+pub(crate) mod service;
+#[cfg(test)]
+mod testing;

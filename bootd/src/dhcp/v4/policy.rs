@@ -1,0 +1,85 @@
+//! What the configuration says about answers, in the form in which they are decided.
+//!
+//! Knows which subnets a client may be in. Never changes; a new configuration makes a new one.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::request::Request;
+use crate::config::{Arch, Config, Service, Subnet};
+
+/// The rules for answers.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// bootd's own address.
+    pub address: Ipv4Addr,
+    /// The served subnets; they do not overlap.
+    pub subnets: Vec<Subnet>,
+    /// Seconds of a known node's lease.
+    pub lease_time: u32,
+    /// What is appended to host names.
+    pub domain: Option<String>,
+    /// Where boot scripts are, without a slash at the end.
+    pub boot_url: String,
+    /// Where loaders are by HTTP, without a slash at the end.
+    pub loaders_url: Option<String>,
+    /// The architectures that have a loader.
+    pub loaders: BTreeSet<Arch>,
+}
+
+/// The interface on which a packet came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Receiving {
+    /// Its addresses.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+impl Policy {
+    /// The rules of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            address: config.address,
+            subnets: config.dhcp.subnets.clone(),
+            lease_time: seconds(config.dhcp.lease_time),
+            domain: config.dhcp.domain.clone().filter(|domain| !domain.is_empty()),
+            boot_url: config.boot_url(),
+            loaders_url: config.url_of(Service::Loaders).map(|url| format!("{url}/loaders")),
+            loaders: config.tftp.loaders.keys().copied().collect(),
+        }
+    }
+
+    /// The served subnet with this address; the longest prefix, should they ever overlap.
+    pub fn subnet_of(&self, ip: Ipv4Addr) -> Option<&Subnet> {
+        self.subnets
+            .iter()
+            .filter(|subnet| subnet.contains(ip))
+            .max_by_key(|subnet| subnet.prefix)
+    }
+
+    /// Whether a client means this server by this address.
+    pub fn is_us(&self, ip: Ipv4Addr, receiving: &Receiving) -> bool {
+        ip == self.address || receiving.addresses.contains(&ip) || self.subnets.iter().any(|subnet| subnet.server == ip)
+    }
+
+    /// Whether the request speaks to another server: it names it in option 54, or in `siaddr`.
+    pub fn is_for_another(&self, request: &Request, receiving: &Receiving) -> bool {
+        let other = |ip: Ipv4Addr| !self.is_us(ip, receiving);
+        request.server_id.is_some_and(other) || (!request.siaddr.is_unspecified() && other(request.siaddr))
+    }
+
+    /// Whether a subnet is on the wire of the receiving interface.
+    pub fn is_local(subnet: &Subnet, receiving: &Receiving) -> bool {
+        receiving
+            .addresses
+            .iter()
+            .any(|&ip| ip == subnet.server || subnet.contains(ip))
+    }
+}
+
+/// A duration as DHCP counts: whole seconds, at least one, and never the all-ones that means "for ever".
+pub(super) fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs())
+        .unwrap_or(u32::MAX)
+        .clamp(1, u32::MAX - 1)
+}

@@ -1,0 +1,347 @@
+//! Pools: the conversations that matter, then many random ones against the promises.
+
+use std::collections::HashMap;
+
+use super::super::encode::encode;
+use super::super::request::parse;
+use super::super::testing::{Client, Random, SERVER, mac, node, policy, receiving, site, snapshot};
+use super::*;
+
+const FIRST: [u8; 4] = [172, 16, 0, 200];
+
+struct Bench {
+    pools: Pools,
+    policy: Policy,
+    snapshot: Snapshot,
+    now: Duration,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            pools: Pools::new(&policy()),
+            policy: policy(),
+            snapshot: site(),
+            now: Duration::from_secs(1000),
+        }
+    }
+
+    fn decide(&mut self, packet: &[u8]) -> Verdict {
+        let request = parse(packet).unwrap();
+        self.pools
+            .answer(&request, &self.policy, &self.snapshot, &receiving(), self.now)
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    fn offered(&mut self, client: Client) -> [u8; 4] {
+        match self.decide(&client.discover()) {
+            Verdict::Reply(reply) if reply.kind == ReplyKind::Offer => reply.yiaddr.octets(),
+            other => panic!("no offer: {other:?}"),
+        }
+    }
+
+    fn leased(&mut self, client: Client) -> Lease {
+        match self.decide(&client.request()) {
+            Verdict::Lease(reply, lease) => {
+                assert_eq!((reply.kind, reply.yiaddr), (ReplyKind::Ack, lease.ip));
+                lease
+            }
+            other => panic!("no lease: {other:?}"),
+        }
+    }
+
+    fn refused(&mut self, client: Client) -> NakWhy {
+        match self.decide(&client.request()) {
+            Verdict::Nak(_, why) => why,
+            other => panic!("no NAK: {other:?}"),
+        }
+    }
+
+    /// DISCOVER, OFFER, REQUEST, ACK.
+    fn join(&mut self, number: u8) -> [u8; 4] {
+        let ip = self.offered(Client::new(number));
+        let lease = self.leased(selecting(number, ip));
+        assert_eq!((lease.mac, lease.ip.octets()), (mac(number), ip));
+        ip
+    }
+}
+
+fn selecting(number: u8, ip: [u8; 4]) -> Client {
+    Client::new(number).option(54, &SERVER.octets()).option(50, &ip)
+}
+
+#[test]
+fn a_stranger_gets_one_address_for_its_whole_boot() {
+    let mut bench = Bench::new();
+    let firmware = Client::new(9).option(93, &[0, 7]);
+    let Verdict::Reply(offer) = bench.decide(&firmware.clone().discover()) else {
+        panic!("no offer");
+    };
+    assert_eq!(offer.yiaddr.octets(), FIRST);
+    assert_eq!(offer.options.get(51), Some(&300u32.to_be_bytes()[..]));
+    assert_eq!(offer.options.get(12), None);
+    assert_eq!(offer.file, "ipxe-x86_64.efi");
+    let lease = bench.leased(selecting(9, FIRST).option(12, b"who"));
+    assert_eq!((lease.seconds, lease.host_name.as_deref()), (300, Some("who")));
+    // Another client id, as each stage has its own, changes nothing.
+    for id in [&[1, 1][..], &[255, 7]] {
+        let ipxe = Client::new(9).option(77, b"iPXE").option(61, id);
+        let Verdict::Reply(offer) = bench.decide(&ipxe.discover()) else {
+            panic!("no offer");
+        };
+        assert_eq!(offer.yiaddr.octets(), FIRST);
+        assert!(offer.file.ends_with("/boot/v1/bootscript?mac=02:00:00:00:00:09"));
+    }
+}
+
+#[test]
+fn a_lease_is_renewed_rebound_and_taken_up_again() {
+    let mut bench = Bench::new();
+    let ip = bench.join(9);
+    for client in [
+        Client::new(9).unicast().ciaddr(ip),
+        Client::new(9).ciaddr(ip),
+        Client::new(9).option(50, &ip),
+        Client::new(9).ciaddr(ip).option(54, &SERVER.octets()),
+    ] {
+        bench.pass(200);
+        assert_eq!(bench.leased(client).ip.octets(), ip);
+    }
+    // After its end too, while nobody else needed the address, and by a server that lost its memory.
+    bench.pass(1000);
+    bench.leased(Client::new(9).option(50, &ip));
+    bench.pools = Pools::new(&bench.policy);
+    bench.leased(Client::new(9).ciaddr(ip));
+}
+
+#[test]
+fn an_offer_waits_ten_seconds_and_ends_at_once_when_another_server_is_chosen() {
+    let mut bench = Bench::new();
+    let ip = bench.offered(Client::new(9));
+    assert_ne!(bench.offered(Client::new(10).option(50, &ip)), ip);
+    let elsewhere = Client::new(9)
+        .option(54, &[172, 16, 0, 3])
+        .option(50, &[172, 16, 0, 66]);
+    assert_eq!(bench.decide(&elsewhere.request()), Verdict::Ignore(Why::OtherServer));
+    assert_eq!(bench.offered(Client::new(11).option(50, &ip)), ip);
+    bench.pass(11);
+    assert_eq!(bench.offered(Client::new(12).option(50, &ip)), ip);
+}
+
+#[test]
+fn addresses_are_refused_that_are_not_the_clients() {
+    let mut bench = Bench::new();
+    let ip = bench.join(9);
+    let other = bench.join(10);
+    assert_eq!(bench.refused(selecting(9, other)), NakWhy::NotYours);
+    assert_eq!(bench.refused(selecting(11, ip)), NakWhy::Taken);
+    assert_eq!(bench.refused(Client::new(11).option(50, &ip)), NakWhy::Taken);
+    assert_eq!(bench.refused(Client::new(11).ciaddr(ip)), NakWhy::Taken);
+    assert_eq!(
+        bench.refused(Client::new(11).option(50, &[192, 168, 0, 4])),
+        NakWhy::OtherSubnet
+    );
+    assert_eq!(bench.refused(selecting(11, [172, 16, 0, 9])), NakWhy::Taken);
+    // Of a lease that another server on this wire gave we know nothing.
+    for packet in [
+        Client::new(11).option(50, &[172, 16, 0, 66]).request(),
+        Client::new(11).ciaddr([192, 168, 0, 4]).request(),
+    ] {
+        assert_eq!(bench.decide(&packet), Verdict::Ignore(Why::NotOurLease));
+    }
+    assert_eq!(
+        bench.decide(&Client::new(11).request()),
+        Verdict::Ignore(Why::NoAddress)
+    );
+    let inform = Client::new(11).ciaddr([172, 16, 0, 66]).send(8);
+    assert_eq!(bench.decide(&inform), Verdict::Ignore(Why::UnknownInform));
+}
+
+#[test]
+fn a_released_address_is_free_and_a_declined_one_rests() {
+    let mut bench = Bench::new();
+    let ip = bench.join(9);
+    let strange = Client::new(10).ciaddr(ip).send(7);
+    assert_eq!(bench.decide(&strange), Verdict::Ignore(Why::NotOurLease));
+    let freed = bench.decide(&Client::new(9).ciaddr(ip).option(54, &SERVER.octets()).send(7));
+    assert_eq!(freed, Verdict::Freed(mac(9), ip.into(), FreedWhy::Released));
+    assert_eq!(bench.offered(Client::new(10).option(50, &ip)), ip);
+
+    bench.leased(selecting(10, ip));
+    let declined = bench.decide(&selecting(10, ip).send(4));
+    assert_eq!(declined, Verdict::Freed(mac(10), ip.into(), FreedWhy::Declined));
+    assert_ne!(bench.offered(Client::new(10).option(50, &ip)), ip);
+    assert_eq!(bench.refused(selecting(11, ip)), NakWhy::Taken);
+    let states: Vec<State> = bench.pools.held(bench.now).iter().map(|held| held.state).collect();
+    assert_eq!(states, [State::Declined, State::Offered]);
+    bench.pass(601);
+    assert_eq!(bench.offered(Client::new(11).option(50, &ip)), ip);
+}
+
+#[test]
+fn an_exhausted_pool_is_silent_until_a_lease_ends() {
+    let mut bench = Bench::new();
+    let ips: Vec<_> = (10..18).map(|number| bench.join(number)).collect();
+    let late = Client::new(20).discover();
+    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+    bench.pass(200);
+    bench.leased(Client::new(10).ciaddr(ips[0]));
+    bench.pass(101);
+    assert_eq!(bench.offered(Client::new(20)), ips[1]);
+    // The row of the one who had it goes with the new lease.
+    assert_eq!(bench.leased(selecting(20, ips[1])).instead_of, Some(mac(11)));
+    assert_eq!(bench.refused(Client::new(11).ciaddr(ips[1])), NakWhy::Taken);
+}
+
+#[test]
+fn an_address_of_the_inventory_is_never_given() {
+    let mut bench = Bench::new();
+    let ip = bench.join(9);
+    bench.snapshot = snapshot([node(1, &["172.16.0.200"]), node(2, &["172.16.0.201"])]);
+    assert_eq!(bench.refused(Client::new(9).ciaddr(ip)), NakWhy::Taken);
+    assert_eq!(bench.offered(Client::new(9)), [172, 16, 0, 202]);
+    assert_eq!(bench.refused(selecting(10, [172, 16, 0, 201])), NakWhy::Taken);
+    // When the nodes are gone, their addresses come back.
+    bench.snapshot = site();
+    bench.pass(61);
+    for number in 30..38 {
+        bench.offered(Client::new(number));
+    }
+}
+
+#[test]
+fn a_client_that_the_inventory_learns_of_is_forgotten() {
+    let mut bench = Bench::new();
+    let ip = bench.join(9);
+    assert!(bench.pools.forget(mac(9), bench.now));
+    assert!(!bench.pools.forget(mac(9), bench.now));
+    assert!(bench.pools.is_empty());
+    assert_eq!(bench.offered(Client::new(10).option(50, &ip)), ip);
+}
+
+#[test]
+fn relayed_clients_have_the_pool_of_their_subnet() {
+    let mut bench = Bench::new();
+    let relayed = |number| Client::new(number).giaddr([10, 1, 0, 254]);
+    assert_eq!(bench.offered(relayed(9)), [10, 1, 0, 10]);
+    assert_eq!(bench.leased(relayed(9).option(50, &[10, 1, 0, 10])).seconds, 300);
+    // It renews without the relay.
+    bench.leased(Client::new(9).unicast().ciaddr([10, 1, 0, 10]));
+    let elsewhere = Client::new(9).giaddr([192, 168, 0, 1]).discover();
+    assert_eq!(bench.decide(&elsewhere), Verdict::Ignore(Why::RelayNotServed));
+    // Moved to another wire, it has nothing on the first any more.
+    let lease = bench.join(9);
+    assert_eq!(lease, FIRST);
+    assert_eq!(bench.pools.held(bench.now).len(), 1);
+}
+
+#[test]
+fn leases_of_an_earlier_run_are_taken_over() {
+    let mut bench = Bench::new();
+    let mut restore = |number, ip: [u8; 4], left| {
+        let left = Duration::from_secs(left);
+        bench.pools.restore(mac(number), ip.into(), left, None, bench.now)
+    };
+    assert!(restore(9, FIRST, 100_000_000));
+    assert!(!restore(10, FIRST, 100));
+    assert!(!restore(9, [172, 16, 0, 201], 100));
+    assert!(!restore(11, [172, 16, 0, 9], 100));
+    assert!(restore(12, [172, 16, 0, 202], 0));
+    assert_eq!(bench.refused(selecting(10, FIRST)), NakWhy::Taken);
+    assert_eq!(bench.offered(Client::new(12)), [172, 16, 0, 202]);
+    // A wrong clock does not make it last for years.
+    bench.pass(301);
+    assert_eq!(bench.leased(selecting(10, FIRST)).instead_of, Some(mac(9)));
+}
+
+/// Many clients say anything at any time; who was told that it has an address must be the only one.
+#[test]
+fn whatever_clients_do_an_address_has_one_holder() {
+    let mut random = Random::seeded(0x7001);
+    for _ in 0..40 {
+        let mut bench = Bench::new();
+        // Address → holder and the end of its lease, as the clients were told.
+        let mut told: HashMap<Ipv4Addr, (Mac, Duration)> = HashMap::new();
+        for _ in 0..1500 {
+            bench.now += Duration::from_millis(random.below(30_000));
+            if random.below(100) == 0 {
+                let ip = format!("172.16.0.{}", 200 + random.below(8));
+                bench.snapshot = snapshot([node(200, &[ip.as_str()])]);
+            }
+            let packet = packet(&mut random);
+            match bench.decide(&packet) {
+                Verdict::Lease(reply, lease) => {
+                    check(&bench, lease.ip, lease.mac, &told);
+                    encode(&reply);
+                    told.retain(|_, (mac, _)| *mac != lease.mac);
+                    let until = bench.now + Duration::from_secs(lease.seconds.into());
+                    told.insert(lease.ip, (lease.mac, until));
+                }
+                Verdict::Reply(reply) => {
+                    assert_eq!(reply.kind, ReplyKind::Offer);
+                    check(&bench, reply.yiaddr, reply.mac, &told);
+                }
+                Verdict::Freed(mac, ip, _) => {
+                    assert_eq!(told.remove(&ip).map(|(holder, _)| holder), Some(mac));
+                }
+                Verdict::Nak(reply, _) => {
+                    // It stops using whatever it has.
+                    told.retain(|_, (mac, _)| *mac != reply.mac);
+                }
+                Verdict::Ignore(_) => {}
+                Verdict::Unknown(..) => panic!("the pool has the last word"),
+            }
+            assert!(bench.pools.tables.iter().all(consistent));
+            assert!(bench.pools.len() <= 8 + 3);
+        }
+    }
+}
+
+fn check(bench: &Bench, ip: Ipv4Addr, mac: Mac, told: &HashMap<Ipv4Addr, (Mac, Duration)>) {
+    let table = bench
+        .pools
+        .tables
+        .iter()
+        .find(|table| table.subnet.contains(ip))
+        .unwrap();
+    assert!(table.holds(ip.to_bits()), "{ip} is outside of its pool");
+    assert!(!bench.snapshot.owns(ip), "{ip} is a node's");
+    if let Some((holder, until)) = told.get(&ip) {
+        assert!(*holder == mac || *until <= bench.now, "{ip} is {holder}'s");
+    }
+}
+
+fn consistent(table: &Table) -> bool {
+    table.by_end.len() == table.entries.len()
+        && table.by_end.iter().all(|(until, ip)| table.entries[ip].until == *until)
+        && table.of.iter().all(|(mac, ip)| table.entries[ip].mac == Some(*mac))
+        && table.entries.keys().all(|ip| table.holds(*ip))
+}
+
+fn packet(random: &mut Random) -> Vec<u8> {
+    let mut client = Client::new(1 + random.below(24) as u8);
+    let address = |random: &mut Random| match random.below(12) {
+        0 => [172, 16, 0, 9],
+        1 => [192, 168, 0, 9],
+        2 | 3 => [10, 1, 0, 9 + random.below(5) as u8],
+        _ => [172, 16, 0, 199 + random.below(10) as u8],
+    };
+    if random.below(4) == 0 {
+        client = client.giaddr(*random.pick(&[[10, 1, 0, 254], [172, 16, 0, 250], [9, 9, 9, 9]]));
+    }
+    if random.below(3) == 0 {
+        client = client.ciaddr(address(random));
+    }
+    if random.below(2) == 0 {
+        let ip = address(random);
+        client = client.option(50, &ip);
+    }
+    if random.below(3) == 0 {
+        let servers = [SERVER.octets(), [10, 1, 0, 254], [172, 16, 0, 3]];
+        client = client.option(54, random.pick(&servers));
+    }
+    client.send(*random.pick(&[1, 1, 1, 3, 3, 3, 3, 4, 7, 8]))
+}

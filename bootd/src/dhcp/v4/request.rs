@@ -1,0 +1,404 @@
+//! What a client sent, read by one function that cannot be surprised.
+//!
+//! [`parse`] checks length, cookie, operation and the length of the hardware address before it looks at anything else, then takes the
+//! options one by one. A packet is read completely or refused with its reason. Nothing here panics, whatever the bytes; memory is bounded by
+//! the packet's own size.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use bootd_sdk::mac::Mac;
+
+use super::options::{Options, Truncated, code};
+
+/// The fixed part of a packet, with the magic cookie.
+pub const HEADER: usize = 240;
+/// What the options begin with (RFC 2131).
+pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// The broadcast bit of `flags`.
+pub const BROADCAST: u16 = 0x8000;
+
+/// What a message wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Who has an address for me?
+    Discover,
+    /// I want this one, or to keep it.
+    Request,
+    /// Somebody uses it already.
+    Decline,
+    /// I do not need it any more.
+    Release,
+    /// I have an address; tell me the rest.
+    Inform,
+    /// Nothing that a client says to a server.
+    Other(u8),
+}
+
+/// A packet from a client or its relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Option 53; BOOTP clients have none.
+    pub kind: Option<Kind>,
+    /// Hardware type.
+    pub htype: u8,
+    /// Bytes of `chaddr` that count, at most 16.
+    pub hlen: u8,
+    /// The transaction.
+    pub xid: u32,
+    /// Seconds since the client began.
+    pub secs: u16,
+    /// Flags as they came.
+    pub flags: u16,
+    /// The client's own address, when it has one.
+    pub ciaddr: Ipv4Addr,
+    /// The server that the client means, normally zero.
+    pub siaddr: Ipv4Addr,
+    /// The relay.
+    pub giaddr: Ipv4Addr,
+    /// The hardware address and what follows it.
+    pub chaddr: [u8; 16],
+    /// The hardware address, when it has 6 bytes.
+    pub mac: Option<Mac>,
+    /// Option 55: what the client wants to know. Absent is not the same as empty.
+    pub wanted: Option<Vec<u8>>,
+    /// The first value of option 93.
+    pub arch: Option<u16>,
+    /// Option 93 was there and too short for a value.
+    pub arch_too_short: bool,
+    /// The client is iPXE: option 77 says so, plain or in the form of RFC 3004, or option 175 is there.
+    pub ipxe: bool,
+    /// Option 60.
+    pub vendor_class: Vec<u8>,
+    /// Option 61 as received.
+    pub client_id: Option<Vec<u8>>,
+    /// Option 82 as received.
+    pub relay_agent: Option<Vec<u8>>,
+    /// Option 50.
+    pub requested_ip: Option<Ipv4Addr>,
+    /// Option 54.
+    pub server_id: Option<Ipv4Addr>,
+    /// Option 12, made printable and short.
+    pub host_name: Option<String>,
+}
+
+/// Why a packet cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadPacket {
+    /// Not even a header.
+    #[error("{0} bytes are too few for a DHCP packet")]
+    TooShort(usize),
+    /// Not DHCP.
+    #[error("no magic cookie before the options")]
+    NoMagicCookie,
+    /// A reply, or nothing known.
+    #[error("operation {0} is not a request")]
+    NotARequest(u8),
+    /// The hardware address does not fit its field.
+    #[error("a hardware address of {0} bytes")]
+    HardwareAddressTooLong(u8),
+    /// An option's length points behind the end.
+    #[error("option {0} is truncated")]
+    TruncatedOption(u8),
+    /// The options do not end.
+    #[error("the options have no End")]
+    NoEnd,
+    /// An option's length is impossible for its kind.
+    #[error("option {0} has {1} bytes")]
+    BadOption(u8, usize),
+}
+
+impl BadPacket {
+    /// The metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::TooShort(_) => "too_short",
+            Self::NoMagicCookie => "no_magic_cookie",
+            Self::NotARequest(_) => "not_a_request",
+            Self::HardwareAddressTooLong(_) => "hlen_over_16",
+            Self::TruncatedOption(_) => "truncated_option",
+            Self::NoEnd => "no_end_option",
+            Self::BadOption(..) => "bad_option_length",
+        }
+    }
+}
+
+/// Reads a packet.
+pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
+    let (head, area) = packet
+        .split_first_chunk::<HEADER>()
+        .ok_or(BadPacket::TooShort(packet.len()))?;
+    if head[236..] != MAGIC_COOKIE {
+        return Err(BadPacket::NoMagicCookie);
+    }
+    if head[0] != 1 {
+        return Err(BadPacket::NotARequest(head[0]));
+    }
+    let hlen = head[2];
+    if hlen > 16 {
+        return Err(BadPacket::HardwareAddressTooLong(hlen));
+    }
+    let mut options = read_options(head, area)?;
+    let chaddr: [u8; 16] = std::array::from_fn(|i| head[28 + i]);
+    let [a, b, c, d, e, f, ..] = chaddr;
+    let arch = options.get(code::ARCHITECTURE);
+    Ok(Request {
+        kind: kind(&options)?,
+        htype: head[1],
+        hlen,
+        xid: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
+        secs: u16::from_be_bytes([head[8], head[9]]),
+        flags: u16::from_be_bytes([head[10], head[11]]),
+        ciaddr: address(head, 12),
+        siaddr: address(head, 20),
+        giaddr: address(head, 24),
+        chaddr,
+        mac: (hlen == 6).then_some(Mac([a, b, c, d, e, f])),
+        arch: arch
+            .and_then(|value| value.first_chunk())
+            .map(|first| u16::from_be_bytes(*first)),
+        arch_too_short: arch.is_some_and(|value| value.len() < 2),
+        ipxe: options.get(code::IPXE).is_some() || options.get(code::USER_CLASS).is_some_and(says_ipxe),
+        requested_ip: option_address(&options, code::REQUESTED_IP)?,
+        server_id: option_address(&options, code::SERVER_ID)?,
+        host_name: options.get(code::HOST_NAME).and_then(printable),
+        vendor_class: options.take(code::VENDOR_CLASS).unwrap_or_default(),
+        wanted: options.take(code::PARAMETER_LIST),
+        client_id: options.take(code::CLIENT_ID),
+        relay_agent: options.take(code::RELAY_AGENT),
+    })
+}
+
+impl Request {
+    /// The client wants this option: it lists it, or it lists nothing at all.
+    pub fn wants(&self, code: u8) -> bool {
+        self.wanted.as_ref().is_none_or(|list| list.contains(&code))
+    }
+
+    /// The client lists this option.
+    pub fn lists(&self, code: u8) -> bool {
+        self.wanted.as_ref().is_some_and(|list| list.contains(&code))
+    }
+
+    /// An address of the link that the client is on, when a relay says so: sub-option 5 of option 82 (RFC 3527), else `giaddr`.
+    pub fn relayed_from(&self) -> Option<Ipv4Addr> {
+        if self.giaddr.is_unspecified() {
+            return None;
+        }
+        let mut parts = self.relay_agent.as_deref().unwrap_or_default();
+        while let [code, length, rest @ ..] = parts {
+            let Some((value, next)) = rest.split_at_checked(usize::from(*length)) else {
+                break;
+            };
+            if let (5, &[a, b, c, d]) = (*code, value) {
+                return Some(Ipv4Addr::new(a, b, c, d));
+            }
+            parts = next;
+        }
+        Some(self.giaddr)
+    }
+}
+
+/// Who it is, for logs: the hardware address in hexadecimal, whatever its length.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.chaddr.iter().take(usize::from(self.hlen)).enumerate() {
+            write!(f, "{}{byte:02x}", if at == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
+
+/// All options, those in `file` and `sname` too when option 52 says that they hold some.
+fn read_options(head: &[u8; HEADER], area: &[u8]) -> Result<Options, BadPacket> {
+    let truncated = |Truncated(code)| BadPacket::TruncatedOption(code);
+    let mut options = Options::default();
+    if !options.read(area).map_err(truncated)? {
+        return Err(BadPacket::NoEnd);
+    }
+    let overload = match options.get(code::OVERLOAD) {
+        None => 0,
+        Some(&[fields]) => fields,
+        Some(value) => return Err(BadPacket::BadOption(code::OVERLOAD, value.len())),
+    };
+    if overload & 1 != 0 {
+        options.read(&head[108..236]).map_err(truncated)?;
+    }
+    if overload & 2 != 0 {
+        options.read(&head[44..108]).map_err(truncated)?;
+    }
+    Ok(options)
+}
+
+fn kind(options: &Options) -> Result<Option<Kind>, BadPacket> {
+    match options.get(code::MESSAGE_TYPE) {
+        None => Ok(None),
+        Some(&[kind]) => Ok(Some(match kind {
+            1 => Kind::Discover,
+            3 => Kind::Request,
+            4 => Kind::Decline,
+            7 => Kind::Release,
+            8 => Kind::Inform,
+            other => Kind::Other(other),
+        })),
+        Some(value) => Err(BadPacket::BadOption(code::MESSAGE_TYPE, value.len())),
+    }
+}
+
+fn address(head: &[u8; HEADER], at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(head[at], head[at + 1], head[at + 2], head[at + 3])
+}
+
+/// An option that decides what the client means; with another length than 4 it means nothing, and guessing would be worse.
+fn option_address(options: &Options, code: u8) -> Result<Option<Ipv4Addr>, BadPacket> {
+    match options.get(code) {
+        None => Ok(None),
+        Some(&[a, b, c, d]) => Ok(Some(Ipv4Addr::new(a, b, c, d))),
+        Some(value) => Err(BadPacket::BadOption(code, value.len())),
+    }
+}
+
+/// A user class is plain text, as iPXE sends it, or a list of parts that each begin with their length (RFC 3004).
+fn says_ipxe(value: &[u8]) -> bool {
+    if value == b"iPXE" {
+        return true;
+    }
+    let mut parts = value;
+    while let [length, rest @ ..] = parts {
+        let Some((part, next)) = rest.split_at_checked(usize::from(*length)) else {
+            return false;
+        };
+        if part == b"iPXE" {
+            return true;
+        }
+        parts = next;
+    }
+    false
+}
+
+/// A client's own name goes to logs, the store and a terminal: at most 64 printable characters.
+fn printable(value: &[u8]) -> Option<String> {
+    let text: String = String::from_utf8_lossy(value)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(64)
+        .collect();
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Client;
+    use super::*;
+
+    #[test]
+    fn a_discover_is_read_completely() {
+        let packet = Client::new(1)
+            .option(93, &[0, 7])
+            .option(55, &[1, 3, 66])
+            .option(60, b"PXEClient:Arch:00007")
+            .option(61, &[0, 1, 2])
+            .option(82, &[1, 1, 9])
+            .option(12, b"a\x1bb")
+            .discover();
+        let request = parse(&packet).unwrap();
+        assert_eq!(request.kind, Some(Kind::Discover));
+        assert_eq!(request.mac, Some(Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(request.arch, Some(7));
+        assert!(request.lists(66) && !request.wants(6));
+        assert_eq!(request.client_id.as_deref(), Some(&[0, 1, 2][..]));
+        assert_eq!(request.relay_agent.as_deref(), Some(&[1, 1, 9][..]));
+        assert_eq!(request.host_name.as_deref(), Some("ab"));
+        assert_eq!(request.to_string(), "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn every_truncation_of_a_packet_is_refused() {
+        let packet = Client::new(1).option(93, &[0, 7]).discover();
+        let end = packet.iter().rposition(|&byte| byte == 255).unwrap();
+        for length in 0..=end {
+            let refused = parse(&packet[..length]).unwrap_err();
+            match length {
+                ..HEADER => assert_eq!(refused, BadPacket::TooShort(length)),
+                _ => assert!(matches!(refused, BadPacket::TruncatedOption(_) | BadPacket::NoEnd)),
+            }
+        }
+        assert!(parse(&packet[..=end]).is_ok());
+    }
+
+    #[test]
+    fn each_broken_field_has_its_own_reason() {
+        let good = Client::new(1).discover();
+        let with = |at: usize, byte: u8| {
+            let mut packet = good.clone();
+            packet[at] = byte;
+            parse(&packet).unwrap_err()
+        };
+        assert_eq!(with(236, 0), BadPacket::NoMagicCookie);
+        assert_eq!(with(0, 2), BadPacket::NotARequest(2));
+        assert_eq!(with(2, 20), BadPacket::HardwareAddressTooLong(20));
+        assert_eq!(with(2, 17).label(), "hlen_over_16");
+        let of = |client: Client| parse(&client.discover()).unwrap_err();
+        assert_eq!(of(Client::new(1).option(50, &[1, 2, 3])), BadPacket::BadOption(50, 3));
+        assert_eq!(of(Client::new(1).option(54, &[1; 8])), BadPacket::BadOption(54, 8));
+        assert_eq!(of(Client::new(1).option(53, &[1])), BadPacket::BadOption(53, 2));
+        assert_eq!(of(Client::new(1).raw(&[43, 200, 1])), BadPacket::TruncatedOption(43));
+    }
+
+    #[test]
+    fn an_architecture_of_no_or_one_byte_is_absent() {
+        for value in [&[][..], &[0]] {
+            let request = parse(&Client::new(1).option(93, value).discover()).unwrap();
+            assert_eq!((request.arch, request.arch_too_short), (None, true));
+        }
+        let request = parse(&Client::new(1).option(93, &[0, 11, 0, 7]).discover()).unwrap();
+        assert_eq!((request.arch, request.arch_too_short), (Some(11), false));
+    }
+
+    #[test]
+    fn a_hardware_address_of_another_length_is_not_a_mac() {
+        for hlen in [0, 1, 5, 7, 16] {
+            let mut packet = Client::new(1).discover();
+            packet[2] = hlen;
+            assert_eq!(parse(&packet).unwrap().mac, None);
+        }
+    }
+
+    #[test]
+    fn ipxe_is_recognised_in_both_forms_and_by_its_own_option() {
+        for (value, expected) in [
+            (&b"iPXE"[..], true),
+            (b"\x04iPXE", true),
+            (b"\x03abc\x04iPXE", true),
+            (b"iPXE2", false),
+            (b"\x09iPXE", false),
+            (b"", false),
+        ] {
+            let request = parse(&Client::new(1).option(77, value).discover()).unwrap();
+            assert_eq!(request.ipxe, expected, "{value:?}");
+        }
+        assert!(parse(&Client::new(1).option(175, &[1]).discover()).unwrap().ipxe);
+    }
+
+    #[test]
+    fn options_in_the_file_and_name_fields_are_read() {
+        let mut packet = Client::new(1).option(52, &[3]).option(60, b"ab").discover();
+        packet[108..113].copy_from_slice(&[60, 2, b'c', b'd', 255]);
+        packet[44..48].copy_from_slice(&[60, 1, b'e', 255]);
+        assert_eq!(parse(&packet).unwrap().vendor_class, b"abcde");
+        packet[45] = 200;
+        assert_eq!(parse(&packet), Err(BadPacket::TruncatedOption(60)));
+    }
+
+    #[test]
+    fn link_selection_says_where_a_relayed_client_is() {
+        let relayed = |agent: &[u8]| {
+            let packet = Client::new(1).giaddr([10, 0, 0, 1]).option(82, agent).discover();
+            parse(&packet).unwrap().relayed_from()
+        };
+        assert_eq!(relayed(&[1, 1, 7]), Some([10, 0, 0, 1].into()));
+        assert_eq!(relayed(&[1, 1, 7, 5, 4, 10, 9, 0, 0]), Some([10, 9, 0, 0].into()));
+        assert_eq!(relayed(&[5, 9, 1]), Some([10, 0, 0, 1].into()));
+        assert_eq!(parse(&Client::new(1).discover()).unwrap().relayed_from(), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! Moves DHCP packets: receives, has them decided, sends, counts.
+//!
+//! One thread an interface. It holds the pools' lock only while memory changes: a lease is written by the store's thread, which sends the ACK
+//! when the row is durable; when the store refuses or fails there is none, and the client asks again. A packet that makes the code panic
+//! costs that packet; a failing socket costs a pause. Both are counted.
+
+use std::fmt::Display;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use bootd_sdk::mac::Mac;
+
+use super::answer::{Lease, Missing, NakWhy, Verdict, Why, answer};
+use super::encode::encode;
+use super::policy::{Policy, Receiving};
+use super::pool::Pools;
+use super::reply::{Destination, Reply, ReplyKind};
+use super::request::{Request, parse};
+use super::rows::{self, Saved};
+use crate::dhcp::{Deps, LeaseView};
+use crate::net::{FrameSocket, Interface, NetError, UdpPort};
+use crate::state::StoreError;
+
+/// Where replies leave.
+pub(crate) trait Outlet: Send + Sync + 'static {
+    /// Sends a packet.
+    fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()>;
+}
+
+/// What all threads share.
+pub(crate) struct Shell {
+    deps: Deps,
+    policy: Policy,
+    pools: Mutex<Pools>,
+    /// Clients in the pools, readable without their lock.
+    pooled: AtomicUsize,
+}
+
+impl Shell {
+    /// Takes over the leases of earlier runs. Rows that make no sense are left out, and said.
+    pub(crate) fn new(deps: Deps) -> Result<Self, StoreError> {
+        let policy = Policy::new(&deps.config);
+        let mut pools = Pools::new(&policy);
+        let (now, now_unix) = (boot_clock(), unix_clock());
+        for (key, value) in deps.store.scan(rows::TABLE, "")? {
+            let restored = key.parse::<Mac>().ok().and_then(|mac| {
+                let saved: Saved = serde_json::from_str(&value).ok()?;
+                let left = Duration::from_secs(saved.expires_unix.saturating_sub(now_unix));
+                pools.restore(mac, saved.ip, left, saved.host_name, now).then_some(())
+            });
+            if restored.is_none() {
+                tracing::warn!(key, value, "lease left out: unreadable, twice there, or in no pool");
+            }
+        }
+        let pooled = AtomicUsize::new(pools.len());
+        Ok(Self {
+            deps,
+            policy,
+            pools: Mutex::new(pools),
+            pooled,
+        })
+    }
+
+    /// Deals with one packet.
+    pub(crate) fn packet(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        peer: &dyn Display,
+        receiving: &Receiving,
+        outlet: &Arc<dyn Outlet>,
+    ) {
+        let handled = catch_unwind(AssertUnwindSafe(|| match parse(bytes) {
+            Ok(request) => self.request(&request, receiving, outlet),
+            Err(bad) => self.deps.metrics.refused(PART, bad.label(), peer, &bad),
+        }));
+        if handled.is_err() {
+            let detail = format!("a bug in bootd; the packet has {} bytes", bytes.len());
+            self.deps.metrics.refused(PART, "panic", peer, &detail);
+        }
+    }
+
+    /// The addresses of the pools that clients have, or had last.
+    pub(crate) fn leases(&self) -> Vec<LeaseView> {
+        let now = boot_clock();
+        let held = self.pools().held(now);
+        held.into_iter()
+            .map(|held| LeaseView {
+                mac: held.mac,
+                ip: held.ip,
+                state: held.state,
+                expires_in_s: held.until.saturating_sub(now).as_secs(),
+                hostname: held.host_name,
+            })
+            .collect()
+    }
+
+    fn request(self: &Arc<Self>, request: &Request, receiving: &Receiving, outlet: &Arc<dyn Outlet>) {
+        let snapshot = self.deps.snapshot.load_full();
+        let verdict = answer(request, &self.policy, &snapshot, receiving);
+        let Verdict::Unknown(mac, missing) = verdict else {
+            if let Some(mac) = settled(request, &verdict) {
+                self.forget(mac);
+            }
+            return self.act(verdict, request, outlet);
+        };
+        if missing == Missing::Mac {
+            (self.deps.unknown)(mac);
+        }
+        let mut pools = self.pools();
+        let verdict = pools.answer(request, &self.policy, &snapshot, receiving, boot_clock());
+        self.pooled.store(pools.len(), Ordering::Relaxed);
+        // Writes are queued in the order of the decisions, so the lock is held until then; queueing never waits.
+        let verdict = self.queue(verdict, outlet);
+        drop(pools);
+        if let Some(verdict) = verdict {
+            self.act(verdict, request, outlet);
+        }
+    }
+
+    /// Does what is left to do after the decision. Leases do not come here.
+    fn act(&self, verdict: Verdict, request: &Request, outlet: &Arc<dyn Outlet>) {
+        match verdict {
+            Verdict::Reply(reply) => self.send(&reply, None, outlet),
+            Verdict::Nak(reply, why) => self.send(&reply, Some(why), outlet),
+            Verdict::Ignore(why) => self.ignored(why, request),
+            Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) => {}
+        }
+    }
+
+    /// Queues what the store must know; what needs no store comes back.
+    fn queue(self: &Arc<Self>, verdict: Verdict, outlet: &Arc<dyn Outlet>) -> Option<Verdict> {
+        match verdict {
+            Verdict::Lease(reply, lease) => self.keep(reply, &lease, outlet),
+            Verdict::Freed(mac, ip, why) => {
+                let why = match why {
+                    super::answer::FreedWhy::Released => "release",
+                    super::answer::FreedWhy::Declined => "decline",
+                };
+                tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
+                self.deps.metrics.done(PART, why);
+                self.drop_row(mac);
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// The ACK leaves when the lease is durable, from the store's thread.
+    fn keep(self: &Arc<Self>, reply: Box<Reply>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
+        let (shell, outlet, mac) = (Arc::clone(self), Arc::clone(outlet), lease.mac);
+        let queued = self
+            .deps
+            .store
+            .write(rows::keep(lease, unix_clock()), move |done| match done {
+                Ok(()) => {
+                    // This thread is the store's: a bug here must not end it.
+                    if catch_unwind(AssertUnwindSafe(|| shell.send(&reply, None, &outlet))).is_err() {
+                        shell.deps.metrics.refused(PART, "panic", &mac, &"a bug in bootd");
+                    }
+                }
+                Err(error) => shell.deps.metrics.refused(PART, error.label(), &mac, &error),
+            });
+        if let Err(error) = queued {
+            self.deps.metrics.refused(PART, error.label(), &mac, &error);
+        }
+    }
+
+    /// A client of the inventory knows its address by now: what it had of a pool is over.
+    fn forget(&self, mac: Mac) {
+        if self.pooled.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut pools = self.pools();
+        let had_row = pools.forget(mac, boot_clock());
+        self.pooled.store(pools.len(), Ordering::Relaxed);
+        if had_row {
+            self.drop_row(mac);
+        }
+    }
+
+    /// A row that stays by a failure is harmless: it is of a client that no other row is about, and runs out by itself.
+    fn drop_row(&self, mac: Mac) {
+        let metrics = Arc::clone(&self.deps.metrics);
+        let refused = move |error: StoreError| metrics.refused(PART, error.label(), &mac, &error);
+        let then = refused.clone();
+        let queued = self
+            .deps
+            .store
+            .write(rows::drop_row(mac), move |done| done.unwrap_or_else(then));
+        queued.unwrap_or_else(refused);
+    }
+
+    fn send(&self, reply: &Reply, nak: Option<NakWhy>, outlet: &Arc<dyn Outlet>) {
+        let packet = encode(reply);
+        if let Err(error) = outlet.send(&packet, reply) {
+            return self.deps.metrics.refused(PART, "send_failed", &reply.mac, &error);
+        }
+        let kind = reply.kind.name();
+        self.deps.metrics.done(PART, kind);
+        self.deps.metrics.sent(PART, kind, packet.len() as u64);
+        if let Some(note) = reply.booting.note.filter(|_| reply.kind != ReplyKind::Nak) {
+            self.deps.metrics.refused(PART, note.label(), &reply.mac, &note);
+        }
+        tracing::info!(
+            kind,
+            mac = %reply.mac,
+            ip = %reply.yiaddr,
+            xname = reply.xname.as_deref().unwrap_or_default(),
+            arch = reply.booting.arch.map_or("", |arch| arch.name()),
+            stage = reply.booting.stage.name(),
+            file = reply.booting.file.as_deref().unwrap_or_default(),
+            reason = nak.map_or("", NakWhy::label),
+            "dhcp reply"
+        );
+    }
+
+    fn ignored(&self, why: Why, request: &Request) {
+        self.deps.metrics.refused(PART, why.label(), request, &why);
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        // A panic while it was held is counted; the tables stay usable.
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client of the inventory that now knows that an address of the pool is not its own any more.
+fn settled(request: &Request, verdict: &Verdict) -> Option<Mac> {
+    match verdict {
+        Verdict::Reply(reply) if reply.kind == ReplyKind::Ack => request.mac,
+        Verdict::Nak(..) | Verdict::Ignore(Why::Released) => request.mac,
+        _ => None,
+    }
+}
+
+/// The sockets of one interface.
+pub(crate) struct Port {
+    udp: UdpPort,
+    frames: Arc<Frames>,
+    /// Shared with ACKs that wait for the store.
+    outlet: Arc<dyn Outlet>,
+}
+
+struct Frames {
+    udp: UdpPort,
+    socket: FrameSocket,
+    interface: ArcSwap<Interface>,
+}
+
+impl Port {
+    /// Opens them.
+    pub(crate) fn open(name: &str, port: u16) -> Result<Self, NetError> {
+        let interface = Interface::find(name)?;
+        let udp = UdpPort::open(&interface, port)?;
+        let frames = Arc::new(Frames {
+            udp: udp.share()?,
+            socket: FrameSocket::open()?,
+            interface: ArcSwap::from_pointee(interface),
+        });
+        Ok(Self {
+            udp,
+            outlet: Arc::clone(&frames) as Arc<dyn Outlet>,
+            frames,
+        })
+    }
+
+    /// The interface's name.
+    pub(crate) fn name(&self) -> &str {
+        self.udp.interface()
+    }
+}
+
+impl Outlet for Frames {
+    fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()> {
+        let to = |ip: Ipv4Addr, port| self.udp.send(packet, (ip, port));
+        match reply.to {
+            Destination::Relay(relay) => to(relay, SERVER_PORT),
+            Destination::Unicast(ip) => to(ip, CLIENT_PORT),
+            Destination::Broadcast => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
+            Destination::Frame(ip, mac) => {
+                let interface = self.interface.load();
+                match interface.ethernet {
+                    Some(own) => self.socket.send(
+                        packet,
+                        interface.index,
+                        (own, reply.server, SERVER_PORT),
+                        (mac, ip, CLIENT_PORT),
+                    ),
+                    // No frames on loopback and the like.
+                    None => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
+                }
+            }
+        }
+    }
+}
+
+/// Receives until `ending`.
+pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
+    let mut buffer = vec![0; LARGEST];
+    let mut receiving = receiving(&port.frames.interface.load());
+    let mut looked = Instant::now();
+    while !ending.load(Ordering::Relaxed) {
+        match port.udp.receive(&mut buffer) {
+            Ok(Some((length, peer))) => {
+                let peer: SocketAddr = peer;
+                shell.packet(&buffer[..length], &peer, &receiving, &port.outlet);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let metrics = &shell.deps.metrics;
+                metrics.refused(PART, "receive_failed", &port.name(), &error);
+                std::thread::sleep(PAUSE);
+            }
+        }
+        if looked.elapsed() >= LOOK_AGAIN {
+            looked = Instant::now();
+            // A bridge changes its hardware address when ports come and go; while it is gone the last state stays.
+            if let Ok(interface) = Interface::find(port.name()) {
+                receiving = self::receiving(&interface);
+                port.frames.interface.store(Arc::new(interface));
+            }
+        }
+    }
+}
+
+fn receiving(interface: &Interface) -> Receiving {
+    Receiving {
+        addresses: interface.addresses.clone(),
+    }
+}
+
+/// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
+fn boot_clock() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or_default(),
+        u32::try_from(now.tv_nsec).unwrap_or_default(),
+    )
+}
+
+fn unix_clock() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// The name of this part in metrics and logs.
+const PART: &str = "dhcp4";
+/// Ports of replies are constants even when the server listens elsewhere.
+const SERVER_PORT: u16 = 67;
+const CLIENT_PORT: u16 = 68;
+/// The largest packet that is read; a longer one arrives cut off and is refused as such.
+const LARGEST: usize = 9216;
+/// After a failing receive, so that a lasting failure does not eat the processor.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often the interface's addresses are looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

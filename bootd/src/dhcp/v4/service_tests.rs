@@ -1,0 +1,284 @@
+//! The shell with a real store and an outlet that only remembers; then packets of all kinds through everything.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::super::testing::{Client, Random, config, mac, node, receiving, site, snapshot};
+use super::*;
+use crate::inventory::Snapshot;
+use crate::metrics::Metrics;
+use crate::state::Store;
+
+/// Hands on what would be sent; refuses when told so.
+struct Wire(Mutex<Sender<Reply>>);
+
+impl Outlet for Wire {
+    fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()> {
+        assert!(packet.len() >= 300);
+        let sent = self.0.lock().unwrap().send(reply.clone());
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+struct Bench {
+    shell: Arc<Shell>,
+    outlet: Arc<dyn Outlet>,
+    sent: Receiver<Reply>,
+    unknown: Receiver<Mac>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    store: Store,
+    metrics: Arc<Metrics>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        Self::with(store, dir)
+    }
+
+    fn with(store: Store, dir: tempfile::TempDir) -> Self {
+        let (to_wire, sent) = channel();
+        let (to_plugins, unknown) = channel();
+        let metrics = Arc::new(Metrics::default());
+        let snapshot = Arc::new(ArcSwap::from_pointee(site()));
+        let to_plugins = Mutex::new(to_plugins);
+        let deps = Deps {
+            config: Arc::new(config()),
+            snapshot: Arc::clone(&snapshot),
+            store: store.clone(),
+            metrics: Arc::clone(&metrics),
+            unknown: Arc::new(move |mac| drop(to_plugins.lock().unwrap().send(mac))),
+        };
+        Self {
+            shell: Arc::new(Shell::new(deps).unwrap()),
+            outlet: Arc::new(Wire(Mutex::new(to_wire))),
+            sent,
+            unknown,
+            snapshot,
+            store,
+            metrics,
+            _dir: dir,
+        }
+    }
+
+    fn packet(&self, bytes: &[u8]) {
+        self.shell.packet(bytes, &"test", &receiving(), &self.outlet);
+    }
+
+    fn reply(&self, bytes: &[u8]) -> Reply {
+        self.packet(bytes);
+        self.sent.recv_timeout(Duration::from_secs(10)).unwrap()
+    }
+
+    /// Everything that was written before is durable when this returns.
+    fn settle(&self) {
+        self.store.write_and_wait(Default::default()).unwrap();
+    }
+
+    fn counted(&self, what: &str) -> bool {
+        let label = format!("what=\"{what}\"");
+        self.metrics.text().lines().any(|line| line.contains(&label))
+    }
+}
+
+#[test]
+fn a_node_is_answered_without_the_store() {
+    let bench = Bench::new();
+    let reply = bench.reply(&Client::new(1).option(93, &[0, 7]).discover());
+    assert_eq!(
+        (reply.kind, reply.xname.as_deref()),
+        (ReplyKind::Offer, Some("x1000c0s0b0n1"))
+    );
+    assert!(bench.unknown.try_recv().is_err());
+    assert!(bench.counted("offer"));
+}
+
+#[test]
+fn a_lease_is_in_the_store_when_its_ack_leaves() {
+    let bench = Bench::new();
+    let ip = bench.reply(&Client::new(9).discover()).yiaddr;
+    assert_eq!(bench.unknown.try_recv(), Ok(mac(9)));
+    assert_eq!(bench.store.get("lease", "02:00:00:00:00:09").unwrap(), None);
+    let ack = bench.reply(&Client::new(9).option(50, &ip.octets()).option(12, b"pi").request());
+    assert_eq!((ack.kind, ack.yiaddr), (ReplyKind::Ack, ip));
+    let row = bench.store.get("lease", "02:00:00:00:00:09").unwrap().unwrap();
+    let saved: Saved = serde_json::from_str(&row).unwrap();
+    assert_eq!((saved.ip, saved.host_name.as_deref()), (ip, Some("pi")));
+    assert!(saved.expires_unix > unix_clock() + 290);
+    let leases = bench.shell.leases();
+    assert_eq!((leases.len(), leases[0].ip, leases[0].mac), (1, ip, mac(9)));
+    assert!((295..=300).contains(&leases[0].expires_in_s));
+
+    bench.packet(&Client::new(9).ciaddr(ip.octets()).send(7));
+    bench.settle();
+    assert_eq!(bench.store.get("lease", "02:00:00:00:00:09").unwrap(), None);
+    assert!(bench.counted("release"));
+}
+
+#[test]
+fn leases_survive_a_restart_and_bad_rows_do_not_stop_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let row = |key: &str| crate::state::Row {
+        table: "lease".into(),
+        key: key.into(),
+    };
+    let good = serde_json::json!({"ip": "172.16.0.203", "expires_unix": unix_clock() + 100});
+    let put = vec![
+        (row("02:00:00:00:00:09"), good.to_string()),
+        (row("not a mac"), good.to_string()),
+        (row("02:00:00:00:00:0a"), "{}".into()),
+        (row("02:00:00:00:00:0b"), "not json".into()),
+        (row("02:00:00:00:00:0c"), r#"{"ip":"1.2.3.4","expires_unix":1}"#.into()),
+    ];
+    store
+        .write_and_wait(crate::state::Write {
+            put,
+            ..Default::default()
+        })
+        .unwrap();
+    let bench = Bench::with(store, dir);
+    assert_eq!(bench.shell.leases().len(), 1);
+    assert_eq!(
+        bench.reply(&Client::new(9).discover()).yiaddr,
+        Ipv4Addr::new(172, 16, 0, 203)
+    );
+}
+
+#[test]
+fn a_client_that_became_a_node_moves_to_its_own_address() {
+    let bench = Bench::new();
+    let ip = bench.reply(&Client::new(9).discover()).yiaddr;
+    bench.reply(&Client::new(9).option(50, &ip.octets()).request());
+    bench.snapshot.store(Arc::new(snapshot([node(9, &["172.16.0.9"])])));
+    let offer = bench.reply(&Client::new(9).discover());
+    assert_eq!(offer.yiaddr, Ipv4Addr::new(172, 16, 0, 9));
+    assert_eq!(bench.shell.leases().len(), 1);
+    let nak = bench.reply(&Client::new(9).ciaddr(ip.octets()).request());
+    assert_eq!(nak.kind, ReplyKind::Nak);
+    bench.settle();
+    assert!(bench.shell.leases().is_empty());
+    assert_eq!(bench.store.get("lease", "02:00:00:00:00:09").unwrap(), None);
+}
+
+#[test]
+fn bad_packets_are_counted_by_their_reason() {
+    let bench = Bench::new();
+    let mut no_cookie = Client::new(1).discover();
+    no_cookie[236] = 0;
+    let mut long_address = Client::new(1).discover();
+    long_address[2] = 20;
+    let mut no_address = Client::new(1).discover();
+    no_address[2] = 0;
+    for (packet, label) in [
+        (vec![], "too_short"),
+        (no_cookie, "no_magic_cookie"),
+        (long_address, "hlen_over_16"),
+        (no_address, "hlen_not_6"),
+        (Client::new(1).raw(&[12, 99]).discover(), "truncated_option"),
+        (Client::new(1).option(54, &[1]).discover(), "bad_option_length"),
+        (Client::new(9).send(8), "inform_of_unknown"),
+    ] {
+        bench.packet(&packet);
+        assert!(bench.counted(label), "{label}");
+    }
+    assert!(bench.sent.try_recv().is_err());
+    // And the next good one is answered, if without loader.
+    let short = bench.reply(&Client::new(1).option(93, &[0]).discover());
+    assert_eq!(short.booting.file, None);
+    assert!(bench.counted("architecture_too_short"));
+}
+
+#[test]
+fn a_bug_costs_one_packet() {
+    struct Panics;
+    impl Outlet for Panics {
+        fn send(&self, _: &[u8], _: &Reply) -> io::Result<()> {
+            panic!("a bug for this test");
+        }
+    }
+    let bench = Bench::new();
+    let outlet: Arc<dyn Outlet> = Arc::new(Panics);
+    bench
+        .shell
+        .packet(&Client::new(1).discover(), &"test", &receiving(), &outlet);
+    assert!(bench.counted("panic"));
+    // In the store's thread too.
+    bench.shell.packet(
+        &Client::new(9).option(50, &[172, 16, 0, 200]).request(),
+        &"test",
+        &receiving(),
+        &outlet,
+    );
+    bench.settle();
+    assert_eq!(bench.reply(&Client::new(1).discover()).kind, ReplyKind::Offer);
+}
+
+/// Mutations of good packets through parser, decision, pools and encoder: nothing panics, whatever the bytes.
+#[test]
+fn no_packet_makes_the_code_panic() {
+    let mut random = Random::seeded(0xf022);
+    let policy = Policy::new(&config());
+    let mut pools = Pools::new(&policy);
+    let snapshot = snapshot([node(1, &["172.16.0.1"]), node(2, &["10.1.0.2"]), node(3, &["fd00::3"])]);
+    let (mut parsed, mut replies) = (0, 0);
+    for round in 0..60_000 {
+        let packet = mutated(&mut random);
+        let Ok(request) = parse(&packet) else { continue };
+        parsed += 1;
+        let now = Duration::from_secs(round / 16);
+        let verdict = match answer(&request, &policy, &snapshot, &receiving()) {
+            Verdict::Unknown(..) => pools.answer(&request, &policy, &snapshot, &receiving(), now),
+            verdict => verdict,
+        };
+        if let Verdict::Reply(reply) | Verdict::Nak(reply, _) | Verdict::Lease(reply, _) = verdict {
+            replies += 1;
+            let mut packet = encode(&reply);
+            assert!(packet.len() >= 300 && packet.contains(&255));
+            packet[0] = 1;
+            let back = parse(&packet).unwrap();
+            assert_eq!((back.xid, back.chaddr), (request.xid, request.chaddr));
+            assert_eq!(back.relay_agent, request.relay_agent);
+        }
+    }
+    assert!(
+        parsed > 10_000 && replies > 5_000,
+        "{parsed} parsed, {replies} answered"
+    );
+}
+
+fn mutated(random: &mut Random) -> Vec<u8> {
+    let mut client = Client::new(random.below(12) as u8);
+    for _ in 0..random.below(6) {
+        let code = *random.pick(&[0, 12, 50, 52, 54, 55, 60, 61, 77, 81, 82, 93, 97, 175, 255]);
+        let good: &[&[u8]] = &[
+            &[172, 16, 0, 254],
+            &[172, 16, 0, 201],
+            b"iPXE",
+            b"HTTPClient",
+            &[0, 16],
+            &[5, 4, 10, 1, 0, 1],
+            &[],
+        ];
+        let noise: Vec<u8> = (0..random.below(64)).map(|_| random.next() as u8).collect();
+        let value = if random.below(4) == 0 {
+            &noise
+        } else {
+            *random.pick(good)
+        };
+        client = client.option(code, value);
+    }
+    let mut packet = client.send(*random.pick(&[1, 3, 3, 4, 7, 8, 200]));
+    for _ in 0..random.below(4) {
+        let at = random.below(packet.len() as u64) as usize;
+        packet[at] = random.next() as u8;
+    }
+    match random.below(12) {
+        0 => packet.truncate(random.below(packet.len() as u64 + 1) as usize),
+        1 => packet.extend((0..random.below(300)).map(|_| 12)),
+        2 => drop(packet.pop()),
+        _ => {}
+    }
+    packet
+}

@@ -1,0 +1,244 @@
+//! A scripted client and a small site for the tests of this folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bootd_sdk::mac::Mac;
+use bootd_sdk::wire::{Address, Interface, Node};
+
+use super::policy::{Policy, Receiving};
+use super::request::MAGIC_COOKIE;
+use crate::config::{Access, Arch, Config, Dhcp, Http, Listener, Loader, Pool, Service, Subnet, Tftp};
+use crate::inventory::{Entry, Snapshot};
+
+/// The server of the test site.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 254);
+
+/// Builds packets.
+#[derive(Clone)]
+pub(crate) struct Client {
+    head: [u8; 240],
+    options: Vec<u8>,
+}
+
+impl Client {
+    /// The client with the MAC `02:00:00:00:00:<number>`, which asks for broadcast replies.
+    pub(crate) fn new(number: u8) -> Self {
+        let mut head = [0; 240];
+        head[..8].copy_from_slice(&[1, 1, 6, 0, 0x11, 0x22, 0x33, 0x44]);
+        head[10] = 0x80;
+        head[28..34].copy_from_slice(&[2, 0, 0, 0, 0, number]);
+        head[236..].copy_from_slice(&MAGIC_COOKIE);
+        Self { head, options: vec![] }
+    }
+
+    pub(crate) fn option(mut self, code: u8, value: &[u8]) -> Self {
+        self.options.push(code);
+        self.options.push(value.len() as u8);
+        self.options.extend_from_slice(value);
+        self
+    }
+
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.options.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn unicast(self) -> Self {
+        self.head(10, &[0])
+    }
+
+    pub(crate) fn ciaddr(self, ip: [u8; 4]) -> Self {
+        self.head(12, &ip)
+    }
+
+    pub(crate) fn siaddr(self, ip: [u8; 4]) -> Self {
+        self.head(20, &ip)
+    }
+
+    pub(crate) fn giaddr(self, ip: [u8; 4]) -> Self {
+        self.head(24, &ip)
+    }
+
+    fn head(mut self, at: usize, bytes: &[u8]) -> Self {
+        self.head[at..at + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn discover(self) -> Vec<u8> {
+        self.send(1)
+    }
+
+    pub(crate) fn request(self) -> Vec<u8> {
+        self.send(3)
+    }
+
+    /// The packet with this message type.
+    pub(crate) fn send(self, kind: u8) -> Vec<u8> {
+        let mut packet = self.head.to_vec();
+        packet.extend_from_slice(&[53, 1, kind]);
+        packet.extend_from_slice(&self.options);
+        packet.push(255);
+        packet
+    }
+
+    /// The packet without a message type.
+    pub(crate) fn bootp(self) -> Vec<u8> {
+        let mut packet = self.head.to_vec();
+        packet.extend_from_slice(&self.options);
+        packet.push(255);
+        packet
+    }
+}
+
+/// Two subnets with pools, loaders for all but 32-bit ARM.
+pub(crate) fn config() -> Config {
+    let pool = |first: [u8; 4], last: [u8; 4]| {
+        Some(Pool {
+            first: first.into(),
+            last: last.into(),
+            lease_time: Duration::from_secs(300),
+        })
+    };
+    let subnet = |network: [u8; 4], server: Ipv4Addr, pool| Subnet {
+        network: network.into(),
+        prefix: 24,
+        routers: vec![server],
+        dns: vec![server],
+        server,
+        pool,
+    };
+    let loader = |arch| {
+        let loader = Loader {
+            file: PathBuf::from("loader"),
+            configured: false,
+        };
+        (arch, loader)
+    };
+    Config {
+        path: PathBuf::new(),
+        interfaces: vec!["eth0".into()],
+        address: SERVER,
+        state_dir: PathBuf::new(),
+        cache_dir: PathBuf::new(),
+        dhcp: Dhcp {
+            port: 67,
+            lease_time: Duration::from_secs(3600),
+            domain: Some("openchami.cluster".into()),
+            subnets: vec![
+                subnet([172, 16, 0, 0], SERVER, pool([172, 16, 0, 200], [172, 16, 0, 207])),
+                subnet(
+                    [10, 1, 0, 0],
+                    Ipv4Addr::new(10, 1, 0, 254),
+                    pool([10, 1, 0, 10], [10, 1, 0, 12]),
+                ),
+            ],
+        },
+        tftp: Tftp {
+            port: 69,
+            root: PathBuf::new(),
+            blksize: 1468,
+            windowsize: 16,
+            loaders: Arch::ALL
+                .into_iter()
+                .filter(|arch| *arch != Arch::Arm32Efi)
+                .map(loader)
+                .collect(),
+        },
+        http: Http {
+            listeners: vec![Listener {
+                address: ([0, 0, 0, 0], 8081).into(),
+                serve: BTreeSet::from([Service::Boot, Service::Loaders]),
+                access: Access::None,
+                trusted_proxies: vec![],
+            }],
+            plugin_deadline: Duration::from_secs(5),
+        },
+        admin_socket: PathBuf::new(),
+        origins: vec![],
+        plugins: vec![],
+        plugin_dirs: vec![],
+    }
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy::new(&config())
+}
+
+pub(crate) fn receiving() -> Receiving {
+    Receiving {
+        addresses: vec![SERVER],
+    }
+}
+
+/// A compute node with the MAC `02:00:00:00:00:<number>`.
+pub(crate) fn node(number: u8, ips: &[&str]) -> Node {
+    Node {
+        id: format!("x1000c0s0b0n{number}"),
+        nid: Some(number.into()),
+        kind: "Node".into(),
+        enabled: true,
+        interfaces: vec![Interface {
+            mac: mac(number),
+            ips: ips
+                .iter()
+                .map(|ip| Address {
+                    network: String::new(),
+                    ip: ip.parse().unwrap(),
+                })
+                .collect(),
+        }],
+        options: BTreeMap::new(),
+        ..Node::default()
+    }
+}
+
+pub(crate) fn mac(number: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, number])
+}
+
+pub(crate) fn snapshot(nodes: impl IntoIterator<Item = Node>) -> Snapshot {
+    let entry = |node| Entry {
+        owner: "smd".into(),
+        node: Arc::new(node),
+    };
+    Snapshot::new(1, nodes.into_iter().map(entry).collect())
+}
+
+/// The site of the contract: node 1 has 172.16.0.1.
+pub(crate) fn site() -> Snapshot {
+    snapshot([node(1, &["172.16.0.1"])])
+}
+
+/// A small generator of numbers: the same seed gives the same run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Seeded from `BOOTD_SIM_SEED`, else with a fixed number; the seed is printed, so a failure can be run again.
+    pub(crate) fn seeded(default: u64) -> Self {
+        let seed = std::env::var("BOOTD_SIM_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(default);
+        println!("BOOTD_SIM_SEED={seed}");
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 11) % bound
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
+    }
+}

@@ -1,0 +1,153 @@
+//! A UDP port on one interface, for what is broadcast there and for what is sent to this machine through it.
+//!
+//! Bound to the device, so that broadcasts of other interfaces stay away; several such sockets share a port. Not shared with anybody else:
+//! without SO_REUSEADDR a second server on the same wire is found at start and not by confused clients. Receiving ends after
+//! half a second without a packet, so that a thread can look up.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Interface, NetError};
+
+/// How long a receive waits.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Kernel buffer for packets that wait: a rack that powers on at once. The kernel grants less where `net.core.rmem_max` says so.
+const WAITING: usize = 4 << 20;
+
+/// A UDP port on an interface.
+#[derive(Debug)]
+pub struct UdpPort {
+    socket: UdpSocket,
+    interface: String,
+}
+
+impl UdpPort {
+    /// Opens it.
+    pub fn open(interface: &Interface, port: u16) -> Result<Self, NetError> {
+        let name = &interface.name;
+        let failed = |error, what: &str| {
+            NetError::new(
+                error,
+                format!("{what} UDP port {port} on {name}"),
+                "CAP_NET_BIND_SERVICE and CAP_NET_RAW",
+            )
+        };
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), Some(Protocol::UDP))
+            .map_err(|error| failed(error, "make a socket for"))?;
+        socket
+            .bind_device(Some(name.as_bytes()))
+            .map_err(|error| failed(error, "keep to the interface for"))?;
+        socket
+            .set_broadcast(true)
+            .map_err(|error| failed(error, "broadcast from"))?;
+        // Smaller is no reason not to serve.
+        let _ = socket.set_recv_buffer_size(WAITING);
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .map_err(|error| failed(error, "wait on"))?;
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        socket.bind(&address.into()).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => NetError::PortTaken {
+                port,
+                interface: name.clone(),
+                holder: holder(port),
+            },
+            _ => failed(error, "bind"),
+        })?;
+        Ok(Self {
+            socket: socket.into(),
+            interface: name.clone(),
+        })
+    }
+
+    /// A second handle of the same socket.
+    pub fn share(&self) -> Result<Self, NetError> {
+        let socket = self.socket.try_clone().map_err(|source| NetError::Other {
+            what: format!("share a socket on {}", self.interface),
+            source,
+        })?;
+        Ok(Self {
+            socket,
+            interface: self.interface.clone(),
+        })
+    }
+
+    /// The interface's name.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Waits for a packet. `None`: there was none for a while.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+        match self.socket.recv_from(buffer) {
+            Ok(received) => Ok(Some(received)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Sends a packet.
+    pub fn send(&self, packet: &[u8], to: (Ipv4Addr, u16)) -> io::Result<()> {
+        self.socket.send_to(packet, to).map(drop)
+    }
+}
+
+/// Who has a UDP port: found by the numbers of its sockets among the open files of processes that we may look into.
+fn holder(port: u16) -> String {
+    let table = std::fs::read_to_string("/proc/self/net/udp").unwrap_or_default();
+    let inodes: Vec<String> = table.lines().filter_map(|line| inode(line, port)).collect();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let files = std::fs::read_dir(process.path().join("fd")).into_iter().flatten();
+        for file in files.flatten() {
+            let Ok(target) = std::fs::read_link(file.path()) else {
+                continue;
+            };
+            let target = target.to_string_lossy();
+            if inodes.iter().any(|inode| target == *inode) {
+                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                return format!("{} (process {})", name.trim(), process.file_name().to_string_lossy());
+            }
+        }
+    }
+    "another DHCP server or relay (`ss -ulnp` as root names it)".into()
+}
+
+/// The file name of the socket in a line of `/proc/net/udp`, when it has this port.
+fn inode(line: &str, port: u16) -> Option<String> {
+    let mut fields = line.split_whitespace();
+    let (_, of) = fields.nth(1)?.split_once(':')?;
+    let inode = fields.nth(7)?;
+    (u16::from_str_radix(of, 16).ok()? == port).then(|| format!("socket:[{inode}]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_told_with_who_has_it() {
+        let other = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = other.local_addr().unwrap().port();
+        let loopback = Interface::find("lo").unwrap();
+        let error = UdpPort::open(&loopback, port).unwrap_err().to_string();
+        let own = format!("(process {})", std::process::id());
+        assert!(error.contains("is taken by") && error.contains(&own), "{error}");
+    }
+
+    #[test]
+    fn packets_go_through_and_silence_ends() {
+        let loopback = Interface::find("lo").unwrap();
+        let port = UdpPort::open(&loopback, 0).unwrap();
+        let to = port.socket.local_addr().unwrap().port();
+        port.share().unwrap().send(b"hello", (Ipv4Addr::LOCALHOST, to)).unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(port.receive(&mut buffer).unwrap().unwrap().0, 5);
+        assert!(port.receive(&mut buffer).unwrap().is_none());
+    }
+}
