@@ -11,6 +11,7 @@ pub mod config;
 pub mod dhcp;
 pub mod http;
 pub mod inventory;
+pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod plugins;

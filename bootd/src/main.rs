@@ -1,1 +1,146 @@
-fn main() {}
+//! The boot sequence of the server, and the way to the other verbs.
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use bootd::admin::{self, Admin};
+use bootd::cache::Artifacts;
+use bootd::cli::{self, Cli, Exit, Verb};
+use bootd::config::Config;
+use bootd::http::{self, App};
+use bootd::inventory::{Inventory, ServedSubnets};
+use bootd::metrics::Metrics;
+use bootd::plugins::{Core, Plugins, Purpose};
+use bootd::state::Store;
+use bootd::tftp::{self, Files};
+use bootd::{dhcp, log};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let verb = Cli::parse().verb;
+    let exit = match verb {
+        Verb::Serve(place) => match cli::load(&place) {
+            Ok(config) => report(serve(config)),
+            Err(exit) => exit,
+        },
+        verb => cli::run(verb),
+    };
+    exit.into()
+}
+
+/// Serves until a signal says otherwise.
+fn serve(mut config: Config) -> anyhow::Result<()> {
+    log::start();
+    let metrics = Arc::<Metrics>::default();
+    let mut warnings = Vec::new();
+
+    // What was last good is there before anything else answers or is asked.
+    let store = Store::open(&config.state_dir)?;
+    let names: Vec<String> = config.plugins.iter().map(|plugin| plugin.name.clone()).collect();
+    let subnets = ServedSubnets::of(&config);
+    let inventory = Arc::new(Inventory::new(
+        &names,
+        subnets,
+        Some(store.clone()),
+        Arc::clone(&metrics),
+    )?);
+
+    let (files, missing) = Files::load(&config);
+    for missing in &missing {
+        tracing::warn!(%missing, "a loader is missing; nodes that need it do not boot");
+        warnings.push(missing.to_string());
+    }
+    config
+        .tftp
+        .loaders
+        .retain(|arch, _| files.get(arch.file_name()).is_ok());
+    let files = Arc::new(ArcSwap::from_pointee(files));
+    let config = Arc::new(config);
+
+    // Packets first: they need no plugin, so a plugin that hangs in its start delays none.
+    let plugins: Arc<OnceLock<Arc<Plugins>>> = Arc::default();
+    let asked = Arc::clone(&plugins);
+    let dhcp = dhcp::start(dhcp::Deps {
+        config: Arc::clone(&config),
+        snapshot: inventory.shared(),
+        store: store.clone(),
+        metrics: Arc::clone(&metrics),
+        unknown: Arc::new(move |mac| asked.get().into_iter().for_each(|plugins| plugins.unknown(mac))),
+    })?;
+    let tftp = tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?;
+
+    let core = Core {
+        inventory: Arc::clone(&inventory),
+        store: Some(store),
+        metrics: Arc::clone(&metrics),
+    };
+    let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .build()?;
+    runtime.block_on(async {
+        let artifacts = Arc::new(Artifacts::new(&config, Arc::clone(&metrics))?);
+        let app = Arc::new(App {
+            config: Arc::clone(&config),
+            inventory,
+            plugins: Arc::clone(&plugins),
+            artifacts,
+            files,
+            metrics,
+        });
+        let shutdown = CancellationToken::new();
+        let mut serving = tokio::task::JoinSet::new();
+        for listener in &config.http.listeners {
+            let socket = http::bind(listener)?;
+            serving.spawn(http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone()));
+        }
+        let socket = admin::bind(&config.admin_socket)?;
+        let admin = Arc::new(Admin {
+            app: Arc::clone(&app),
+            started: std::time::Instant::now(),
+            warnings,
+        });
+        serving.spawn(admin::run(socket, admin, shutdown.clone()));
+
+        cli::say_ready(&config, &app);
+        let signal = wait_for_the_end().await?;
+        tracing::info!(signal, "stopping");
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+        shutdown.cancel();
+        while serving.join_next().await.is_some() {}
+        anyhow::Ok(())
+    })?;
+    plugins.stop();
+    tftp.stop();
+    dhcp.stop();
+    Ok(())
+}
+
+async fn wait_for_the_end() -> anyhow::Result<&'static str> {
+    let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let mut hup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok("SIGTERM"),
+            _ = int.recv() => return Ok("SIGINT"),
+            _ = hup.recv() => tracing::info!("SIGHUP: data files are read again by themselves; a changed bootd.toml needs a restart"),
+        }
+    }
+}
+
+fn report(result: anyhow::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Good,
+        Err(error) => {
+            cli::complain(&error);
+            Exit::Failed
+        }
+    }
+}

@@ -1,1 +1,9 @@
-//! admin.
+//! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `plugins` and `explain`, and gives metrics.
+//!
+//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. Reads only. Never answers nodes.
+
+pub mod explain;
+mod service;
+pub mod views;
+
+pub use service::{Admin, AdminError, bind, run};

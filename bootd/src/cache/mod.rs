@@ -1,1 +1,307 @@
-//! Artifacts: opened here, whatever they come from.
+//! Artifacts: the objects of the configured buckets, wherever they come from.
+//!
+//! [`Artifacts::open`] is the one way to an object's bytes. Promises: only configured buckets; a key never leads out of its origin; the body of
+//! an [`Object`] is exactly [`Object::range`] or ends in an error, never short and well. A retry against an origin happens here or nowhere.
+//! Today every open goes through to the origin; what is kept on disk will be found behind the same door. Callers are the artifacts
+//! listener and the operator's commands.
+
+mod dir;
+mod name;
+mod origin;
+mod store;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::config::Config;
+use crate::http::BodyError;
+use crate::http::range::Spec;
+use crate::metrics::Metrics;
+
+pub use name::Name;
+use origin::Origin;
+
+/// The configured buckets.
+pub struct Artifacts {
+    origins: BTreeMap<String, Origin>,
+    metrics: Arc<Metrics>,
+}
+
+/// What is wanted of an object.
+#[derive(Debug, Clone)]
+pub struct Want {
+    /// Which bytes.
+    pub range: Spec,
+    /// Only this version: a strong entity tag, with its quotes.
+    pub if_match: Option<String>,
+    /// Nothing of the body.
+    pub head: bool,
+}
+
+/// An open object.
+pub struct Object {
+    /// Its length, of which `range` may be a part.
+    pub len: u64,
+    /// Its entity tag, with its quotes, `W/"…"` when it is weak.
+    pub etag: Option<String>,
+    /// When it last changed.
+    pub last_modified: Option<SystemTime>,
+    /// Its media type, if the origin knows.
+    pub content_type: Option<String>,
+    /// The bytes that `body` has; none for a HEAD.
+    pub range: Range<u64>,
+    /// Whether `range` is what was asked for: not so without a range, or when the origin knows none and the body is whole.
+    pub partial: bool,
+    /// Those bytes.
+    pub body: ObjectBody,
+}
+
+/// The bytes of an object: as many as promised, or an error.
+pub struct ObjectBody {
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>,
+    left: u64,
+}
+
+/// Why an object does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No origin has this bucket.
+    #[error("there is no such bucket")]
+    NoSuchBucket,
+    /// The origin has no such object.
+    #[error("there is no such object")]
+    NoSuchKey,
+    /// A name that no object can have.
+    #[error("{0}")]
+    BadName(&'static str),
+    /// It is there, but not for bootd or not for anyone.
+    #[error("{0}")]
+    Denied(String),
+    /// It is another version than the wanted one.
+    #[error("the object is another version")]
+    Changed,
+    /// None of the wanted bytes exist.
+    #[error("the object has only {len} bytes")]
+    Unsatisfiable {
+        /// Its length.
+        len: u64,
+    },
+    /// The origin answers with something unusable.
+    #[error("the origin failed: {0}")]
+    Origin(String),
+    /// The origin cannot be reached.
+    #[error("the origin cannot be reached: {0}")]
+    Unreachable(String),
+    /// The origin does not answer in time.
+    #[error("the origin did not answer in time")]
+    Timeout,
+}
+
+/// Whose fault an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The client asked for something that is not to be had; asking again does not help.
+    Client,
+    /// The origin does not do its part; asking later may help.
+    Origin,
+}
+
+/// A configuration of origins that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactsError {
+    /// A file with credentials cannot be read, or has not two lines.
+    #[error("the credentials of bucket {bucket}, {}: {why}", file.display())]
+    Credentials {
+        /// Whose.
+        bucket: String,
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The origin's address makes no sense.
+    #[error("the origin of bucket {bucket}: {why}")]
+    Origin {
+        /// Whose.
+        bucket: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Artifacts {
+    /// Makes ready to ask every origin; asks none.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, ArtifactsError> {
+        let origins = config
+            .origins
+            .iter()
+            .map(|origin| Ok((origin.bucket.clone(), Origin::new(origin)?)))
+            .collect::<Result<_, ArtifactsError>>()?;
+        Ok(Self { origins, metrics })
+    }
+
+    /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it.
+    pub async fn open(&self, bucket: &str, key: &str, want: Want) -> Result<Object, OpenError> {
+        let origin = self.origins.get(bucket).ok_or(OpenError::NoSuchBucket)?;
+        name::check_key(key)?;
+        tokio::time::timeout(OPEN_TIMEOUT, origin.open(key, &want))
+            .await
+            .map_err(|_| OpenError::Timeout)?
+    }
+
+    /// The length of the object at this path of the artifacts listener, `/<bucket>/<key>`, as its origin tells it now.
+    pub async fn size(&self, url_path: &str) -> Result<u64, OpenError> {
+        let path = url_path.split_once('?').map_or(url_path, |(path, _)| path);
+        match Name::parse(path)? {
+            Name::Object { bucket, key } => Ok(self.open(&bucket, &key, Want::head()).await?.len),
+            Name::Bucket(_) | Name::Root => Err(OpenError::NoSuchKey),
+        }
+    }
+
+    /// The buckets, by name.
+    pub fn buckets(&self) -> impl Iterator<Item = &str> {
+        self.origins.keys().map(String::as_str)
+    }
+
+    /// Whether there is such a bucket.
+    pub fn has_bucket(&self, bucket: &str) -> bool {
+        self.origins.contains_key(bucket)
+    }
+
+    /// Where what happens to objects is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+}
+
+impl Want {
+    /// All of it.
+    pub fn whole() -> Self {
+        Self {
+            range: Spec::Whole,
+            if_match: None,
+            head: false,
+        }
+    }
+
+    /// What it is, without its bytes.
+    pub fn head() -> Self {
+        Self {
+            head: true,
+            ..Self::whole()
+        }
+    }
+}
+
+impl ObjectBody {
+    /// A body that must turn out to be this long.
+    fn new(len: u64, stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
+        Self {
+            stream: Box::pin(stream),
+            left: len,
+        }
+    }
+
+    fn empty() -> Self {
+        Self::new(0, futures_util::stream::empty())
+    }
+}
+
+impl Default for ObjectBody {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl Stream for ObjectBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(next) = self.stream.as_mut().poll_next(cx) else {
+            return Poll::Pending;
+        };
+        let left = self.left;
+        let verdict = match next {
+            Some(Ok(bytes)) if bytes.len() as u64 <= left => {
+                self.left -= bytes.len() as u64;
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            Some(Ok(_)) => "the origin sent more than it promised".into(),
+            Some(Err(error)) => error,
+            None => format!("the origin's body ended {left} bytes early").into(),
+        };
+        // Nobody may take what comes after an error for the rest.
+        self.left = 0;
+        self.stream = Box::pin(futures_util::stream::empty());
+        Poll::Ready(Some(Err(verdict)))
+    }
+}
+
+impl OpenError {
+    /// The metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoSuchBucket => "no_such_bucket",
+            Self::NoSuchKey => "no_such_key",
+            Self::BadName(_) => "bad_name",
+            Self::Denied(_) => "denied",
+            Self::Changed => "changed",
+            Self::Unsatisfiable { .. } => "unsatisfiable_range",
+            Self::Origin(_) => "origin_failed",
+            Self::Unreachable(_) => "origin_unreachable",
+            Self::Timeout => "origin_timeout",
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Origin(_) | Self::Unreachable(_) | Self::Timeout => Blame::Origin,
+            _ => Blame::Client,
+        }
+    }
+}
+
+/// From the request to the first byte, retries included. A firmware waits longer than this.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::TryStreamExt;
+    use futures_util::stream::iter;
+
+    async fn read(promised: u64, chunks: &[&'static str]) -> Result<Vec<u8>, String> {
+        let chunks: Vec<Result<Bytes, BodyError>> = chunks.iter().map(|chunk| Ok(Bytes::from(*chunk))).collect();
+        ObjectBody::new(promised, iter(chunks))
+            .map_ok(|bytes| bytes.to_vec())
+            .try_concat()
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_body_is_as_long_as_promised_or_an_error() {
+        assert_eq!(read(6, &["abc", "", "def"]).await, Ok(b"abcdef".to_vec()));
+        assert_eq!(read(0, &[]).await, Ok(vec![]));
+        assert_eq!(
+            read(7, &["abc", "def"]).await,
+            Err("the origin's body ended 1 bytes early".into())
+        );
+        assert_eq!(
+            read(5, &["abc", "def"]).await,
+            Err("the origin sent more than it promised".into())
+        );
+    }
+}

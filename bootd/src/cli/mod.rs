@@ -1,1 +1,169 @@
-//! cli.
+//! The command line: one file a verb. What a verb prints is its own; exit codes are decided in one place, [`Exit`].
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod ask;
+mod check;
+mod explain;
+mod nodes;
+mod plugins;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Access, Config, ConfigError};
+use crate::http::App;
+
+/// A network-boot appliance for one rack: DHCP, TFTP and HTTP, with plugins for SMD, BSS and cloud-init.
+#[derive(Debug, Parser)]
+#[command(name = "bootd", version, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What bootd can be told to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Serve, until SIGTERM or Ctrl-C.
+    Serve(Place),
+    /// Look for mistakes in the configuration and everything it names; exit 64 when there are any.
+    Check(Place),
+    /// Show all that a node would get, step by step.
+    Explain(explain::Arguments),
+    /// Show the inventory.
+    Nodes(Look),
+    /// Show the plugins.
+    Plugins(Look),
+    /// Show whether all is well.
+    Status(Look),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+}
+
+/// How to show something.
+#[derive(Debug, Args)]
+pub struct Look {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Good,
+    /// It did not work.
+    Failed,
+    /// What was asked or configured is wrong (`EX_USAGE`).
+    Wrong,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Good => Self::SUCCESS,
+            Exit::Failed => Self::from(1),
+            Exit::Wrong => Self::from(64),
+        }
+    }
+}
+
+/// Runs a verb that is not `serve`.
+pub fn run(verb: Verb) -> Exit {
+    match verb {
+        Verb::Serve(_) => Exit::Failed,
+        Verb::Check(place) => check::run(&place),
+        Verb::Explain(arguments) => explain::run(&arguments),
+        Verb::Nodes(look) => nodes::run(&look),
+        Verb::Plugins(look) => plugins::run(&look),
+        Verb::Status(look) => status::run(&look),
+    }
+}
+
+/// Reads the configuration, or prints every mistake.
+pub fn load(place: &Place) -> Result<Config, Exit> {
+    config::load(&place.config).map_err(|error| {
+        eprintln!("bootd: {error}");
+        match error {
+            ConfigError::Mistakes { mistakes, .. } => {
+                for mistake in mistakes {
+                    eprintln!("  {mistake}");
+                }
+            }
+            ConfigError::Read { .. } => eprintln!("  name the file with --config; conf/bootd.toml explains every key"),
+        }
+        Exit::Wrong
+    })
+}
+
+/// Says that bootd serves, to people, to whoever reads standard output, and to systemd.
+pub fn say_ready(config: &Config, app: &App) {
+    for warning in config
+        .http
+        .listeners
+        .iter()
+        .filter(|listener| listener.access == Access::None)
+    {
+        tracing::warn!(listener = %warning.address, "auth is \"none\": whoever reaches this listener may read everything");
+    }
+    for (plugin, refusal) in app.inventory.refused() {
+        tracing::warn!(
+            plugin,
+            id = refusal.id,
+            reason = refusal.reason,
+            "a row is left out of the inventory"
+        );
+    }
+    for (plugin, health) in app.plugins.health() {
+        for mistake in health.mistakes {
+            tracing::warn!(plugin, %mistake, "a mistake in a plugin's data");
+        }
+    }
+    let nodes = app.inventory.snapshot().entries().len();
+    let listeners: Vec<String> = config
+        .http
+        .listeners
+        .iter()
+        .map(|listener| listener.address.to_string())
+        .collect();
+    println!(
+        "bootd {} ready: {nodes} nodes, DHCP on {}, TFTP on {}:{}, HTTP on {}",
+        env!("CARGO_PKG_VERSION"),
+        if config.interfaces.is_empty() {
+            "no interface".into()
+        } else {
+            config.interfaces.join(", ")
+        },
+        config.address,
+        config.tftp.port,
+        listeners.join(", "),
+    );
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+}
+
+/// Prints why the process ends.
+pub fn complain(error: &anyhow::Error) {
+    eprintln!("bootd: {error:#}");
+}
+
+/// A number of bytes for humans.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}

@@ -1,11 +1,9 @@
-//! The configuration as the code uses it: parsed, complete, consistent.
-//!
-//! [`check`] is the only way from a file to a [`Config`]; it goes through the whole file and collects every mistake.
+//! The configuration as the code uses it: parsed, complete, consistent. Made by `check` only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bootd_sdk::wire::Rewrite;

@@ -1,1 +1,393 @@
-//! Artifacts like a read-only S3 service.
+//! The artifacts listener: answers like a read-only S3 service, path-style, `/<bucket>/<key>`.
+//!
+//! Promises: a body streams through and is never held whole; one that breaks midway ends the connection and is never a clean short end; a
+//! client's signature and query are ignored, since what is served here is open to the rack anyway. Never lists and never writes. Errors are S3's
+//! XML, so that S3 clients understand them.
+
+use std::fmt::{self, Write};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED,
+    RETRY_AFTER,
+};
+use hyper::{HeaderMap, Method, Response, StatusCode};
+
+use super::range::{self, Condition, Spec, Version};
+use super::{Body, BodyError, full};
+use crate::cache::{Artifacts, Name, Object, ObjectBody, OpenError, Want};
+use crate::metrics::Metrics;
+
+/// Answers a request for this path, as it came, still percent-encoded. Dropping this, or the body of the answer, ends the work for it.
+pub async fn respond(
+    artifacts: &Artifacts,
+    peer: IpAddr,
+    method: &Method,
+    path: &str,
+    _query: Option<&str>,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    let started = Instant::now();
+    match answer(artifacts, method, path, headers).await {
+        Ok(Answer::Object(bucket, object)) => {
+            let read = Read {
+                started,
+                metrics: Arc::clone(artifacts.metrics()),
+                bucket,
+                path: shown(path),
+                peer,
+                status: status_of(&object),
+            };
+            whole_or_part(object, read)
+        }
+        Ok(Answer::Head(object)) => {
+            artifacts.metrics().done("artifacts", "head");
+            let mut response = described(&object, full(""));
+            set(&mut response, CONTENT_LENGTH, &object.len.to_string());
+            response
+        }
+        Ok(Answer::NotModified(object)) => {
+            artifacts.metrics().done("artifacts", "not_modified");
+            let mut response = described(&object, full(""));
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        }
+        Err(refusal) => {
+            artifacts
+                .metrics()
+                .refused("artifacts", refusal.label(), &peer, &refusal.detail(path));
+            refusal.response(method, path)
+        }
+    }
+}
+
+/// What a good request gets.
+enum Answer {
+    Object(String, Object),
+    Head(Object),
+    NotModified(Object),
+}
+
+/// What a request that gets nothing is told.
+enum Refusal {
+    /// PUT, POST, DELETE and whatever else there is.
+    Method,
+    /// A bucket's list, or the list of buckets.
+    Listing,
+    /// `If-Match`, `If-Unmodified-Since`.
+    Precondition,
+    /// All else.
+    Open(OpenError),
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+async fn answer(artifacts: &Artifacts, method: &Method, path: &str, headers: &HeaderMap) -> Result<Answer, Refusal> {
+    let head = match *method {
+        Method::GET => false,
+        Method::HEAD => true,
+        _ => return Err(Refusal::Method),
+    };
+    let (bucket, key) = match Name::parse(path)? {
+        Name::Object { bucket, key } => (bucket, key),
+        Name::Bucket(bucket) if !artifacts.has_bucket(&bucket) => return Err(OpenError::NoSuchBucket.into()),
+        Name::Bucket(_) | Name::Root => return Err(Refusal::Listing),
+    };
+
+    let mut want = Want::whole();
+    want.range = Spec::of(headers);
+    if head || range::conditional(headers) {
+        let object = artifacts.open(&bucket, &key, Want::head()).await?;
+        let version = Version {
+            etag: object.etag.as_deref(),
+            modified: object.last_modified,
+        };
+        match range::condition(headers, version) {
+            Condition::Failed => return Err(Refusal::Precondition),
+            Condition::NotModified => return Ok(Answer::NotModified(object)),
+            Condition::Met if head => return Ok(Answer::Head(object)),
+            Condition::Met => {}
+        }
+        if !range::range_stands(headers, version) {
+            want.range = Spec::Whole;
+        }
+        // The body must be of the version that met the conditions.
+        want.if_match = object.etag.filter(|etag| !etag.starts_with("W/"));
+    }
+    let object = match artifacts.open(&bucket, &key, want).await {
+        // Changed between the two: what the client has is old, and it did not insist on it.
+        Err(OpenError::Changed) if !range::insists(headers) => artifacts.open(&bucket, &key, Want::whole()).await?,
+        opened => opened?,
+    };
+    Ok(Answer::Object(bucket, object))
+}
+
+fn status_of(object: &Object) -> StatusCode {
+    if object.partial {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    }
+}
+
+fn whole_or_part(mut object: Object, read: Read) -> Response<Body> {
+    let status = read.status;
+    let len = object.range.end - object.range.start;
+    let stream = std::mem::take(&mut object.body);
+    let body = Sending {
+        stream: Mutex::new(stream),
+        left: len,
+        sent: 0,
+        read,
+    };
+    let mut response = described(&object, body.boxed());
+    *response.status_mut() = status;
+    set(&mut response, CONTENT_LENGTH, &len.to_string());
+    if status == StatusCode::PARTIAL_CONTENT {
+        let (start, end) = (object.range.start, object.range.end - 1);
+        set(
+            &mut response,
+            CONTENT_RANGE,
+            &format!("bytes {start}-{end}/{}", object.len),
+        );
+    }
+    response
+}
+
+/// An answer with what is known of an object.
+fn described(object: &Object, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let content_type = object.content_type.as_deref().unwrap_or("application/octet-stream");
+    set(&mut response, CONTENT_TYPE, content_type);
+    set(&mut response, ACCEPT_RANGES, "bytes");
+    if let Some(etag) = &object.etag {
+        set(&mut response, ETAG, etag);
+    }
+    if let Some(modified) = object.last_modified {
+        set(&mut response, LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+    }
+    response
+}
+
+/// Leaves out a value that is no header value: it comes from an origin, and an odd one must not cost the object.
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// The body of an object on its way; its end, good or bad, is told when it is dropped.
+struct Sending {
+    // Never locked: a body must be Sync, a stream is not, and `get_mut` needs no lock.
+    stream: Mutex<ObjectBody>,
+    left: u64,
+    sent: u64,
+    read: Read,
+}
+
+/// A read, for the log.
+struct Read {
+    started: Instant,
+    metrics: Arc<Metrics>,
+    bucket: String,
+    path: String,
+    peer: IpAddr,
+    status: StatusCode,
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let stream = this.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match Pin::new(stream).poll_next(cx) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                this.left = this.left.saturating_sub(bytes.len() as u64);
+                this.sent += bytes.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let Read {
+                    metrics, peer, path, ..
+                } = &this.read;
+                metrics.refused("artifacts", "origin_broke", peer, &format_args!("{path}: {error}"));
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let Read {
+            started,
+            metrics,
+            bucket,
+            path,
+            peer,
+            status,
+        } = &self.read;
+        let (bytes, done, status) = (self.sent, self.left == 0, status.as_u16());
+        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        metrics.done("artifacts", if done { "read" } else { "aborted" });
+        metrics.sent("artifacts", bucket, bytes);
+        tracing::info!(%path, %peer, status, bytes, ms, done, "artifact read");
+    }
+}
+
+impl Refusal {
+    /// The metric label.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Listing => "listing",
+            Self::Precondition => "precondition",
+            Self::Open(error) => error.label(),
+        }
+    }
+
+    /// S3's status, code and message.
+    fn told(&self) -> (StatusCode, &'static str, String) {
+        match self {
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "MethodNotAllowed",
+                "Artifacts are read with GET and HEAD.".into(),
+            ),
+            Self::Listing => (StatusCode::FORBIDDEN, "AccessDenied", "Listing is not served.".into()),
+            Self::Precondition | Self::Open(OpenError::Changed) => (
+                StatusCode::PRECONDITION_FAILED,
+                "PreconditionFailed",
+                "The object is another version.".into(),
+            ),
+            Self::Open(error) => {
+                let (status, code) = match error {
+                    OpenError::NoSuchBucket => (StatusCode::NOT_FOUND, "NoSuchBucket"),
+                    OpenError::NoSuchKey => (StatusCode::NOT_FOUND, "NoSuchKey"),
+                    OpenError::BadName(_) => (StatusCode::BAD_REQUEST, "InvalidURI"),
+                    OpenError::Denied(_) => (StatusCode::FORBIDDEN, "AccessDenied"),
+                    OpenError::Unsatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange"),
+                    _ => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+                };
+                let message = match error {
+                    // The details name the site's hosts; they are in the log.
+                    OpenError::Origin(_) => "The origin failed.".into(),
+                    OpenError::Unreachable(_) => "The origin cannot be reached.".into(),
+                    error => error.to_string(),
+                };
+                (status, code, message)
+            }
+        }
+    }
+
+    fn detail(&self, path: &str) -> String {
+        match self {
+            Self::Open(error) => format!("{}: {error}", shown(path)),
+            _ => shown(path),
+        }
+    }
+
+    fn response(&self, method: &Method, path: &str) -> Response<Body> {
+        let (status, code, message) = self.told();
+        let request = request_id();
+        let names = match Name::parse(path) {
+            Ok(Name::Object { bucket, key }) if code == "NoSuchBucket" => {
+                format!("<BucketName>{}</BucketName><Key>{}</Key>", Xml(&bucket), Xml(&key))
+            }
+            Ok(Name::Object { key, .. }) => format!("<Key>{}</Key>", Xml(&key)),
+            Ok(Name::Bucket(bucket)) => format!("<BucketName>{}</BucketName>", Xml(&bucket)),
+            Ok(Name::Root) | Err(_) => String::new(),
+        };
+        let xml = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{}</Message>{names}\
+             <Resource>{}</Resource><RequestId>{request}</RequestId></Error>",
+            Xml(&message),
+            Xml(path),
+        );
+        let mut response = Response::new(if *method == Method::HEAD { full("") } else { full(xml) });
+        *response.status_mut() = status;
+        set(&mut response, CONTENT_TYPE, "application/xml");
+        set(&mut response, HeaderName::from_static("x-amz-request-id"), &request);
+        match self {
+            Self::Method => set(&mut response, ALLOW, "GET, HEAD"),
+            Self::Open(OpenError::Unsatisfiable { len }) => {
+                set(&mut response, CONTENT_RANGE, &format!("bytes */{len}"));
+            }
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => set(&mut response, RETRY_AFTER, RETRY_SECONDS),
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Text within XML: markup escaped, what XML cannot hold replaced.
+struct Xml<'a>(&'a str);
+
+impl fmt::Display for Xml<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for char in self.0.chars() {
+            match char {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&apos;")?,
+                char if char.is_control() || matches!(char, '\u{fffe}' | '\u{ffff}') => f.write_char('\u{fffd}')?,
+                char => f.write_char(char)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path from outside, as it may stand in a log line.
+fn shown(path: &str) -> String {
+    let mut shown: String = path.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if path.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// An id that a client may name in a question; unlike any other of this process, and most likely of others.
+fn request_id() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let count = LAST.fetch_add(1, Ordering::Relaxed);
+    format!("{:08X}{:08X}", now & 0xffff_ffff, count & 0xffff_ffff)
+}
+
+/// After trouble with an origin.
+const RETRY_SECONDS: &str = "5";
+/// Characters of a path in a log line.
+const SHOWN: usize = 300;
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,13 @@
 //! answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
 
 pub mod artifacts;
+pub mod loaders;
+pub mod range;
+mod router;
+mod service;
+
+pub use router::{App, Connection};
+pub use service::{BindError, bind, run};
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;

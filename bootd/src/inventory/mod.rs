@@ -4,6 +4,10 @@
 //! takes the place of the old one whole. Readers never wait: they hold the snapshot that was current when they asked. A node belongs to
 //! the first plugin, in configuration order, that publishes its xname.
 
+mod publish;
+mod rules;
 mod snapshot;
 
+pub use publish::{Inventory, PublishError};
+pub use rules::{Reason, ServedSubnets};
 pub use snapshot::{Entry, Snapshot};

@@ -30,7 +30,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Indexes entries that were checked: where two share a key the first one has it.
     pub fn new(generation: u64, mut entries: Vec<Entry>) -> Self {
-        entries.sort_by(|a, b| natural(&a.node.id).cmp(&natural(&b.node.id)));
+        entries.sort_by_cached_key(|entry| natural(&entry.node.id));
         let mut new = Self {
             generation,
             ..Self::default()

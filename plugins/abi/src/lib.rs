@@ -151,6 +151,19 @@ pub struct Plugin {
     pub free: Option<unsafe extern "C" fn(instance: *mut c_void)>,
 }
 
+// SAFETY: a table is never written after it was made, its functions are callable from any thread, and its pointers lead to constants.
+#[allow(unsafe_code)]
+unsafe impl Sync for Host {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Send for Host {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for Plugin {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Send for Plugin {}
+
 /// The type of [`ENTRY_SYMBOL`]. Has no side effects; `host` here serves only the version check. NULL: the plugin refuses this host.
 pub type Entry = unsafe extern "C" fn(host: *const Host) -> *const Plugin;
 

@@ -18,9 +18,6 @@ use crate::{Plugin, Start, wire};
 /// A plugin's table. Made by [`export_plugin!`](crate::export_plugin).
 pub struct Table(abi::Plugin);
 
-// SAFETY: the table is never written; its pointers lead to constants and functions.
-unsafe impl Sync for Table {}
-
 impl Table {
     /// The ABI's entry function. Has no side effects.
     pub fn entry(&'static self, host: *const c_void) -> *const c_void {
@@ -80,6 +77,11 @@ unsafe extern "C" fn init<P: Plugin>(
         forward_tracing(host);
         let config = config.ok_or("the configuration is not UTF-8")?;
         let config: wire::Configuration = serde_json::from_str(config)?;
+        let mode = if config.mode.is_empty() { "local" } else { &config.mode };
+        if !P::MODES.contains(&mode) {
+            let modes = P::MODES.join("\" or \"");
+            return Err(format!("mode = \"{mode}\" is not available in this version; use \"{modes}\"").into());
+        }
         let settings = if config.config.is_null() {
             Value::Object(Default::default())
         } else {
@@ -91,6 +93,7 @@ unsafe extern "C" fn init<P: Plugin>(
             Start {
                 settings,
                 mode: config.mode,
+                folder: config.folder.into(),
                 server: config.server,
                 host,
             },

@@ -1,6 +1,6 @@
 //! A host for unit tests: runs a [`Plugin`] through the real border, with everything in memory.
 //!
-//! It takes each published row as it is (bootd's own validation is not here), keeps what is said of health, and never sleeps for real:
+//! It takes each published row as it is (bootd's own validation is not here; [`FakeHost::refuse`] plays it), keeps what is said of health, and never sleeps for real:
 //! [`FakeHost::sleeps`] says how many sleeps pass before `run` is told to stop.
 #![allow(unsafe_code)]
 
@@ -23,12 +23,10 @@ pub struct FakeHost {
     nodes: Mutex<Vec<Node>>,
     health: Mutex<Health>,
     store: Mutex<BTreeMap<String, String>>,
+    refused: Mutex<BTreeMap<String, String>>,
     bumps: AtomicU64,
     sleeps: AtomicU64,
 }
-
-// SAFETY: the table is written once before the host is shared; all else is behind locks and atomics.
-unsafe impl Sync for FakeHost {}
 
 /// A running instance of a plugin.
 pub struct Instance {
@@ -64,6 +62,7 @@ impl FakeHost {
             nodes: Mutex::default(),
             health: Mutex::default(),
             store: Mutex::default(),
+            refused: Mutex::default(),
             bumps: AtomicU64::new(0),
             sleeps: AtomicU64::new(0),
         }));
@@ -73,11 +72,17 @@ impl FakeHost {
 
     /// Starts a plugin with this `config` table, in local mode.
     pub fn start<P: Plugin>(&'static self, config: serde_json::Value) -> Result<Instance, Error> {
+        self.start_in::<P>("local", config)
+    }
+
+    /// Starts a plugin with this `config` table, in any mode.
+    pub fn start_in<P: Plugin>(&'static self, mode: &str, config: serde_json::Value) -> Result<Instance, Error> {
         let plugin = Box::leak::<'static>(Box::new(table::<P>("0"))) as &'static Table;
         let plugin = plugin.plugin();
         let configuration = wire::Configuration {
-            mode: "local".into(),
+            mode: mode.into(),
             config,
+            folder: String::new(),
             server: wire::Server {
                 address: "172.16.0.254".into(),
                 boot_url: "http://172.16.0.254:8081".into(),
@@ -102,6 +107,11 @@ impl FakeHost {
     /// What is published, in order.
     pub fn published(&self) -> Vec<Node> {
         lock(&self.nodes).clone()
+    }
+
+    /// Refuses rows with this id from now on, as bootd's validation would.
+    pub fn refuse(&self, id: &str, reason: &str) {
+        lock(&self.refused).insert(id.into(), reason.into());
     }
 
     /// Puts nodes into the inventory, as another plugin would.
@@ -190,6 +200,46 @@ impl Drop for Instance {
     }
 }
 
+/// Feeds `count` mutations of these texts to a function: bytes and lines changed, cut out, repeated and moved. The same ones each time.
+pub fn mutations(seeds: &[Vec<u8>], count: u32, mut feed: impl FnMut(&str)) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap_or(0) % below.max(1)
+    };
+    let tokens: [&[u8]; 12] = [
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b": ",
+        b"- ",
+        b"\n",
+        b"&a ",
+        b"*a",
+        b"<<: ",
+        b"\"",
+        b"\xc3\xa9",
+    ];
+    for _ in 0..count {
+        let mut text = seeds[random(seeds.len())].clone();
+        for _ in 0..=random(6) {
+            let (at, length) = (random(text.len()), random(24));
+            let end = (at + length).min(text.len());
+            match random(5) {
+                0 if !text.is_empty() => text[at] = u8::try_from(random(128)).unwrap_or(0),
+                1 => drop(text.drain(at..end)),
+                2 => drop(text.splice(at..at, text[at..end].to_vec())),
+                3 => drop(text.splice(at..at, tokens[random(tokens.len())].iter().copied())),
+                _ => text.truncate(text.len() - random(text.len()) / 8),
+            }
+        }
+        feed(&String::from_utf8_lossy(&text));
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -233,6 +283,10 @@ unsafe extern "C" fn publish(ctx: *const c_void, publication: abi::Str, out: *mu
     let mut rows = Vec::new();
     for (row, value) in publication.nodes.into_iter().enumerate() {
         let id = value["id"].as_str().unwrap_or_default().to_owned();
+        if let Some(reason) = lock(&host.refused).get(&id).cloned() {
+            report.refused.push(Refusal { row, id, reason });
+            continue;
+        }
         match serde_json::from_value::<Node>(value) {
             Ok(node) => rows.push(node),
             Err(error) => report.refused.push(Refusal {

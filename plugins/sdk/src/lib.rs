@@ -31,10 +31,13 @@
 
 mod border;
 pub mod fake;
+pub mod file;
+pub mod form;
 mod host;
 pub mod mac;
 pub mod wire;
 pub mod xname;
+pub mod yaml;
 
 pub use border::{Table, table};
 pub use host::{Host, HostError, Stopping};
@@ -58,6 +61,8 @@ pub struct Start<S> {
     pub settings: S,
     /// `local` or `upstream`.
     pub mode: String,
+    /// The folder of bootd.toml: relative paths in the settings are relative to it.
+    pub folder: std::path::PathBuf,
     /// The appliance.
     pub server: wire::Server,
     /// The host; keep it for `run`, `handle` and `resolve`.
@@ -68,6 +73,8 @@ pub struct Start<S> {
 pub trait Plugin: Send + Sync + Sized + 'static {
     /// Its name, as in `libbootd_NAME.so` with `-` as `_`.
     const NAME: &'static str;
+    /// The modes that it has. Another one is refused before the settings are read.
+    const MODES: &'static [&'static str] = &["local", "upstream"];
     /// Its `config` table.
     type Settings: DeserializeOwned;
 

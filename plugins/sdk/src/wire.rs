@@ -107,6 +107,8 @@ pub struct Configuration {
     pub mode: String,
     /// The plugin's own table, `config`, of bootd.toml.
     pub config: serde_json::Value,
+    /// The folder of bootd.toml: relative paths in `config` are relative to it.
+    pub folder: String,
     /// What a plugin may want to know of the appliance.
     pub server: Server,
 }
@@ -209,6 +211,17 @@ pub struct Request {
     /// How URLs are led to this box; apply [`rewrite`] to what a node is to fetch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rewrites: Vec<Rewrite>,
+}
+
+impl Request {
+    /// Scheme and host of this listener as the client reached it, such as `http://172.16.0.254:8081`. `None` when the client's `Host` field has
+    /// characters that no host has: they could end a word or a line of what an answer quotes.
+    pub fn base(&self) -> Option<String> {
+        let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        let good = !self.host.is_empty() && self.host.len() <= 255 && self.host.chars().all(is_safe);
+        let scheme = if self.scheme == "https" { "https" } else { "http" };
+        good.then(|| format!("{scheme}://{}", self.host))
+    }
 }
 
 /// URLs that begin with `from` are fetched from here: `to` takes its place.

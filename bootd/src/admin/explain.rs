@@ -1,0 +1,288 @@
+//! All that a node would get, step by step, without a packet: the same functions that answer packets and requests are asked here.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bootd_sdk::mac::Mac;
+use bootd_sdk::wire::{Answer, Node, Request, Rewrite};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Arch, Config};
+use crate::dhcp::{self, Stage};
+use crate::http::App;
+use crate::inventory::Inventory;
+use crate::plugins::{Plugins, Routed};
+
+/// Who is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// The boot interface.
+    pub mac: Mac,
+    /// The firmware.
+    pub arch: Option<Arch>,
+}
+
+/// What `bootd explain` shows.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The boot interface.
+    pub mac: Mac,
+    /// The firmware that was assumed.
+    pub arch: Option<String>,
+    /// The node, when the inventory has it.
+    pub node: Option<Node>,
+    /// What DHCP answers to the firmware, to iPXE, and to the operating system.
+    pub dhcp: Vec<DhcpStep>,
+    /// The loader.
+    pub loader: Option<File>,
+    /// The boot script.
+    pub script: Option<Script>,
+    /// The files that the script names and this box serves.
+    pub files: Vec<File>,
+    /// The documents that cloud-init fetches.
+    pub documents: Vec<Document>,
+}
+
+/// One DHCP answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DhcpStep {
+    /// `firmware`, `ipxe` or `os`.
+    pub stage: String,
+    /// The answer's fields.
+    pub answer: serde_json::Value,
+}
+
+/// The boot script.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Script {
+    /// Where the node fetches it.
+    pub url: String,
+    /// With the URLs as they are stored.
+    pub stored: String,
+    /// With the URLs as the node gets them.
+    pub rewritten: String,
+}
+
+/// A file that the node fetches.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct File {
+    /// Its name or URL.
+    pub name: String,
+    /// Its size.
+    pub bytes: Option<u64>,
+    /// Why it cannot be had.
+    pub problem: Option<String>,
+}
+
+/// A document of cloud-init.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Document {
+    /// Its path.
+    pub path: String,
+    /// The answer's status.
+    pub status: u16,
+    /// Its text.
+    pub body: String,
+}
+
+impl Question {
+    /// From `mac=…&arch=…`.
+    pub fn parse(query: &str) -> Result<Self, String> {
+        let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+        let find = |name: &str| {
+            pairs
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.as_ref())
+        };
+        let mac = find("mac")
+            .ok_or("mac is missing")?
+            .parse::<Mac>()
+            .map_err(|error| error.to_string())?;
+        let arch = match find("arch") {
+            None | Some("") => None,
+            Some(name) => Some(Arch::from_name(name).ok_or_else(|| {
+                format!(
+                    "no architecture '{name}'; there are {}",
+                    Arch::ALL.map(Arch::name).join(", ")
+                )
+            })?),
+        };
+        Ok(Self { mac, arch })
+    }
+}
+
+/// Goes through a boot.
+pub async fn explain(app: &App, question: &Question) -> Explanation {
+    let snapshot = app.inventory.snapshot();
+    let node = snapshot.by_mac(question.mac).map(|(node, _)| (**node).clone());
+    let arch = question.arch.unwrap_or(Arch::X86_64Efi);
+    let mut dhcp = Vec::new();
+    let mut address = None;
+    let mut loader = None;
+    let mut script_url = None;
+    for (stage, name) in [(Stage::Firmware, "firmware"), (Stage::Ipxe, "ipxe"), (Stage::Os, "os")] {
+        let answer = dhcp::explain(&app.config, &snapshot, question.mac, Some(arch), stage);
+        address = address.or(answer.address);
+        match stage {
+            Stage::Firmware => loader = answer.boot_file.clone(),
+            Stage::Ipxe => script_url = answer.boot_file.clone(),
+            Stage::Os => {}
+        }
+        let answer = serde_json::to_value(&answer).unwrap_or_default();
+        dhcp.push(DhcpStep {
+            stage: name.into(),
+            answer,
+        });
+    }
+    let loader = loader.map(|name| {
+        let found = app.files.load().get(&name);
+        let bytes = found.as_ref().ok().map(|bytes| bytes.len() as u64);
+        File {
+            name,
+            bytes,
+            problem: found.err().map(|refused| refused.to_string()),
+        }
+    });
+    let asker = Asker {
+        plugins: &app.plugins,
+        inventory: &app.inventory,
+        config: &app.config,
+        node: node.as_ref(),
+        address,
+    };
+    let script = asker.script(question.mac, script_url).await;
+    let files = match &script {
+        Some(script) => files_of(app, &script.rewritten).await,
+        None => Vec::new(),
+    };
+    let documents = asker.documents().await;
+    Explanation {
+        mac: question.mac,
+        arch: Some(arch.name().into()),
+        node,
+        dhcp,
+        loader,
+        script,
+        files,
+        documents,
+    }
+}
+
+/// Sizes of what a script names and this box serves.
+pub async fn files_of(app: &App, script: &str) -> Vec<File> {
+    let mut files: Vec<File> = Vec::new();
+    for url in artifact_urls(&app.config, script) {
+        if files.iter().any(|file| file.name == url) {
+            continue;
+        }
+        let path = url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]))
+            .unwrap_or("/");
+        let size = app.artifacts.size(path).await;
+        let (bytes, problem) = match size {
+            Ok(bytes) => (Some(bytes), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        files.push(File {
+            name: url,
+            bytes,
+            problem,
+        });
+    }
+    files
+}
+
+/// The URLs in a script that lead to this box's buckets.
+fn artifact_urls(config: &Config, script: &str) -> Vec<String> {
+    let prefixes: Vec<String> = config
+        .rewrites(&config.address.to_string())
+        .into_iter()
+        .map(|rewrite| rewrite.to)
+        .collect();
+    let mut urls = Vec::new();
+    for word in script.split_whitespace() {
+        if let Some(at) = prefixes.iter().find_map(|prefix| word.find(prefix.as_str())) {
+            urls.push(word[at..].to_owned());
+        }
+    }
+    urls
+}
+
+/// Asks plugins on behalf of a node.
+pub struct Asker<'a> {
+    /// The plugins.
+    pub plugins: &'a Plugins,
+    /// The nodes.
+    pub inventory: &'a Inventory,
+    /// The configuration.
+    pub config: &'a Config,
+    /// The node, when it is known.
+    pub node: Option<&'a Node>,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+}
+
+impl Asker<'_> {
+    /// The boot script, stored and rewritten.
+    pub async fn script(&self, mac: Mac, url: Option<String>) -> Option<Script> {
+        let url = url.unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", self.config.boot_url()));
+        let (path, query) = ("/boot/v1/bootscript", format!("mac={mac}"));
+        let stored = self.ask(path, &query, Vec::new()).await?;
+        let rewritten = self
+            .ask(path, &query, self.config.rewrites(&self.config.address.to_string()))
+            .await?;
+        Some(Script {
+            url,
+            stored: stored.body,
+            rewritten: rewritten.body,
+        })
+    }
+
+    async fn documents(&self) -> Vec<Document> {
+        let mut documents = Vec::new();
+        let mut paths: Vec<String> = ["meta-data", "user-data", "vendor-data"]
+            .map(|name| format!("/cloud-init/{name}"))
+            .into();
+        paths.extend(
+            self.node
+                .iter()
+                .flat_map(|node| node.groups.iter().map(|group| format!("/cloud-init/{group}.yaml"))),
+        );
+        for path in paths {
+            let rewrites = self.config.rewrites(&self.config.address.to_string());
+            if let Some(answer) = self.ask(&path, "", rewrites).await {
+                documents.push(Document {
+                    path,
+                    status: answer.status,
+                    body: answer.body,
+                });
+            }
+        }
+        documents
+    }
+
+    /// One GET on a plugin's route, as the node would send it. `None`: no plugin in service has the route.
+    async fn ask(&self, path: &str, query: &str, rewrites: Vec<Rewrite>) -> Option<Answer> {
+        let Routed::To(plugin, _) = self.plugins.route("GET", path) else {
+            return None;
+        };
+        let boot_url = self.config.boot_url();
+        let request = Request {
+            method: "GET".into(),
+            path: path.into(),
+            query: query.into(),
+            listener: "explain".into(),
+            scheme: "http".into(),
+            host: boot_url.trim_start_matches("http://").into(),
+            peer: self.address.map(IpAddr::V4),
+            node: self.node.cloned(),
+            rewrites,
+            ..Request::default()
+        };
+        match self.plugins.answer(plugin, request).await {
+            Ok(answer) => Some(answer),
+            Err(error) => Some(Answer::text(503, error.to_string())),
+        }
+    }
+}

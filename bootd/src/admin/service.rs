@@ -1,0 +1,127 @@
+//! The socket and its routes.
+
+use std::convert::Infallible;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{explain, views};
+use crate::http::{App, Body, full};
+
+/// The socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Another bootd answers there.
+    #[error("admin.socket {0}: another bootd answers there already")]
+    Taken(PathBuf),
+    /// The system refuses.
+    #[error("admin.socket {0}: {1}")]
+    Bind(PathBuf, std::io::Error),
+}
+
+/// What the socket can tell.
+pub struct Admin {
+    /// All that the HTTP listeners know.
+    pub app: Arc<App>,
+    /// When bootd became ready.
+    pub started: std::time::Instant,
+    /// Warnings of the start, such as missing loaders.
+    pub warnings: Vec<String>,
+}
+
+/// Opens the socket, for the owner and group of the process. One that a dead bootd left behind is replaced.
+pub fn bind(path: &Path) -> Result<UnixListener, AdminError> {
+    let failed = |error| AdminError::Bind(path.into(), error);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(AdminError::Taken(path.into()));
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves the socket until the shutdown token is cancelled.
+pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let admin = Arc::clone(&admin);
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.respond(&request).await) }
+            });
+            // A client that goes away is no news.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+impl Admin {
+    async fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
+        if request.method() != Method::GET {
+            return error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
+        }
+        let query = request.uri().query().unwrap_or_default();
+        match request.uri().path() {
+            "/status" => json(&views::status(self)),
+            "/nodes" => json(&views::nodes(&self.app)),
+            "/plugins" => json(&self.app.plugins.status()),
+            "/metrics" => {
+                let mut response = Response::new(full(self.app.metrics.text()));
+                let content_type =
+                    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, content_type);
+                response
+            }
+            "/explain" => match explain::Question::parse(query) {
+                Ok(question) => json(&explain::explain(&self.app, &question).await),
+                Err(text) => error(StatusCode::BAD_REQUEST, &text),
+            },
+            _ => error(StatusCode::NOT_FOUND, "no such view"),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => {
+            let mut response = Response::new(full(body));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
+    }
+}
+
+fn error(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(full(serde_json::json!({ "error": text }).to_string()));
+    *response.status_mut() = status;
+    response
+}

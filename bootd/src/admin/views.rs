@@ -1,0 +1,107 @@
+//! What the commands show, as JSON. The schema of a node is the one that plugins publish.
+
+use bootd_sdk::wire::Node;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::config::Access;
+use crate::http::App;
+
+/// `bootd nodes --json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Nodes {
+    /// The inventory, by xname.
+    pub nodes: Vec<OwnedNode>,
+    /// Rows that are left out.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// A node and whose it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OwnedNode {
+    /// The plugin that published it.
+    pub plugin: String,
+    /// It is from the last run: its plugin has not published since the start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_good: bool,
+    /// The node.
+    #[serde(flatten)]
+    pub node: Node,
+}
+
+/// A row that a plugin published and the inventory refused.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// The plugin.
+    pub plugin: String,
+    /// The row's id, as far as it could be read.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// `bootd status --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// bootd's version.
+    pub version: String,
+    /// Seconds since it was ready.
+    pub uptime_s: u64,
+    /// Nodes in the inventory.
+    pub nodes: usize,
+    /// Everything that is not as it should be.
+    pub warnings: Vec<String>,
+}
+
+pub(super) fn nodes(app: &App) -> Nodes {
+    let snapshot = app.inventory.snapshot();
+    let nodes = snapshot.entries().iter().map(|entry| OwnedNode {
+        plugin: entry.owner.to_string(),
+        last_good: app.inventory.is_last_good(&entry.owner),
+        node: (*entry.node).clone(),
+    });
+    let refused = app.inventory.refused().into_iter();
+    let refused = refused.map(|(plugin, refusal)| RefusedRow {
+        plugin,
+        id: refusal.id,
+        reason: refusal.reason,
+    });
+    Nodes {
+        nodes: nodes.collect(),
+        refused: refused.collect(),
+    }
+}
+
+pub(super) fn status(admin: &Admin) -> Status {
+    let app = &admin.app;
+    let mut warnings = admin.warnings.clone();
+    for plugin in app.plugins.status() {
+        warnings.extend(
+            (plugin.state != "running").then(|| format!("plugin {}: {}: {}", plugin.name, plugin.state, plugin.text)),
+        );
+        warnings.extend(
+            plugin
+                .mistakes
+                .iter()
+                .map(|mistake| format!("plugin {}: {mistake}", plugin.name)),
+        );
+    }
+    for listener in app
+        .config
+        .http
+        .listeners
+        .iter()
+        .filter(|listener| listener.access == Access::None)
+    {
+        warnings.push(format!(
+            "http.listener {}: auth is \"none\": whoever reaches it may read everything",
+            listener.address
+        ));
+    }
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_s: admin.started.elapsed().as_secs(),
+        nodes: app.inventory.snapshot().entries().len(),
+        warnings,
+    }
+}

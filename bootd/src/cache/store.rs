@@ -1,0 +1,211 @@
+//! An S3 service or a web server as an origin, through object_store.
+//!
+//! One request opens an object: its length and tag come with the answer. Only when a range gets no usable answer a HEAD finds out why. The
+//! store retries before the first byte, and continues a broken body under its tag; nobody else retries.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::http::HttpBuilder;
+use object_store::{
+    Attribute, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectStore, RetryConfig,
+};
+
+use super::{ArtifactsError, Object, ObjectBody, OpenError, Want};
+use crate::http::BodyError;
+use crate::http::range::{Slice, Spec};
+
+/// The service.
+pub(super) struct Store {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Store {
+    /// An S3 service, asked path-style; signed only with credentials.
+    pub(super) fn s3(
+        bucket: &str,
+        endpoint: &str,
+        region: &str,
+        credentials: Option<&Path>,
+    ) -> Result<Self, ArtifactsError> {
+        // `new` and not `from_env`: what the environment says about AWS is not about this origin.
+        let builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_endpoint(endpoint)
+            .with_region(region)
+            .with_virtual_hosted_style_request(false)
+            .with_client_options(client())
+            .with_retry(retry());
+        let builder = match credentials {
+            None => builder.with_skip_signature(true),
+            Some(file) => {
+                let (id, secret) = read_credentials(file).map_err(|why| ArtifactsError::Credentials {
+                    bucket: bucket.into(),
+                    file: file.into(),
+                    why,
+                })?;
+                builder.with_access_key_id(id).with_secret_access_key(secret)
+            }
+        };
+        Self::of(bucket, builder.build())
+    }
+
+    /// A web server: keys are paths below the URL.
+    pub(super) fn http(bucket: &str, url: &str) -> Result<Self, ArtifactsError> {
+        let builder = HttpBuilder::new()
+            .with_url(url)
+            .with_client_options(client())
+            .with_retry(retry());
+        Self::of(bucket, builder.build())
+    }
+
+    fn of<S: ObjectStore>(bucket: &str, built: object_store::Result<S>) -> Result<Self, ArtifactsError> {
+        let store = Arc::new(built.map_err(|error| ArtifactsError::Origin {
+            bucket: bucket.into(),
+            why: error.to_string(),
+        })?);
+        Ok(Self { store })
+    }
+
+    pub(super) async fn open(&self, key: &str, want: &Want) -> Result<Object, OpenError> {
+        if want.head {
+            return self.get(key, want, None).await;
+        }
+        let range = match want.range {
+            Spec::Whole => return self.get(key, want, None).await,
+            Spec::FromTo(first, last) => Some(GetRange::Bounded(first..last.saturating_add(1))),
+            Spec::From(first) => Some(GetRange::Offset(first)),
+            Spec::Last(0) => None,
+            Spec::Last(count) => Some(GetRange::Suffix(count)),
+        };
+        if let Some(range) = range {
+            match self.get(key, want, Some(range)).await {
+                Err(OpenError::Origin(_)) => {}
+                answer => return answer,
+            }
+        }
+        // No answer to that range: there may be no such bytes, or the origin may know no ranges.
+        let head = Want {
+            head: true,
+            ..want.clone()
+        };
+        let len = self.get(key, &head, None).await?.len;
+        match want.range.of_length(len) {
+            Slice::Unsatisfiable => Err(OpenError::Unsatisfiable { len }),
+            Slice::Whole | Slice::Part(_) => self.get(key, want, None).await,
+        }
+    }
+
+    async fn get(&self, key: &str, want: &Want, range: Option<GetRange>) -> Result<Object, OpenError> {
+        let path = object_store::path::Path::parse(key).map_err(|_| OpenError::BadName("the key is no path"))?;
+        let partial = range.is_some();
+        let options = GetOptions {
+            if_match: want.if_match.clone(),
+            range,
+            head: want.head,
+            ..GetOptions::default()
+        };
+        let result = self.store.get_opts(&path, options).await.map_err(refusal)?;
+        let object = object(result, want.head, partial);
+        // Origins that do not know preconditions answer all the same.
+        if want.if_match.is_some() && object.etag != want.if_match {
+            return Err(OpenError::Changed);
+        }
+        Ok(object)
+    }
+}
+
+fn object(result: GetResult, head: bool, partial: bool) -> Object {
+    let content_type = result.attributes.get(&Attribute::ContentType);
+    let content_type = content_type.map(|value| value.as_ref().to_owned());
+    let last_modified = SystemTime::from(result.meta.last_modified);
+    let range = if head { 0..0 } else { result.range.clone() };
+    Object {
+        len: result.meta.size,
+        etag: result.meta.e_tag.as_deref().map(quoted),
+        // The store says 1970 when the origin says nothing.
+        last_modified: (last_modified > SystemTime::UNIX_EPOCH).then_some(last_modified),
+        content_type,
+        body: if head {
+            ObjectBody::empty()
+        } else {
+            let stream = result.into_stream().map(|chunk| chunk.map_err(BodyError::from));
+            ObjectBody::new(range.end - range.start, stream)
+        },
+        range,
+        partial,
+    }
+}
+
+/// Some web servers forget the quotes.
+fn quoted(tag: &str) -> String {
+    if tag.starts_with('"') || tag.starts_with("W/\"") {
+        tag.to_owned()
+    } else {
+        format!("\"{}\"", tag.replace('"', ""))
+    }
+}
+
+fn refusal(error: object_store::Error) -> OpenError {
+    use object_store::Error as E;
+    match error {
+        E::NotFound { .. } => OpenError::NoSuchKey,
+        E::Precondition { .. } | E::NotModified { .. } => OpenError::Changed,
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => OpenError::Denied("the origin refused access".into()),
+        E::InvalidPath { .. } => OpenError::BadName("the key is no path"),
+        error => match transport(&error) {
+            Some(HttpErrorKind::Timeout) => OpenError::Timeout,
+            Some(_) => OpenError::Unreachable(error.to_string()),
+            None => OpenError::Origin(error.to_string()),
+        },
+    }
+}
+
+/// How the connection failed, if that is what happened.
+fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(http) = error.downcast_ref::<HttpError>() {
+            return Some(http.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The access key id in the first line, the secret in the second.
+fn read_credentials(file: &Path) -> Result<(String, String), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let mut lines = text.lines().map(str::trim);
+    match (lines.next(), lines.next()) {
+        (Some(id), Some(secret)) if !id.is_empty() && !secret.is_empty() => Ok((id.into(), secret.into())),
+        _ => Err("the access key id belongs in the first line, the secret in the second".into()),
+    }
+}
+
+/// A large object takes as long as it takes; silence is what ends a request.
+fn client() -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(true)
+        .with_timeout_disabled()
+        .with_connect_timeout(Duration::from_secs(3))
+        .with_read_timeout(Duration::from_secs(15))
+}
+
+/// Few and quick, since a node waits; but still there when a long body breaks late.
+fn retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(2),
+            base: 2.0,
+        },
+        max_retries: 4,
+        retry_timeout: Duration::from_secs(3600),
+    }
+}

@@ -1,0 +1,74 @@
+//! Asks the running bootd through its admin socket.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::{Exit, Place, load};
+
+/// Fetches a view as text; what goes wrong is printed with what to do.
+pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
+    let config = load(place)?;
+    let socket = config.admin_socket;
+    let failed = |what: &dyn std::fmt::Display| {
+        eprintln!("bootd: {}: {what}", socket.display());
+        Exit::Failed
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    runtime.block_on(async {
+        let stream = UnixStream::connect(&socket).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                failed(&"no bootd answers there; start `bootd serve`, or name its configuration with --config")
+            }
+            _ => failed(&error),
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(&error))?;
+        tokio::spawn(connection);
+        let request = Request::get(path)
+            .header("host", "bootd")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| failed(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| failed(&error))?
+            .to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() {
+            Ok(text)
+        } else {
+            Err(failed(&format!("{status}: {text}")))
+        }
+    })
+}
+
+/// Fetches a view.
+pub(super) fn view<T: DeserializeOwned>(place: &Place, path: &str) -> Result<T, Exit> {
+    let text = text(place, path)?;
+    serde_json::from_str(&text).map_err(|error| {
+        eprintln!("bootd: the running bootd's answer is not understood (is it another version?): {error}");
+        Exit::Failed
+    })
+}
+
+/// Prints a view as JSON, indented.
+pub(super) fn print_json(place: &Place, path: &str) -> Exit {
+    match view::<serde_json::Value>(place, path) {
+        Ok(value) => {
+            println!("{value:#}");
+            Exit::Good
+        }
+        Err(exit) => exit,
+    }
+}

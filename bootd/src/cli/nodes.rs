@@ -1,0 +1,57 @@
+//! `bootd nodes`
+
+use super::{Exit, Look, ask};
+use crate::admin::views::Nodes;
+
+pub(super) fn run(look: &Look) -> Exit {
+    if look.json {
+        return ask::print_json(&look.place, "/nodes");
+    }
+    let view: Nodes = match ask::view(&look.place, "/nodes") {
+        Ok(view) => view,
+        Err(exit) => return exit,
+    };
+    let title = ["XNAME", "NID", "KIND", "NAME", "MAC", "ADDRESS", "GROUPS", "FROM"];
+    let [xname, nid, kind, name, mac, address, groups, from] = title;
+    println!("{xname:<18} {nid:>6} {kind:<10} {name:<12} {mac:<18} {address:<16} {groups:<16} {from}");
+    for row in &view.nodes {
+        let node = &row.node;
+        let nid = node.nid.map_or_else(|| "-".into(), |nid| nid.to_string());
+        let from = if row.last_good {
+            format!("{} (last run)", row.plugin)
+        } else {
+            row.plugin.clone()
+        };
+        let mut first = true;
+        for interface in &node.interfaces {
+            let ips: Vec<String> = interface.ips.iter().map(|address| address.ip.to_string()).collect();
+            let (mac, ips) = (interface.mac.to_string(), ips.join(","));
+            if first {
+                let groups = node.groups.join(",");
+                println!(
+                    "{:<18} {nid:>6} {:<10} {:<12} {mac:<18} {ips:<16} {groups:<16} {from}",
+                    node.id, node.kind, node.name
+                );
+            } else {
+                println!("{:<48} {mac:<18} {ips}", "");
+            }
+            first = false;
+        }
+        if first {
+            println!(
+                "{:<18} {nid:>6} {:<10} {:<12} {:<18} {:<16} {:<16} {from}",
+                node.id, node.kind, node.name, "-", "-", "-"
+            );
+        }
+    }
+    println!("{} nodes", view.nodes.len());
+    for row in &view.refused {
+        println!(
+            "left out: {} (from {}): {}",
+            if row.id.is_empty() { "a row" } else { &row.id },
+            row.plugin,
+            row.reason
+        );
+    }
+    Exit::Good
+}

@@ -1,0 +1,22 @@
+//! `bootd status`
+
+use super::{Exit, Look, ask};
+use crate::admin::views::Status;
+
+pub(super) fn run(look: &Look) -> Exit {
+    if look.json {
+        return ask::print_json(&look.place, "/status");
+    }
+    let view: Status = match ask::view(&look.place, "/status") {
+        Ok(view) => view,
+        Err(exit) => return exit,
+    };
+    println!(
+        "bootd {}, ready for {} s, {} nodes",
+        view.version, view.uptime_s, view.nodes
+    );
+    for warning in &view.warnings {
+        println!("warning: {warning}");
+    }
+    Exit::Good
+}

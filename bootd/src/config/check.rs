@@ -1,0 +1,623 @@
+//! From what was written to a [`Config`]: the only way there.
+//!
+//! Goes through the whole file and collects every mistake with its key; nothing here stops at the first one. Touches no file but the
+//! path of its own binary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::checked::{
+    Access, Arch, Config, Dhcp, Http, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source,
+    Subnet, Tftp,
+};
+use super::raw::{self, Field, Raw};
+
+/// Makes a [`Config`], or lists everything that keeps it from being one.
+pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let mut m = Mistakes {
+        list: Vec::new(),
+        folder,
+    };
+    m.unknown("", &raw.unknown, Raw::KEYS);
+
+    let server = m.table("server", raw.server);
+    m.unknown("server", &server.unknown, raw::Server::KEYS);
+    let interfaces: Vec<String> = m.optional("server.interfaces", server.interfaces).unwrap_or_default();
+    for (i, name) in interfaces.iter().enumerate() {
+        if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
+            m.wrong(
+                format!("server.interfaces[{i}]"),
+                format!("'{name}' is not the name of a network interface"),
+            );
+        }
+    }
+    let address = m.required(
+        "server.address",
+        server.address,
+        "bootd's own address towards the nodes",
+    );
+    let address = m.parsed("server.address", address).unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let state_dir = m.path("server.state_dir", server.state_dir, "/var/lib/bootd");
+    let cache_dir = m.path("server.cache_dir", server.cache_dir, "/var/cache/bootd");
+
+    let dhcp = dhcp(&mut m, raw.dhcp, address);
+    if !interfaces.is_empty() && dhcp.subnets.is_empty() && !m.has("dhcp") {
+        m.wrong(
+            "dhcp.subnet",
+            "missing: server.interfaces are to answer DHCP, so at least one [[dhcp.subnet]] is needed",
+        );
+    }
+    let tftp = tftp(&mut m, raw.tftp);
+    let http = http(&mut m, raw.http);
+    let admin = m.table("admin", raw.admin);
+    m.unknown("admin", &admin.unknown, raw::Admin::KEYS);
+    let admin_socket = m.path("admin.socket", admin.socket, "/run/bootd/admin.sock");
+    let origins = origins(&mut m, raw.origin);
+    let plugins = plugins(&mut m, raw.plugin);
+    let dirs = m.table("plugins", raw.plugins);
+    m.unknown("plugins", &dirs.unknown, raw::Plugins::KEYS);
+    let dirs: Option<Vec<String>> = m.optional("plugins.dirs", dirs.dirs);
+    let plugin_dirs = dirs.map_or_else(default_plugin_dirs, |dirs| {
+        dirs.iter().map(|dir| m.folder.join(dir)).collect()
+    });
+
+    if m.list.is_empty() {
+        let path = path.to_path_buf();
+        Ok(Config {
+            path,
+            interfaces,
+            address,
+            state_dir,
+            cache_dir,
+            dhcp,
+            tftp,
+            http,
+            admin_socket,
+            origins,
+            plugins,
+            plugin_dirs,
+        })
+    } else {
+        Err(m.list)
+    }
+}
+
+fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Ipv4Addr) -> Dhcp {
+    let raw = m.table("dhcp", raw);
+    m.unknown("dhcp", &raw.unknown, raw::Dhcp::KEYS);
+    let lease_time = m.lease_time("dhcp.lease_time", raw.lease_time, Duration::from_secs(3600));
+    let domain: Option<String> = m.optional("dhcp.domain", raw.domain);
+    if let Some(domain) = &domain {
+        let label =
+            |l: &str| !l.is_empty() && l.len() < 64 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if domain.len() > 200 || !domain.split('.').all(label) {
+            m.wrong(
+                "dhcp.domain",
+                format!("'{domain}' is not a domain name, such as openchami.cluster"),
+            );
+        }
+    }
+    let mut subnets: Vec<Subnet> = Vec::new();
+    for (i, raw) in m.list("dhcp.subnet", raw.subnet) {
+        let key = format!("dhcp.subnet[{i}]");
+        let Some(subnet) = subnet(m, &key, raw, address, lease_time) else {
+            continue;
+        };
+        if let Some(other) = subnets
+            .iter()
+            .position(|s| s.contains(subnet.network) || subnet.contains(s.network))
+        {
+            m.wrong(format!("{key}.cidr"), format!("overlaps dhcp.subnet[{other}]"));
+        }
+        subnets.push(subnet);
+    }
+    let port = m.optional("dhcp.port", raw.port).unwrap_or(67);
+    Dhcp {
+        port,
+        lease_time,
+        domain,
+        subnets,
+    }
+}
+
+fn subnet(m: &mut Mistakes, key: &str, raw: raw::Subnet, address: Ipv4Addr, lease_time: Duration) -> Option<Subnet> {
+    m.unknown(key, &raw.unknown, raw::Subnet::KEYS);
+    let cidr_key = format!("{key}.cidr");
+    let cidr = m.required(&cidr_key, raw.cidr, "the subnet, such as 172.16.0.0/24");
+    let cidr: Option<ipnet::Ipv4Net> = m.parsed(&cidr_key, cidr);
+    let routers = m.addresses(&format!("{key}.routers"), raw.routers);
+    let dns = m.addresses(&format!("{key}.dns"), raw.dns);
+    let server_key = format!("{key}.server");
+    let server = m.optional(&server_key, raw.server);
+    let server = m.parsed(&server_key, server).unwrap_or(address);
+    let pool = match raw.pool {
+        Field::Absent => None,
+        raw => Some(m.table(&format!("{key}.pool"), raw)),
+    };
+    let cidr = cidr?;
+    if !(1..=30).contains(&cidr.prefix_len()) {
+        m.wrong(
+            cidr_key,
+            format!("a prefix of {} leaves no room for nodes: 1 to 30", cidr.prefix_len()),
+        );
+        return None;
+    }
+    let mut subnet = Subnet {
+        network: cidr.network(),
+        prefix: cidr.prefix_len(),
+        routers,
+        dns,
+        server,
+        pool: None,
+    };
+    if cidr.addr() != cidr.network() {
+        m.wrong(
+            &cidr_key,
+            format!("{cidr} has host bits; the subnet is {}", cidr.trunc()),
+        );
+    }
+    for (i, router) in subnet
+        .routers
+        .iter()
+        .enumerate()
+        .filter(|(_, router)| !subnet.contains(**router))
+    {
+        m.wrong(
+            format!("{key}.routers[{i}]"),
+            format!("{router} is not in {}, so its clients cannot reach it", cidr.trunc()),
+        );
+    }
+    subnet.pool = pool.and_then(|raw| pool_of(m, &format!("{key}.pool"), raw, &subnet, lease_time));
+    Some(subnet)
+}
+
+fn pool_of(m: &mut Mistakes, key: &str, raw: raw::Pool, subnet: &Subnet, lease_time: Duration) -> Option<Pool> {
+    m.unknown(key, &raw.unknown, raw::Pool::KEYS);
+    let mut end = |name: &str, field| {
+        let key = format!("{key}.{name}");
+        let text = m.required(&key, field, "an address of the subnet");
+        let ip: Option<Ipv4Addr> = m.parsed(&key, text);
+        if let Some(ip) = ip.filter(|ip| !subnet.contains(*ip) || *ip == subnet.network || *ip == subnet.broadcast()) {
+            m.wrong(
+                &key,
+                format!("{ip} is not a host address of {}/{}", subnet.network, subnet.prefix),
+            );
+            return None;
+        }
+        ip
+    };
+    let (first, last) = (end("first", raw.first), end("last", raw.last));
+    let lease_time = m.lease_time(&format!("{key}.lease_time"), raw.lease_time, lease_time);
+    let (first, last) = (first?, last?);
+    if first > last {
+        m.wrong(format!("{key}.last"), format!("{last} is before {first}"));
+        return None;
+    }
+    if (first..=last).contains(&subnet.server) {
+        m.wrong(key, format!("holds {}, which is bootd's own address", subnet.server));
+    }
+    Some(Pool {
+        first,
+        last,
+        lease_time,
+    })
+}
+
+fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
+    let raw = m.table("tftp", raw);
+    m.unknown("tftp", &raw.unknown, raw::Tftp::KEYS);
+    let root = m.path("tftp.root", raw.root, "/usr/share/bootd/loaders");
+    let blksize = m.optional("tftp.blksize", raw.blksize).unwrap_or(1468);
+    if !(512..=65464).contains(&blksize) {
+        m.wrong("tftp.blksize", format!("{blksize} is not between 512 and 65464"));
+    }
+    let windowsize = m.optional("tftp.windowsize", raw.windowsize).unwrap_or(16);
+    if !(1..=64).contains(&windowsize) {
+        m.wrong("tftp.windowsize", format!("{windowsize} is not between 1 and 64"));
+    }
+    let debian = |file: &str| Loader {
+        file: Path::new("/usr/lib/ipxe").join(file),
+        configured: false,
+    };
+    let mut loaders: BTreeMap<Arch, Loader> = Arch::ALL
+        .map(|arch| {
+            (
+                arch,
+                Loader {
+                    file: root.join(arch.file_name()),
+                    configured: false,
+                },
+            )
+        })
+        .into();
+    loaders.insert(Arch::X86Bios, debian("undionly.kpxe"));
+    loaders.insert(Arch::X86_64Efi, debian("ipxe.efi"));
+    let configured: BTreeMap<String, Field<String>> = m.optional("tftp.loaders", raw.loaders).unwrap_or_default();
+    for (name, file) in configured {
+        let key = format!("tftp.loaders.{name}");
+        let file = m.required(&key, file, "the loader's file");
+        match (Arch::from_name(&name), file) {
+            (Some(arch), Some(file)) => {
+                loaders.insert(
+                    arch,
+                    Loader {
+                        file: m.folder.join(file),
+                        configured: true,
+                    },
+                );
+            }
+            (Some(_), None) => {}
+            (None, _) => {
+                let known = Arch::ALL.map(Arch::name).join(", ");
+                m.wrong(key, format!("no such architecture; there are {known}"));
+            }
+        }
+    }
+    Tftp {
+        port: m.optional("tftp.port", raw.port).unwrap_or(69),
+        root,
+        blksize,
+        windowsize,
+        loaders,
+    }
+}
+
+fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
+    let raw = m.table("http", raw);
+    m.unknown("http", &raw.unknown, raw::Http::KEYS);
+    let plugin_deadline = m.duration("http.plugin_deadline", raw.plugin_deadline, Duration::from_secs(5));
+    let mut listeners: Vec<Listener> = Vec::new();
+    if matches!(raw.listener, Field::Absent) {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        listeners.push(Listener {
+            address: any(8081),
+            serve: [Service::Boot, Service::Loaders].into(),
+            access: Access::Token,
+            trusted_proxies: Vec::new(),
+        });
+        listeners.push(Listener {
+            address: any(9000),
+            serve: [Service::Artifacts].into(),
+            access: Access::Token,
+            trusted_proxies: Vec::new(),
+        });
+    }
+    for (i, raw) in m.list("http.listener", raw.listener) {
+        let key = format!("http.listener[{i}]");
+        m.unknown(&key, &raw.unknown, raw::Listener::KEYS);
+        let address_key = format!("{key}.address");
+        let address = m.required(&address_key, raw.address, "address and port, such as 0.0.0.0:8081");
+        let address: Option<SocketAddr> = m.parsed(&address_key, address);
+        let names: Option<Vec<String>> =
+            m.required(&format!("{key}.serve"), raw.serve, "what it serves, such as [\"boot\"]");
+        let mut serve = BTreeSet::new();
+        for (j, name) in names.unwrap_or_default().iter().enumerate() {
+            match name.as_str() {
+                "boot" => drop(serve.insert(Service::Boot)),
+                "loaders" => drop(serve.insert(Service::Loaders)),
+                "artifacts" => drop(serve.insert(Service::Artifacts)),
+                _ => m.wrong(
+                    format!("{key}.serve[{j}]"),
+                    format!("'{name}' is not one of boot, loaders, artifacts"),
+                ),
+            }
+        }
+        if serve.contains(&Service::Artifacts) && serve.len() > 1 {
+            m.wrong(
+                format!("{key}.serve"),
+                "artifacts own every path of their listener; give them one of their own",
+            );
+        }
+        let auth: Option<String> = m.optional(&format!("{key}.auth"), raw.auth);
+        let access = match auth.as_deref() {
+            None | Some("token") => Access::Token,
+            Some("none") => Access::None,
+            Some(other) => {
+                m.wrong(
+                    format!("{key}.auth"),
+                    format!("'{other}' is neither \"token\" nor \"none\""),
+                );
+                Access::Token
+            }
+        };
+        let proxies_key = format!("{key}.trusted_proxies");
+        let proxies: Vec<String> = m.optional(&proxies_key, raw.trusted_proxies).unwrap_or_default();
+        let trusted_proxies = proxies
+            .into_iter()
+            .filter_map(|ip| m.parsed(&proxies_key, Some(ip)))
+            .collect();
+        let Some(address) = address else { continue };
+        if let Some(other) = listeners
+            .iter()
+            .position(|l| l.address == address && address.port() != 0)
+        {
+            m.wrong(address_key, format!("{address} is http.listener[{other}]'s already"));
+        }
+        listeners.push(Listener {
+            address,
+            serve,
+            access,
+            trusted_proxies,
+        });
+    }
+    if !listeners.iter().any(|l| l.serve.contains(&Service::Boot)) && !m.has("http.listener") {
+        m.wrong(
+            "http.listener",
+            "none serves \"boot\", so no node would get a boot script",
+        );
+    }
+    Http {
+        listeners,
+        plugin_deadline,
+    }
+}
+
+fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin> {
+    let mut origins: Vec<Origin> = Vec::new();
+    for (i, raw) in m.list("origin", raw) {
+        let key = format!("origin[{i}]");
+        m.unknown(&key, &raw.unknown, raw::Origin::KEYS);
+        let bucket_key = format!("{key}.bucket");
+        let bucket: Option<String> =
+            m.required(&bucket_key, raw.bucket, "the bucket's name, the first part of its URLs");
+        let bucket = bucket.filter(|name| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+            let good = !name.is_empty() && name.len() <= 63 && name.bytes().all(fits) && !name.starts_with('.');
+            if !good {
+                m.wrong(
+                    &bucket_key,
+                    format!("'{name}' is not a bucket name: letters, digits, '.', '-', '_', at most 63"),
+                );
+            }
+            good
+        });
+        if let Some(other) = origins.iter().position(|o| Some(&o.bucket) == bucket.as_ref()) {
+            m.wrong(&bucket_key, format!("is origin[{other}]'s already"));
+        }
+        let endpoint = m.url(&format!("{key}.endpoint"), raw.endpoint);
+        let http = m.url(&format!("{key}.http"), raw.http);
+        let dir: Option<String> = m.optional(&format!("{key}.dir"), raw.dir);
+        let region: Option<String> = m.optional(&format!("{key}.region"), raw.region);
+        let credentials: Option<String> = m.optional(&format!("{key}.credentials"), raw.credentials);
+        if endpoint.is_none() && (region.is_some() || credentials.is_some()) {
+            m.wrong(&key, "region and credentials go with endpoint");
+        }
+        let mut from: Vec<String> = m.optional(&format!("{key}.from"), raw.from).unwrap_or_default();
+        for (j, prefix) in from.iter_mut().enumerate() {
+            if !prefix.contains("://") || prefix.contains(char::is_whitespace) {
+                m.wrong(
+                    format!("{key}.from[{j}]"),
+                    format!("'{prefix}' is not the beginning of a URL, such as http://10.0.0.1:9000/"),
+                );
+            }
+            if !prefix.ends_with('/') {
+                prefix.push('/');
+            }
+        }
+        let rewrite = m.optional(&format!("{key}.rewrite"), raw.rewrite).unwrap_or(true);
+        let bucket = bucket.unwrap_or_default();
+        let mut prefixes: Vec<String> = from.iter().map(|prefix| format!("{prefix}{bucket}/")).collect();
+        let source = match (endpoint, http, dir) {
+            (Some(endpoint), None, None) => {
+                prefixes.push(format!("{endpoint}/{bucket}/"));
+                let credentials = credentials.map(|file| m.folder.join(file));
+                Source::S3 {
+                    endpoint,
+                    region: region.unwrap_or_else(|| "us-east-1".into()),
+                    credentials,
+                }
+            }
+            (None, Some(url), None) => {
+                prefixes.push(format!("{url}/"));
+                Source::Http(url)
+            }
+            (None, None, Some(dir)) => Source::Dir(m.folder.join(dir)),
+            _ if m.has(&key) => continue,
+            _ => {
+                m.wrong(&key, "needs exactly one of endpoint (S3), http and dir");
+                continue;
+            }
+        };
+        prefixes.dedup();
+        origins.push(Origin {
+            bucket,
+            source,
+            prefixes,
+            rewrite,
+        });
+    }
+    origins
+}
+
+fn plugins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Plugin>>>) -> Vec<PluginConfig> {
+    let mut plugins: Vec<PluginConfig> = Vec::new();
+    for (i, raw) in m.list("plugin", raw) {
+        let key = format!("plugin[{i}]");
+        m.unknown(&key, &raw.unknown, raw::Plugin::KEYS);
+        let name_key = format!("{key}.name");
+        let name: Option<String> = m.required(&name_key, raw.name, "the plugin's name, such as \"smd\"");
+        let mode: Option<String> = m.optional(&format!("{key}.mode"), raw.mode);
+        let mode = match mode.as_deref() {
+            None | Some("local") => Mode::Local,
+            Some("upstream") => Mode::Upstream,
+            Some(other) => {
+                m.wrong(
+                    format!("{key}.mode"),
+                    format!("'{other}' is neither \"local\" nor \"upstream\""),
+                );
+                Mode::Local
+            }
+        };
+        let file: Option<String> = m.optional(&format!("{key}.file"), raw.file);
+        let config: toml::Table = m.optional(&format!("{key}.config"), raw.config).unwrap_or_default();
+        let Some(name) = name else { continue };
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
+            m.wrong(
+                name_key,
+                format!("'{name}' is not a plugin name: lower-case letters, digits and '-'"),
+            );
+        } else if let Some(other) = plugins.iter().position(|p| p.name == name) {
+            m.wrong(name_key, format!("'{name}' is plugin[{other}] already"));
+        } else {
+            let config = serde_json::to_value(config).unwrap_or_default();
+            plugins.push(PluginConfig {
+                name,
+                file: file.map(|file| m.folder.join(file)),
+                mode,
+                config,
+            });
+        }
+    }
+    plugins
+}
+
+/// Beside the binary, then where packages put them.
+fn default_plugin_dirs() -> Vec<PathBuf> {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(Path::to_path_buf));
+    beside
+        .into_iter()
+        .chain([PathBuf::from("/usr/lib/bootd/plugins")])
+        .collect()
+}
+
+/// Collects mistakes while values are taken out of their fields.
+struct Mistakes {
+    list: Vec<Mistake>,
+    /// Relative paths are relative to this folder.
+    folder: PathBuf,
+}
+
+impl Mistakes {
+    fn wrong(&mut self, key: impl Into<String>, text: impl Into<String>) {
+        self.list.push(Mistake {
+            key: key.into(),
+            text: text.into(),
+        });
+    }
+
+    /// Whether a mistake was found in this part of the file.
+    fn has(&self, key: &str) -> bool {
+        self.list.iter().any(|mistake| mistake.key.starts_with(key))
+    }
+
+    fn unknown(&mut self, table: &str, unknown: &BTreeMap<String, toml::Value>, known: &[&str]) {
+        for name in unknown.keys() {
+            let key = if table.is_empty() {
+                name.clone()
+            } else {
+                format!("{table}.{name}")
+            };
+            self.wrong(key, format!("no such key; there are {}", known.join(", ")));
+        }
+    }
+
+    fn optional<T>(&mut self, key: &str, field: Field<T>) -> Option<T> {
+        match field {
+            Field::Absent => None,
+            Field::Value(value) => Some(value),
+            Field::Wrong(text) => {
+                self.wrong(key, text);
+                None
+            }
+        }
+    }
+
+    fn required<T>(&mut self, key: &str, field: Field<T>, meaning: &str) -> Option<T> {
+        if matches!(field, Field::Absent) {
+            self.wrong(key, format!("missing: {meaning}"));
+        }
+        self.optional(key, field)
+    }
+
+    fn table<T: Default>(&mut self, key: &str, field: Field<T>) -> T {
+        self.optional(key, field).unwrap_or_default()
+    }
+
+    /// The elements of an array of tables, each with its place.
+    fn list<T>(&mut self, key: &str, field: Field<Vec<Field<T>>>) -> Vec<(usize, T)> {
+        let fields = self.optional(key, field).unwrap_or_default().into_iter().enumerate();
+        fields
+            .filter_map(|(i, field)| Some((i, self.optional(&format!("{key}[{i}]"), field)?)))
+            .collect()
+    }
+
+    fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str, text: Option<String>) -> Option<T> {
+        let text = text?;
+        text.parse()
+            .map_err(|error: T::Err| self.wrong(key, format!("'{text}': {error}")))
+            .ok()
+    }
+
+    fn addresses(&mut self, key: &str, field: Field<Vec<String>>) -> Vec<Ipv4Addr> {
+        let texts = self.optional(key, field).unwrap_or_default().into_iter().enumerate();
+        texts
+            .filter_map(|(i, text)| self.parsed(&format!("{key}[{i}]"), Some(text)))
+            .collect()
+    }
+
+    fn path(&mut self, key: &str, field: Field<String>, default: &str) -> PathBuf {
+        let path: String = self.optional(key, field).unwrap_or_else(|| default.into());
+        if path.is_empty() {
+            self.wrong(key, "an empty path");
+        }
+        self.folder.join(path)
+    }
+
+    fn duration(&mut self, key: &str, field: Field<String>, default: Duration) -> Duration {
+        let Some(text) = self.optional(key, field) else {
+            return default;
+        };
+        match humantime::parse_duration(&text) {
+            Ok(time) if !time.is_zero() => time,
+            Ok(_) => {
+                self.wrong(key, "must be longer than nothing");
+                default
+            }
+            Err(error) => {
+                self.wrong(key, format!("'{text}' is not a time such as 30s, 5m or 1h: {error}"));
+                default
+            }
+        }
+    }
+
+    /// Whole seconds, at least 60: clients renew at half of it, and a shorter one is a storm.
+    fn lease_time(&mut self, key: &str, field: Field<String>, default: Duration) -> Duration {
+        let time = self.duration(key, field, default);
+        if time < Duration::from_secs(60) || time.as_secs() >= u64::from(u32::MAX) {
+            self.wrong(
+                key,
+                format!("{} is not between 1m and 136 years", humantime::format_duration(time)),
+            );
+        }
+        Duration::from_secs(time.as_secs())
+    }
+
+    /// An http(s) URL, without a slash at its end.
+    fn url(&mut self, key: &str, field: Field<String>) -> Option<String> {
+        let text: String = self.optional(key, field)?;
+        match url::Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.query().is_none() => {
+                Some(text.trim_end_matches('/').to_owned())
+            }
+            Ok(_) => {
+                self.wrong(key, format!("'{text}' is not an http or https URL without a query"));
+                None
+            }
+            Err(error) => {
+                self.wrong(key, format!("'{text}' is not a URL: {error}"));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The configuration as it is written: what serde accepts, key by key.
+//!
+//! Each value is a [`Field`], which keeps a value of the wrong type as a mistake instead of ending the reading; each table keeps the keys
+//! that nobody knows. So one pass sees every mistake. What the keys mean is explained in `conf/bootd.toml`.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use super::Mistake;
+
+/// A value that may be absent or of the wrong type.
+#[derive(Debug, Default)]
+pub(super) enum Field<T> {
+    #[default]
+    Absent,
+    Value(T),
+    Wrong(String),
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        Ok(match T::deserialize(value) {
+            Ok(value) => Self::Value(value),
+            Err(error) => Self::Wrong(error.to_string().trim().to_owned()),
+        })
+    }
+}
+
+/// Declares a table: its keys, and a place for the unknown ones.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        pub(super) struct $name {
+            $(pub(super) $key: Field<$type>,)*
+            #[serde(flatten)]
+            pub(super) unknown: BTreeMap<String, toml::Value>,
+        }
+
+        impl $name {
+            pub(super) const KEYS: &[&str] = &[$(stringify!($key)),*];
+        }
+    };
+}
+
+table! {
+    /// The whole file.
+    Raw {
+        server: Server,
+        dhcp: Dhcp,
+        tftp: Tftp,
+        http: Http,
+        admin: Admin,
+        origin: Vec<Field<Origin>>,
+        plugin: Vec<Field<Plugin>>,
+        plugins: Plugins,
+    }
+}
+
+table! {
+    /// `[server]`
+    Server {
+        interfaces: Vec<String>,
+        address: String,
+        state_dir: String,
+        cache_dir: String,
+    }
+}
+
+table! {
+    /// `[dhcp]`
+    Dhcp {
+        port: u16,
+        lease_time: String,
+        domain: String,
+        subnet: Vec<Field<Subnet>>,
+    }
+}
+
+table! {
+    /// `[[dhcp.subnet]]`
+    Subnet {
+        cidr: String,
+        routers: Vec<String>,
+        dns: Vec<String>,
+        server: String,
+        pool: Pool,
+    }
+}
+
+table! {
+    /// `pool = { … }` of a subnet
+    Pool {
+        first: String,
+        last: String,
+        lease_time: String,
+    }
+}
+
+table! {
+    /// `[tftp]`
+    Tftp {
+        port: u16,
+        root: String,
+        blksize: u16,
+        windowsize: u16,
+        loaders: BTreeMap<String, Field<String>>,
+    }
+}
+
+table! {
+    /// `[http]`
+    Http {
+        listener: Vec<Field<Listener>>,
+        plugin_deadline: String,
+    }
+}
+
+table! {
+    /// `[[http.listener]]`
+    Listener {
+        address: String,
+        serve: Vec<String>,
+        auth: String,
+        trusted_proxies: Vec<String>,
+    }
+}
+
+table! {
+    /// `[admin]`
+    Admin {
+        socket: String,
+    }
+}
+
+table! {
+    /// `[[origin]]`
+    Origin {
+        bucket: String,
+        endpoint: String,
+        region: String,
+        credentials: String,
+        http: String,
+        dir: String,
+        from: Vec<String>,
+        rewrite: bool,
+    }
+}
+
+table! {
+    /// `[[plugin]]`
+    Plugin {
+        name: String,
+        file: String,
+        mode: String,
+        config: toml::Table,
+    }
+}
+
+table! {
+    /// `[plugins]`
+    Plugins {
+        dirs: Vec<String>,
+    }
+}
+
+/// Reads the text. Fails only when it is not TOML.
+pub(super) fn parse(text: &str) -> Result<Raw, Mistake> {
+    toml::from_str(text).map_err(|error| {
+        let line = error
+            .span()
+            .map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let text = match line {
+            Some(line) => format!("line {line}: not TOML: {}", error.message()),
+            None => format!("not TOML: {}", error.message()),
+        };
+        Mistake {
+            key: String::new(),
+            text,
+        }
+    })
+}

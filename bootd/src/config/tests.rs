@@ -1,0 +1,121 @@
+//! Mistakes are found, all of them; defaults are what conf/bootd.toml says.
+
+use std::path::Path;
+
+use super::{Arch, ConfigError, parse};
+
+const SMALLEST: &str =
+    "[server]\ninterfaces = [\"br0\"]\naddress = \"172.16.0.254\"\n[[dhcp.subnet]]\ncidr = \"172.16.0.0/24\"\n";
+
+fn mistakes(text: &str) -> Vec<String> {
+    match parse(text, Path::new("/etc/bootd/bootd.toml")) {
+        Err(ConfigError::Mistakes { mistakes, .. }) => mistakes.iter().map(ToString::to_string).collect(),
+        other => panic!("expected mistakes, got {other:?}"),
+    }
+}
+
+#[test]
+fn the_smallest_configuration_gets_every_default() {
+    let config = parse(SMALLEST, Path::new("/etc/bootd/bootd.toml")).unwrap();
+    assert_eq!(config.boot_url(), "http://172.16.0.254:8081");
+    assert_eq!(config.state_dir, Path::new("/var/lib/bootd"));
+    assert_eq!(config.dhcp.lease_time.as_secs(), 3600);
+    assert_eq!(
+        config.tftp.loaders[&Arch::X86_64Efi].file,
+        Path::new("/usr/lib/ipxe/ipxe.efi")
+    );
+    assert_eq!(config.http.listeners.len(), 2);
+}
+
+#[test]
+fn the_shipped_configuration_is_good_and_its_defaults_are_the_real_ones() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/bootd.toml");
+    let shipped = parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
+    let smallest = parse(SMALLEST, Path::new("/etc/bootd/bootd.toml")).unwrap();
+    assert_eq!(shipped.http.listeners, smallest.http.listeners);
+    assert_eq!(shipped.http.plugin_deadline, smallest.http.plugin_deadline);
+    assert_eq!(shipped.tftp.loaders, smallest.tftp.loaders);
+    assert_eq!(
+        (shipped.tftp.port, shipped.tftp.blksize),
+        (smallest.tftp.port, smallest.tftp.blksize)
+    );
+    assert_eq!(
+        (shipped.state_dir, shipped.cache_dir),
+        (smallest.state_dir, smallest.cache_dir)
+    );
+    assert_eq!(shipped.admin_socket, smallest.admin_socket);
+    assert_eq!(shipped.plugins.len(), 3);
+}
+
+#[test]
+fn every_mistake_is_listed_at_once_with_its_key() {
+    let text = r#"
+        colour = "blue"
+        [server]
+        interfaces = "br0"
+        adress = "172.16.0.254"
+        [dhcp]
+        lease_time = "soon"
+        [[dhcp.subnet]]
+        cidr = "172.16.0.0/24"
+        routers = ["10.0.0.1"]
+        pool = { first = "172.16.0.250", last = "172.16.0.200", size = 3 }
+        [[dhcp.subnet]]
+        cidr = "172.16.0.128/25"
+        [[http.listener]]
+        address = "everywhere"
+        serve = ["boot", "coffee"]
+        [[origin]]
+        bucket = "a"
+        [[plugin]]
+        name = "smd"
+        mode = "sideways"
+    "#;
+    let found = mistakes(text);
+    for key in [
+        "colour:",
+        "server.interfaces:",
+        "server.adress:",
+        "server.address:",
+        "dhcp.lease_time:",
+        "dhcp.subnet[0].routers[0]:",
+        "dhcp.subnet[0].pool.size:",
+        "dhcp.subnet[0].pool.last:",
+        "dhcp.subnet[1].cidr:",
+        "http.listener[0].address:",
+        "http.listener[0].serve[1]:",
+        "origin[0]:",
+        "plugin[0].mode:",
+    ] {
+        assert!(
+            found.iter().any(|line| line.starts_with(key)),
+            "{key} is not in {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 13, "{found:#?}");
+}
+
+#[test]
+fn text_that_is_not_toml_is_named_with_its_line() {
+    assert_eq!(mistakes("[server]\naddress = \n").len(), 1);
+    assert!(mistakes("[server]\naddress = \n")[0].starts_with("line 2: not TOML"));
+}
+
+#[test]
+fn urls_of_a_bucket_lead_to_the_artifacts_listener() {
+    let text = format!(
+        "{SMALLEST}[[origin]]\nbucket = \"boot-images\"\nendpoint = \"http://s3.site:9000/\"\nfrom = [\"s3://\", \"http://172.16.0.254:9000\"]\n"
+    );
+    let config = parse(&text, Path::new("bootd.toml")).unwrap();
+    let rewrites = config.rewrites("172.16.0.254");
+    let from: Vec<&str> = rewrites.iter().map(|r| r.from.as_str()).collect();
+    assert_eq!(
+        from,
+        [
+            "s3://boot-images/",
+            "http://172.16.0.254:9000/boot-images/",
+            "http://s3.site:9000/boot-images/"
+        ]
+    );
+    assert!(rewrites.iter().all(|r| r.to == "http://172.16.0.254:9000/boot-images/"));
+}

@@ -1,0 +1,345 @@
+//! Leads a request to what answers it: a plugin's route, a loader, or an artifact.
+//!
+//! Knows who is asking (the peer, behind trusted proxies the one that they name; the node of that address), whether they may, and which
+//! URLs lead to this box. Each request is answered, counted and logged, whatever comes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bootd_sdk::wire::{self, Answer, Route};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::{Body, artifacts, full, loaders};
+use crate::cache::Artifacts;
+use crate::config::{Access, Config, Listener, Service};
+use crate::inventory::Inventory;
+use crate::metrics::Metrics;
+use crate::plugins::{CallError, Plugins, Routed};
+use crate::tftp::Files;
+
+/// What the router leads to.
+pub struct App {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The nodes.
+    pub inventory: Arc<Inventory>,
+    /// The plugins.
+    pub plugins: Arc<Plugins>,
+    /// The buckets.
+    pub artifacts: Arc<Artifacts>,
+    /// Loaders and generated scripts.
+    pub files: Arc<ArcSwap<Files>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The connection that a request came on.
+#[derive(Clone)]
+pub struct Connection {
+    /// The listener that accepted it.
+    pub listener: Arc<Listener>,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Their end.
+    pub peer: SocketAddr,
+}
+
+impl App {
+    /// Answers a request.
+    pub async fn respond(&self, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+        let started = Instant::now();
+        let peer = client(connection, request.headers());
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let serves = |service| connection.listener.serve.contains(&service);
+        if serves(Service::Artifacts) {
+            let (uri, headers) = (request.uri(), request.headers());
+            return artifacts::respond(&self.artifacts, peer, &method, uri.path(), uri.query(), headers).await;
+        }
+        let response = match path.strip_prefix("/loaders/").map(|name| percent_decode_str(name).decode_utf8()) {
+            Some(Ok(name)) if serves(Service::Loaders) => {
+                loaders::respond(&self.files.load(), &method, request.headers(), &name)
+            }
+            _ if serves(Service::Boot) => self.ask_plugin(connection, peer, request).await,
+            _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        };
+        let (status, bytes) = (
+            response.status().as_u16(),
+            response.body().size_hint().exact().unwrap_or(0),
+        );
+        let ms = started.elapsed().as_millis();
+        tracing::info!(%peer, %method, path, status, bytes, ms, "http request");
+        self.metrics.done("http", class(status));
+        self.metrics.sent("http", "boot", bytes);
+        response
+    }
+
+    async fn ask_plugin(&self, connection: &Connection, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let Ok(path) = percent_decode_str(head.uri.path()).decode_utf8() else {
+            self.metrics.refused("http", "bad_path", &peer, &head.uri.path());
+            return text(StatusCode::BAD_REQUEST, "the path is not UTF-8\n");
+        };
+        let (plugin, route) = match self.plugins.route(head.method.as_str(), &path) {
+            Routed::To(plugin, route) => (plugin, route.clone()),
+            Routed::OtherMethods(methods) => {
+                let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("allow {}", methods.join(",")));
+                if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
+                    response.headers_mut().insert(ALLOW, allow);
+                }
+                return response;
+            }
+            Routed::Nowhere => return self.nowhere(&path),
+        };
+        let node = self.inventory.snapshot().by_ip(peer).map(|node| (**node).clone());
+        match admission(&route, &connection.listener, node.is_some()) {
+            Admission::Granted => {}
+            Admission::NodesOnly => {
+                self.metrics.refused("http", "not_a_node", &peer, &path);
+                return problem(StatusCode::FORBIDDEN, "only nodes of the inventory may ask this");
+            }
+            Admission::TokenWanted => {
+                self.metrics.refused("http", "no_token", &peer, &path);
+                let mut response = problem(
+                    StatusCode::UNAUTHORIZED,
+                    "this needs a token, which this bootd cannot check yet",
+                );
+                response
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return response;
+            }
+        }
+        let body = match Limited::new(body, route.body_limit).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                self.metrics.refused("http", "body", &peer, &error);
+                return problem(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    &format!("the body is larger than {} bytes, or broke off", route.body_limit),
+                );
+            }
+        };
+        let Ok(body) = String::from_utf8(body.into()) else {
+            return problem(StatusCode::BAD_REQUEST, "the body is not UTF-8");
+        };
+        let request = wire::Request {
+            method: if head.method == Method::HEAD {
+                "GET".into()
+            } else {
+                head.method.as_str().into()
+            },
+            path: path.trim_end_matches('/').to_owned(),
+            query: head.uri.query().unwrap_or_default().into(),
+            headers: plain_headers(&head.headers),
+            body,
+            listener: connection.listener.address.to_string(),
+            scheme: "http".into(),
+            host: host(connection, &head.headers),
+            peer: Some(peer),
+            node,
+            claims: None,
+            rewrites: self.config.rewrites(&self.seen_as(connection)),
+        };
+        match self.plugins.answer(plugin, request).await {
+            Ok(answer) => response(answer),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// The address by which the client of a connection reaches this box.
+    fn seen_as(&self, connection: &Connection) -> String {
+        let local = connection.local.ip().to_canonical();
+        if local.is_unspecified()
+            || connection
+                .listener
+                .trusted_proxies
+                .contains(&connection.peer.ip().to_canonical())
+        {
+            return self.config.address.to_string();
+        }
+        match local {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        }
+    }
+
+    /// No plugin has this path. While one is out of service it may be its path, so clients are told to try again.
+    fn nowhere(&self, path: &str) -> Response<Body> {
+        let missing: Vec<&str> = self.plugins.failed().map(|(name, _)| name).collect();
+        if missing.is_empty() || path == "/" {
+            return text(StatusCode::NOT_FOUND, "404 page not found\n");
+        }
+        let detail = format!(
+            "no plugin answers {path}, and out of service is: {} (see bootd plugins)",
+            missing.join(", ")
+        );
+        let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        response
+    }
+}
+
+/// The client: the peer, or behind a trusted proxy the last address of `X-Forwarded-For` that is not itself a trusted proxy's.
+fn client(connection: &Connection, headers: &HeaderMap) -> IpAddr {
+    let peer = connection.peer.ip().to_canonical();
+    let trusted = &connection.listener.trusted_proxies;
+    if !trusted.contains(&peer) {
+        return peer;
+    }
+    let forwarded = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let named: Vec<&str> = forwarded.flat_map(|value| value.split(',')).collect();
+    for address in named.into_iter().rev() {
+        match address.trim().parse::<IpAddr>() {
+            Ok(ip) if trusted.contains(&ip.to_canonical()) => {}
+            Ok(ip) => return ip.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    peer
+}
+
+/// Whether a request may have its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    Granted,
+    NodesOnly,
+    TokenWanted,
+}
+
+fn admission(route: &Route, listener: &Listener, is_node: bool) -> Admission {
+    match (route.access, listener.access) {
+        (wire::Access::Open, _) | (wire::Access::Token, Access::None) => Admission::Granted,
+        (wire::Access::Node, _) if is_node => Admission::Granted,
+        (wire::Access::Node, _) => Admission::NodesOnly,
+        (wire::Access::Token, Access::Token) => Admission::TokenWanted,
+    }
+}
+
+/// Host and port by which the client reaches the listener. What the client says is used only when it has the form of a host.
+fn host(connection: &Connection, headers: &HeaderMap) -> String {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_');
+    let said = headers.get(HOST).and_then(|host| host.to_str().ok());
+    match said.filter(|host| !host.is_empty() && host.len() <= 255 && host.bytes().all(fits)) {
+        Some(host) => host.to_owned(),
+        None => SocketAddr::new(connection.local.ip().to_canonical(), connection.local.port()).to_string(),
+    }
+}
+
+fn plain_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+    // Secrets are the host's business.
+    text.filter(|(name, _)| name != "authorization" && name != "cookie")
+        .collect()
+}
+
+fn response(answer: Answer) -> Response<Body> {
+    let mut response = Response::new(full(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+            // Framing is the host's.
+            if name != "content-length" && name != "transfer-encoding" && name != "connection" {
+                response.headers_mut().append(name, value);
+            }
+        }
+    }
+    response
+}
+
+fn failed(error: &CallError) -> Response<Body> {
+    let status = match error {
+        CallError::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+        CallError::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        CallError::Missing => StatusCode::NOT_FOUND,
+        CallError::Failed(_) | CallError::Nonsense(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = problem(status, &error.to_string());
+    if status != StatusCode::NOT_FOUND {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
+}
+
+/// RFC 7807 problem details.
+fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    response(Answer::problem(
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        detail,
+    ))
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(trusted: &[&str]) -> Connection {
+        let listener = Listener {
+            address: "0.0.0.0:8081".parse().unwrap(),
+            serve: [Service::Boot].into(),
+            access: Access::Token,
+            trusted_proxies: trusted.iter().map(|ip| ip.parse().unwrap()).collect(),
+        };
+        let (local, peer) = ("172.16.0.254:8081".parse().unwrap(), "10.0.0.9:4711".parse().unwrap());
+        Connection {
+            listener: Arc::new(listener),
+            local,
+            peer,
+        }
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed_and_only_their_own_word() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "172.16.0.1, 172.16.0.2".parse().unwrap());
+        let who = |trusted: &[&str]| client(&connection(trusted), &headers).to_string();
+        assert_eq!(who(&[]), "10.0.0.9");
+        assert_eq!(who(&["10.0.0.9"]), "172.16.0.2");
+        assert_eq!(who(&["10.0.0.9", "172.16.0.2"]), "172.16.0.1");
+        headers.insert("x-forwarded-for", "172.16.0.1, nonsense".parse().unwrap());
+        assert_eq!(client(&connection(&["10.0.0.9"]), &headers).to_string(), "10.0.0.9");
+    }
+
+    #[test]
+    fn a_host_field_that_is_no_host_is_not_repeated() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(host(&connection(&[]), &headers), "172.16.0.254:8081");
+        headers.insert(HOST, "rack1:8081".parse().unwrap());
+        assert_eq!(host(&connection(&[]), &headers), "rack1:8081");
+        headers.insert(HOST, "x\" || reboot".parse().unwrap());
+        assert_eq!(host(&connection(&[]), &headers), "172.16.0.254:8081");
+    }
+}

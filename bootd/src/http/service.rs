@@ -1,0 +1,140 @@
+//! Accepts connections and keeps them within bounds: how many at once, how long a head may take, how large it may be.
+//!
+//! Owns its sockets; everything about the meaning of a request is the router's. Ends when the shutdown token is cancelled: no new
+//! connections, open ones get a moment to finish.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::router::{App, Connection};
+use crate::config::Listener;
+
+/// Connections of one listener at once; more wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 8192;
+/// Bytes of a request's head.
+const MOST_HEAD: usize = 32 * 1024;
+/// How long a head may take; slower clients are cut off.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long open connections may go on after a stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A listener that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("http.listener {address}: {source}{}", hint(source))]
+pub struct BindError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => " (another program listens there: stop it, or choose another port)",
+        std::io::ErrorKind::AddrNotAvailable => " (no interface of this machine has this address)",
+        std::io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        _ => "",
+    }
+}
+
+/// Opens a listener's socket. Must run within a tokio runtime.
+pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
+    let failed = |source| BindError {
+        address: listener.address,
+        source,
+    };
+    let socket = if listener.address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    let socket = socket.map_err(failed)?;
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(listener.address).map_err(failed)?;
+    socket.listen(4096).map_err(failed)
+}
+
+/// Serves a listener until the shutdown token is cancelled.
+pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdown: CancellationToken) {
+    let listener = Arc::new(listener);
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let slot = tokio::select! {
+            () = shutdown.cancelled() => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+        };
+        let Ok(slot) = slot else { break };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (app, listener, shutdown) = (Arc::clone(&app), Arc::clone(&listener), shutdown.clone());
+                connections.spawn(async move {
+                    serve(stream, peer, listener, app, shutdown).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, or a client that was gone before it was accepted: never a reason to stop.
+                app.metrics.refused("http", "accept", &listener.address, &error);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!(listener = %listener.address, open = connections.len(), "connections were still open at the end");
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<Listener>,
+    app: Arc<App>,
+    shutdown: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().unwrap_or(listener.address);
+    let connection = Connection { listener, local, peer };
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let (app, connection) = (Arc::clone(&app), connection.clone());
+        async move { Ok::<_, Infallible>(app.respond(&connection, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MOST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        // A node that reboots in the middle of a download is ordinary.
+        let reason = if error.is_parse() {
+            "bad_request"
+        } else if error.is_timeout() {
+            "head_timeout"
+        } else {
+            "connection"
+        };
+        app.metrics.refused("http", reason, &peer, &error);
+    }
+}

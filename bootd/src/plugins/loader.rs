@@ -1,0 +1,249 @@
+//! Brings a plugin's shared object into the process, and checks that it is one.
+//!
+//! The file is opened once; owner and mode are those of the open file; its bytes are copied into a sealed memfd, and that is loaded. So
+//! nothing can change between the check and the loading, each load has a path of its own (the dynamic linker matches by name), and a
+//! folder mounted noexec does not matter. Nothing is ever unmapped: thread-locals and statics of a plugin may live on.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use bootd_abi as abi;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use rustix::fs::{MemfdFlags, SealFlags};
+
+use crate::config::PluginConfig;
+
+/// Why a plugin is out of service.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no such file.
+    #[error("{} is not there (looked in {}): build or install it, or set plugin.file", .0, .1)]
+    Missing(String, String),
+    /// The file cannot be read or copied.
+    #[error("{0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    /// Somebody else could have written the file.
+    #[error("{0} {1}")]
+    Permissions(PathBuf, String),
+    /// The dynamic linker refuses it.
+    #[error("{0} cannot be loaded: {1}")]
+    Link(PathBuf, String),
+    /// It is not a bootd plugin of this version; names the field.
+    #[error("{0} is not a plugin for this bootd: {1}")]
+    Abi(PathBuf, String),
+    /// `init` failed; the plugin's own words.
+    #[error("its init failed: {0}")]
+    Init(String),
+    /// `init` answered something that is not a setup.
+    #[error("its init answered what is not understood: {0}")]
+    Setup(String),
+    /// A route is malformed or another plugin's.
+    #[error("its route '{0}' cannot be served: {1}")]
+    BadRoute(String, String),
+    /// The system has no thread left.
+    #[error("no thread can be started for it: {0}")]
+    Thread(std::io::Error),
+}
+
+impl LoadError {
+    /// The metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Missing(..) => "load_missing",
+            Self::Read(..) => "load_read",
+            Self::Permissions(..) => "load_permissions",
+            Self::Link(..) => "load_link",
+            Self::Abi(..) => "load_abi",
+            Self::Init(_) => "load_init",
+            Self::Setup(_) => "load_setup",
+            Self::BadRoute(..) => "load_route",
+            Self::Thread(_) => "load_thread",
+        }
+    }
+}
+
+/// The file of a configured plugin.
+pub(super) fn find(plugin: &PluginConfig, dirs: &[PathBuf]) -> Result<PathBuf, LoadError> {
+    if let Some(file) = &plugin.file {
+        return if file.exists() {
+            Ok(file.clone())
+        } else {
+            Err(LoadError::Missing(file.display().to_string(), "plugin.file".into()))
+        };
+    }
+    let name = format!("libbootd_{}.so", plugin.name.replace('-', "_"));
+    let found = dirs.iter().map(|dir| dir.join(&name)).find(|file| file.exists());
+    found.ok_or_else(|| {
+        let looked: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        LoadError::Missing(name, looked.join(", "))
+    })
+}
+
+/// Loads a file and gives its table, valid for the process's life.
+pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
+    let read = |error: std::io::Error| LoadError::Read(path.into(), error);
+    let mut file = File::open(path).map_err(read)?;
+    check_owner(path, &file)?;
+    let memfd = rustix::fs::memfd_create("bootd-plugin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|error| read(error.into()))?;
+    let mut copy = File::from(memfd);
+    std::io::copy(&mut file, &mut copy)
+        .and_then(|_| copy.flush())
+        .map_err(read)?;
+    rustix::fs::fcntl_add_seals(
+        &copy,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )
+    .map_err(|error| read(error.into()))?;
+    let link = |error: libloading::Error| LoadError::Link(path.into(), error.to_string());
+    // SAFETY: constructors of the library run now; plugins are trusted code, of an owner that was checked above.
+    let library = unsafe {
+        Library::open(
+            Some(format!("/proc/self/fd/{}", copy.as_raw_fd())),
+            RTLD_NOW | RTLD_LOCAL,
+        )
+    }
+    .map_err(link)?;
+    // SAFETY: the symbol's name carries its type's version.
+    let entry = unsafe { library.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()) };
+    let entry = match entry {
+        Ok(entry) => *entry,
+        Err(error) => {
+            return Err(LoadError::Abi(
+                path.into(),
+                format!("the symbol {} is missing ({error})", abi::ENTRY_SYMBOL),
+            ));
+        }
+    };
+    // Both live for ever: the mapping, and the number of the descriptor, which is part of the path that the linker remembers.
+    std::mem::forget(library);
+    std::mem::forget(copy);
+    // SAFETY: the entry function has no side effects and reads only the head of the table it is shown.
+    let table = unsafe { entry(&raw const VERSION_CHECK) };
+    check_table(table).map_err(|field| LoadError::Abi(path.into(), field))
+}
+
+/// What the entry function is shown: a host without services.
+static VERSION_CHECK: abi::Host = super::services::bare_table();
+
+fn check_owner(path: &Path, file: &File) -> Result<(), LoadError> {
+    let metadata = file.metadata().map_err(|error| LoadError::Read(path.into(), error))?;
+    let refuse = |text: String| Err(LoadError::Permissions(path.into(), text));
+    if !metadata.is_file() {
+        return refuse("is not a regular file".into());
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if metadata.uid() != 0 && metadata.uid() != me {
+        return refuse(format!(
+            "belongs to user {}, not to root or user {me}: chown it",
+            metadata.uid()
+        ));
+    }
+    let mode = metadata.permissions().mode();
+    if mode & 0o022 != 0 {
+        return refuse(format!(
+            "may be written by others (mode {:03o}): chmod go-w it",
+            mode & 0o777
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a table field by field; the error names the field.
+fn check_table(table: *const abi::Plugin) -> Result<&'static abi::Plugin, String> {
+    if table.is_null() {
+        return Err(format!(
+            "its entry function refuses this bootd (ABI {}.{})",
+            abi::MAJOR,
+            abi::MINOR
+        ));
+    }
+    // SAFETY: an entry function of this name returns a table that lives as long as the process; its head is in every version.
+    let (magic, major, size) = unsafe { ((*table).magic, (*table).major, (*table).size) };
+    if magic != abi::MAGIC {
+        return Err(format!("magic is {magic:#x}, not {:#x}", abi::MAGIC));
+    }
+    if major != abi::MAJOR {
+        return Err(format!("major is {major}, not {}", abi::MAJOR));
+    }
+    // Minor 0 is the first: a table of any minor has at least its fields.
+    if size < std::mem::size_of::<abi::Plugin>() {
+        return Err(format!(
+            "size is {size}, at least {} is needed",
+            std::mem::size_of::<abi::Plugin>()
+        ));
+    }
+    // SAFETY: `size` covers the whole struct.
+    let table = unsafe { &*table };
+    if table.init.is_none() {
+        return Err("init is NULL".into());
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(mode: u32, bytes: &[u8]) -> LoadError {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("libbootd_x.so");
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        load(&path).err().unwrap()
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_loaded() {
+        for mode in [0o777, 0o775, 0o757] {
+            let error = refused(mode, b"\x7fELF");
+            assert!(
+                matches!(&error, LoadError::Permissions(_, text) if text.contains("chmod go-w")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_shared_object_is_named_as_such() {
+        for bytes in [&b""[..], b"not an ELF file", b"\x7fELF\x02\x01\x01"] {
+            assert!(matches!(refused(0o755, bytes), LoadError::Link(..)));
+        }
+    }
+
+    #[test]
+    fn a_shared_object_without_the_entry_symbol_is_not_a_plugin() {
+        let libc = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6"].map(Path::new);
+        let Some(libc) = libc.into_iter().find(|path| path.exists()) else {
+            return;
+        };
+        let error = load(libc).err().unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("the symbol bootd_plugin_entry_v1 is missing"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_the_folders_that_were_looked_in() {
+        let plugin = PluginConfig {
+            name: "cloud-init".into(),
+            file: None,
+            mode: crate::config::Mode::Local,
+            config: serde_json::Value::Null,
+        };
+        let error = find(&plugin, &["/nowhere".into(), "/neither".into()]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("libbootd_cloud_init.so is not there (looked in /nowhere, /neither)"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,358 @@
+//! The TFTP service: async-tftp on one thread of its own, with tight limits, over the table of [`Files`].
+//!
+//! Promises: opening a file never waits; a read counts as done when its last block was read out and the client did not let the
+//! retries run out; nothing that a client sends ends the service, and should it end all the same it starts again on the same socket.
+//! The engine drops silently what it cannot parse (no NUL in the first 4096 bytes, a name that is not UTF-8, an unknown mode) and does not hear a
+//! client's ERROR: a firmware that probes with `tsize` and aborts costs a socket and six small packets in six seconds. Callers see none of
+//! the engine, so that it can be replaced.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_tftp::packet;
+use async_tftp::server::{Handler, TftpServerBuilder};
+use bytes::Bytes;
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::future::{Either, select};
+use rustix::net::sockopt;
+use tokio::sync::oneshot;
+
+use super::{Files, Kind, Refused};
+use crate::config::{Config, Tftp};
+use crate::metrics::Metrics;
+
+/// A running TFTP service. Dropping it ends it too, without waiting.
+#[derive(Debug)]
+pub struct Service {
+    address: SocketAddr,
+    stop: oneshot::Sender<Infallible>,
+    thread: JoinHandle<()>,
+}
+
+/// A TFTP service that does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TftpError {
+    /// The port is taken, not allowed, or the address is not this machine's.
+    #[error("TFTP cannot listen on {address}: {source}")]
+    Bind {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// Why it cannot.
+        source: io::Error,
+    },
+    /// The thread cannot be started.
+    #[error("the TFTP thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Listens on [`Config::address`] and [`Tftp::port`] (0 takes a free one) and serves until stopped. What `files` holds when a read begins
+/// is what that read gets.
+pub fn start(config: &Config, files: Arc<ArcSwap<Files>>, metrics: Arc<Metrics>) -> Result<Service, TftpError> {
+    start_with(config, files, metrics, Limits::default())
+}
+
+impl Service {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it, with the transfers under way, and waits for its thread.
+    pub fn stop(self) {
+        drop(self.stop);
+        // The thread catches its panics; if it did not, there is nothing left to end.
+        let _ = self.thread.join();
+    }
+}
+
+fn start_with(
+    config: &Config,
+    files: Arc<ArcSwap<Files>>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+) -> Result<Service, TftpError> {
+    // Answers leave from the address that was asked; with a server address for each subnet, the route to the client decides.
+    let one = config.dhcp.subnets.iter().all(|subnet| subnet.server == config.address);
+    let address = if one { config.address } else { Ipv4Addr::UNSPECIFIED };
+    let address = SocketAddr::from((address, config.tftp.port));
+    let bind = |source| TftpError::Bind { address, source };
+    let socket = UdpSocket::bind(address).map_err(bind)?;
+    let address = socket.local_addr().map_err(bind)?;
+    // A whole rack may power on at once. Without the privilege the system's limit holds, and clients that were not heard ask again.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER));
+
+    let (stop, stopped) = oneshot::channel();
+    let desk = Desk {
+        files,
+        metrics,
+        limits,
+        open: Arc::default(),
+    };
+    let tftp = config.tftp.clone();
+    let thread = std::thread::Builder::new()
+        .name("tftp".into())
+        .spawn(move || supervise(&desk, stopped, || serve(&socket, &tftp, desk.clone())))
+        .map_err(TftpError::Thread)?;
+    tracing::info!(%address, "tftp listens");
+    Ok(Service { address, stop, thread })
+}
+
+/// Serves until stopped, whatever happens to the engine.
+fn supervise<S>(desk: &Desk, mut stopped: oneshot::Receiver<Infallible>, serve: impl Fn() -> S)
+where
+    S: Future<Output = Result<(), async_tftp::Error>>,
+{
+    loop {
+        let served = catch_unwind(AssertUnwindSafe(|| until_stopped(&mut stopped, serve())));
+        match served {
+            Ok(Ended::Stopped) => return,
+            Ok(Ended::ByItself(error)) => tracing::error!(%error, "tftp service ended, starting again"),
+            Err(_) => tracing::error!("tftp service panicked, starting again"),
+        }
+        desk.metrics.done("tftp", "restarted");
+        let pause = async {
+            async_io::Timer::after(desk.limits.pause).await;
+            Ok(())
+        };
+        if let Ended::Stopped = until_stopped(&mut stopped, pause) {
+            return;
+        }
+    }
+}
+
+/// How a future under [`until_stopped`] ended.
+enum Ended {
+    Stopped,
+    ByItself(String),
+}
+
+fn until_stopped(
+    stopped: &mut oneshot::Receiver<Infallible>,
+    work: impl Future<Output = Result<(), async_tftp::Error>>,
+) -> Ended {
+    match async_io::block_on(select(stopped, pin!(work))) {
+        Either::Left(_) => Ended::Stopped,
+        Either::Right((Ok(()), _)) => Ended::ByItself("no error".into()),
+        Either::Right((Err(error), _)) => Ended::ByItself(error.to_string()),
+    }
+}
+
+async fn serve(socket: &UdpSocket, tftp: &Tftp, desk: Desk) -> Result<(), async_tftp::Error> {
+    let Limits { timeout, retries, .. } = desk.limits;
+    TftpServerBuilder::with_handler(desk)
+        .std_socket(socket.try_clone()?)?
+        .timeout(timeout)
+        .max_send_retries(retries)
+        .ignore_client_timeout()
+        .block_size_limit(tftp.blksize)
+        .window_size_limit(tftp.windowsize)
+        .build()
+        .await?
+        .serve()
+        .await
+}
+
+/// What bounds a transfer, and all of them.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// How long an ACK may take.
+    timeout: Duration,
+    /// How often a window is sent again.
+    retries: u32,
+    /// Reads under way at once; each holds a socket.
+    reads: usize,
+    /// Between the end of an engine and the start of the next.
+    pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // A flood of requests must leave descriptors to the other services.
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let half = descriptors.map_or(READS, |most| usize::try_from(most / 2).unwrap_or(READS));
+        Self {
+            timeout: Duration::from_secs(1),
+            retries: 5,
+            reads: READS.min(half),
+            pause: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    /// How long a client is waited for at least before the engine gives it up.
+    fn patience(self) -> Duration {
+        self.timeout * (self.retries + 1)
+    }
+}
+
+/// Where requests arrive: hands out files or says why not.
+#[derive(Clone)]
+struct Desk {
+    files: Arc<ArcSwap<Files>>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    open: Arc<AtomicUsize>,
+}
+
+impl Handler for Desk {
+    type Reader = Transfer;
+    type Writer = NoWriter;
+
+    fn read_req_open(
+        &mut self,
+        client: &SocketAddr,
+        path: &Path,
+    ) -> impl Future<Output = Result<(Transfer, Option<u64>), packet::Error>> + Send {
+        let name = path.to_string_lossy();
+        // A panic here would end every transfer, not just this one.
+        let opened = catch_unwind(AssertUnwindSafe(|| self.open(*client, &name)));
+        std::future::ready(opened.unwrap_or_else(|_| {
+            self.metrics.refused("tftp", "panic", client, &Shown(&name));
+            Err(packet::Error::UnknownError)
+        }))
+    }
+
+    fn write_req_open(
+        &mut self,
+        client: &SocketAddr,
+        path: &Path,
+        _size: Option<u64>,
+    ) -> impl Future<Output = Result<NoWriter, packet::Error>> + Send {
+        let name = path.to_string_lossy();
+        self.metrics.refused("tftp", "write", client, &Shown(&name));
+        std::future::ready(Err(packet::Error::IllegalOperation))
+    }
+}
+
+impl Desk {
+    fn open(&self, peer: SocketAddr, name: &str) -> Result<(Transfer, Option<u64>), packet::Error> {
+        let files = self.files.load();
+        let file = files.find(name).map_err(|refused| {
+            self.metrics.refused("tftp", refused.label(), &peer, &Shown(name));
+            match refused {
+                Refused::Empty | Refused::Unknown => packet::Error::FileNotFound,
+                Refused::TooLong | Refused::Control | Refused::Dots => packet::Error::PermissionDenied,
+            }
+        })?;
+        // `Transfer` gives the place back when it is dropped.
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.reads {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.metrics.refused("tftp", "too_many_reads", &peer, &Shown(name));
+            return Err(packet::Error::Msg("too many transfers, try again".into()));
+        }
+        let size = file.bytes.len() as u64;
+        let reading = Transfer {
+            desk: self.clone(),
+            peer,
+            name: Shown(name).to_string(),
+            kind: file.kind,
+            bytes: file.bytes.clone(),
+            at: 0,
+            ended: None,
+        };
+        Ok((reading, Some(size)))
+    }
+}
+
+/// A read under way; its end, good or bad, is told when it is dropped.
+struct Transfer {
+    desk: Desk,
+    peer: SocketAddr,
+    name: String,
+    kind: Kind,
+    bytes: Bytes,
+    at: usize,
+    /// When the engine saw the end of the file; it then sends the last window.
+    ended: Option<Instant>,
+}
+
+impl AsyncRead for Transfer {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let left = &self.bytes[self.at..];
+        let read = left.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&left[..read]);
+        self.at += read;
+        if read == 0 && self.ended.is_none() {
+            self.ended = Some(Instant::now());
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        let Desk {
+            metrics, limits, open, ..
+        } = &self.desk;
+        open.fetch_sub(1, Ordering::Relaxed);
+        let (peer, file, bytes) = (self.peer, &self.name, self.at);
+        // The engine drops a read alike after the last ACK and after the last retry; only the time tells them apart.
+        let done = self.ended.is_some_and(|ended| ended.elapsed() < limits.patience());
+        if done {
+            metrics.done("tftp", "read");
+            metrics.sent("tftp", self.kind.label(), bytes as u64);
+            tracing::info!(%peer, %file, bytes, done, "tftp read");
+        } else {
+            // Ordinary: a UEFI firmware asks for the size first and aborts.
+            metrics.done("tftp", "aborted");
+            tracing::debug!(%peer, %file, bytes, done, "tftp read");
+        }
+    }
+}
+
+/// Nothing is ever written.
+enum NoWriter {}
+
+impl AsyncWrite for NoWriter {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        match *self {}
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match *self {}
+    }
+}
+
+/// A name from outside, as it may stand in a log line.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chars = self.0.chars();
+        for char in chars.by_ref().take(SHOWN) {
+            write!(f, "{}", char.escape_debug())?;
+        }
+        if chars.next().is_some() {
+            f.write_str("…")?;
+        }
+        Ok(())
+    }
+}
+
+/// Requests that wait for the thread, in bytes as the kernel counts them.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Reads under way at once, if the process may open twice as many files.
+const READS: usize = 4096;
+/// Characters of a name in a log line.
+const SHOWN: usize = 100;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! A configuration for tests: everything on loopback, ports of the system's choice.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::{Access, Config, Dhcp, Http, Listener, Service, Tftp};
+
+pub(crate) fn config(root: &Path) -> Config {
+    Config {
+        path: "test.toml".into(),
+        interfaces: Vec::new(),
+        address: Ipv4Addr::LOCALHOST,
+        state_dir: "/nowhere".into(),
+        cache_dir: "/nowhere".into(),
+        dhcp: Dhcp {
+            port: 0,
+            lease_time: Duration::from_secs(3600),
+            domain: None,
+            subnets: Vec::new(),
+        },
+        tftp: Tftp {
+            port: 0,
+            root: root.into(),
+            blksize: 1468,
+            windowsize: 16,
+            loaders: BTreeMap::new(),
+        },
+        http: Http {
+            listeners: vec![Listener {
+                address: ([0, 0, 0, 0], 8081).into(),
+                serve: [Service::Boot, Service::Loaders].into(),
+                access: Access::Token,
+                trusted_proxies: Vec::new(),
+            }],
+            plugin_deadline: Duration::from_secs(10),
+        },
+        admin_socket: "/nowhere".into(),
+        origins: Vec::new(),
+        plugins: Vec::new(),
+        plugin_dirs: Vec::new(),
+    }
+}

@@ -1,0 +1,142 @@
+//! Writes YAML: block maps in a given order, with every text quoted that some YAML reader could take for something else.
+//!
+//! Readers are strict and lenient, old and new (PyYAML reads `1:30` as a number and `2024-01-01` as a date): a text stays without quotes only
+//! when it begins with a letter and has no character of meaning. Quoted texts are JSON strings, which YAML reads alike.
+
+use std::net::Ipv4Addr;
+
+use serde_json::Value;
+
+/// What a document is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Doc {
+    Text(String),
+    /// A number, a boolean or null.
+    Other(Value),
+    List(Vec<Self>),
+    Map(Vec<(String, Self)>),
+}
+
+impl Doc {
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<&Value> for Doc {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::String(text) => Self::text(text),
+            Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
+            Value::Object(map) => Self::Map(
+                map.iter()
+                    .map(|(key, value)| (key.clone(), Self::from(value)))
+                    .collect(),
+            ),
+            other => Self::Other(other.clone()),
+        }
+    }
+}
+
+/// A map as a whole document.
+pub(crate) fn document(map: &[(String, Doc)]) -> String {
+    let mut out = String::new();
+    block_map(map, 0, &mut out);
+    out
+}
+
+fn block_map(map: &[(String, Doc)], indent: usize, out: &mut String) {
+    for (key, value) in map {
+        out.push_str(&format!("{:indent$}{}:", "", scalar(key)));
+        block(value, indent, out);
+    }
+}
+
+/// What follows a key or a dash.
+fn block(value: &Doc, indent: usize, out: &mut String) {
+    match value {
+        Doc::Text(text) => out.push_str(&format!(" {}\n", scalar(text))),
+        Doc::Other(value) => out.push_str(&format!(" {value}\n")),
+        Doc::List(items) if items.is_empty() => out.push_str(" []\n"),
+        Doc::Map(map) if map.is_empty() => out.push_str(" {}\n"),
+        Doc::Map(map) => {
+            out.push('\n');
+            block_map(map, indent + 2, out);
+        }
+        Doc::List(items) => {
+            out.push('\n');
+            for item in items {
+                out.push_str(&format!("{:width$}-", "", width = indent + 2));
+                match item {
+                    Doc::Map(_) | Doc::List(_) => {
+                        out.push(' ');
+                        flow(item, out);
+                        out.push('\n');
+                    }
+                    scalar => block(scalar, indent + 2, out),
+                }
+            }
+        }
+    }
+}
+
+/// Lists and maps within lists: on one line, like JSON.
+fn flow(value: &Doc, out: &mut String) {
+    match value {
+        Doc::Text(text) => out.push_str(&quoted(text)),
+        Doc::Other(value) => out.push_str(&value.to_string()),
+        Doc::List(items) => {
+            out.push('[');
+            for (place, item) in items.iter().enumerate() {
+                out.push_str(if place > 0 { ", " } else { "" });
+                flow(item, out);
+            }
+            out.push(']');
+        }
+        Doc::Map(map) => {
+            out.push('{');
+            for (place, (key, item)) in map.iter().enumerate() {
+                out.push_str(if place > 0 { ", " } else { "" });
+                out.push_str(&format!("{}: ", quoted(key)));
+                flow(item, out);
+            }
+            out.push('}');
+        }
+    }
+}
+
+fn scalar(text: &str) -> String {
+    if is_plain(text) { text.to_owned() } else { quoted(text) }
+}
+
+fn is_plain(text: &str) -> bool {
+    const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
+    if text.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let is_inner =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '/' | '@' | '+' | '=' | ':');
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let ends = !text.ends_with([' ', ':']);
+    begins
+        && ends
+        && text.len() <= 512
+        && text.chars().all(is_inner)
+        && !text.contains(": ")
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// A JSON string, with what JSON allows raw and YAML does not written as escapes.
+fn quoted(text: &str) -> String {
+    let json = Value::from(text).to_string();
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,246 @@
+//! bootd as a process: started, waited for, killed, started again; its log is read live into the journal.
+//!
+//! The log is asked for as JSON; each line also goes to `bootd.log`, as it came.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::journal::{Event, How, Journal, Stage};
+use crate::process::Child;
+use crate::{eventually, tail};
+
+/// How long bootd may take until it is ready.
+pub const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running bootd.
+pub struct Bootd {
+    binary: PathBuf,
+    config: PathBuf,
+    dir: PathBuf,
+    journal: Journal,
+    child: Child,
+}
+
+impl Bootd {
+    /// Starts it and waits for its ready line.
+    pub fn start(binary: &Path, config: &Path, dir: &Path, journal: &Journal) -> Result<Self> {
+        let child = launch(binary, config, dir, journal)?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            config: config.to_owned(),
+            dir: dir.to_owned(),
+            journal: journal.clone(),
+            child,
+        })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error if it ended, with the end of its log.
+    pub fn must_run(&mut self) -> Result<()> {
+        let log = log_path(&self.dir);
+        self.child.must_run().with_context(|| tail(&log, 20))
+    }
+
+    /// Kills it at once, as a power cut would.
+    pub fn kill_minus_nine(&mut self) {
+        self.child.kill();
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn stop(&mut self, within: Duration) -> Result<()> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("process id")?;
+        kill_process(pid, Signal::TERM).context("signal bootd")?;
+        let status = eventually(within, "bootd ends", || self.child.ended())?;
+        ensure!(status.success(), "bootd ended with {status}\n{}", tail(&self.log(), 20));
+        Ok(())
+    }
+
+    /// Starts it again after [`Bootd::kill_minus_nine`], and waits until it is ready.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.child = launch(&self.binary, &self.config, &self.dir, &self.journal)?;
+        Ok(())
+    }
+
+    /// Its log file.
+    pub fn log(&self) -> PathBuf {
+        log_path(&self.dir)
+    }
+}
+
+/// Runs a verb of bootd to its end, with these arguments, and gives what it said.
+pub fn command(args: &[&str]) -> Result<Output> {
+    Command::new(binary()?)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .context("start bootd")
+}
+
+/// The release build of bootd: `$BOOTD_BIN`, or `release/bootd` in the target folder that holds this program.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("BOOTD_BIN").filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let me = std::env::current_exe().context("path of this program")?;
+    for folder in me.ancestors().skip(1) {
+        let candidate = folder.join("release/bootd");
+        if candidate.exists() {
+            return Ok(candidate);
+        }
+        let beside = folder.join("bootd");
+        if folder.ends_with("release") && beside.exists() {
+            return Ok(beside);
+        }
+    }
+    bail!("no release build of bootd; run: cargo build --release --workspace (tests/run does)")
+}
+
+fn log_path(dir: &Path) -> PathBuf {
+    dir.join("bootd.log")
+}
+
+fn launch(binary: &Path, config: &Path, dir: &Path, journal: &Journal) -> Result<Child> {
+    let path = log_path(dir);
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    let mut command = Child::command(binary);
+    command
+        .args(["serve", "--config"])
+        .arg(config)
+        .env("BOOTD_LOG", "info")
+        .env("BOOTD_LOG_FORMAT", "json")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = Child::spawn("bootd", &mut command)?;
+    let ready = Arc::new(AtomicBool::new(false));
+    if let Some(stdout) = child.streams().stdout.take() {
+        let ready = Arc::clone(&ready);
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if line.contains("ready") {
+                    ready.store(true, Ordering::Release);
+                }
+            }
+        });
+    }
+    if let Some(stderr) = child.streams().stderr.take() {
+        let journal = journal.clone();
+        thread::spawn(move || follow(BufReader::new(stderr), log, &journal));
+    }
+    let waited = eventually(READY_LIMIT, "bootd is ready", || match child.ended() {
+        Some(status) => Some(Err(anyhow::anyhow!("bootd ended: {status}"))),
+        None => ready.load(Ordering::Acquire).then_some(Ok(())),
+    });
+    waited
+        .and_then(|inner| inner)
+        .with_context(|| format!("--- end of bootd's log ---\n{}", tail(&path, 40)))?;
+    Ok(child)
+}
+
+fn follow(stderr: impl BufRead, mut log: File, journal: &Journal) {
+    for line in stderr.lines().map_while(Result::ok) {
+        let _ = writeln!(log, "{line}");
+        let Ok(value) = serde_json::from_str::<Value>(&line) else {
+            continue;
+        };
+        if let Some(event) = event(&value["fields"]) {
+            journal.write(event);
+        }
+        journal.write(Event::Log(value));
+    }
+}
+
+/// What a line of the log means for the rack.
+fn event(fields: &Value) -> Option<Event> {
+    let text = |key: &str| fields[key].as_str().map(str::to_owned);
+    let number = |key: &str| fields[key].as_u64().or_else(|| fields[key].as_str()?.parse().ok());
+    match fields["message"].as_str()? {
+        "dhcp reply" if fields["kind"] == "ack" => Some(Event::Address {
+            mac: text("mac")?.to_lowercase(),
+            ip: text("ip")?.parse().ok()?,
+            stage: match fields["stage"].as_str()? {
+                "firmware" => Stage::Firmware,
+                "ipxe" => Stage::Ipxe,
+                _ => Stage::Os,
+            },
+        }),
+        "tftp read" => Some(Event::Served {
+            peer: peer(&text("peer")?)?,
+            path: text("file")?,
+            how: How::Tftp,
+            bytes: number("bytes").unwrap_or(0),
+        }),
+        "http request" | "artifact read" if number("status").is_none_or(|status| (200..300).contains(&status)) => {
+            Some(Event::Served {
+                peer: peer(&text("peer")?)?,
+                path: text("path")?,
+                how: match fields["method"].as_str() {
+                    None | Some("GET" | "HEAD") => How::Http,
+                    Some(_) => How::HttpWrite,
+                },
+                bytes: number("bytes").unwrap_or(0),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The address in `172.16.0.1`, `172.16.0.1:4242` or an IPv6 form of these.
+fn peer(text: &str) -> Option<Ipv4Addr> {
+    let ip = match text.parse::<SocketAddr>() {
+        Ok(socket) => socket.ip(),
+        Err(_) => text.parse::<IpAddr>().ok()?,
+    };
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(ip) => ip.to_ipv4_mapped(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_read_with_and_without_its_port() {
+        let ip = Some(Ipv4Addr::new(172, 16, 0, 1));
+        assert_eq!(peer("172.16.0.1"), ip);
+        assert_eq!(peer("172.16.0.1:4242"), ip);
+        assert_eq!(peer("[::ffff:172.16.0.1]:4242"), ip);
+        assert_eq!(peer("somewhere"), None);
+    }
+
+    #[test]
+    fn an_ack_in_the_log_is_an_address_in_the_journal() {
+        let fields = serde_json::json!({"message": "dhcp reply", "kind": "ack", "mac": "52:54:00:BE:EF:01",
+            "ip": "172.16.0.1", "stage": "ipxe", "file": "http://172.16.0.254:8081/"});
+        assert!(matches!(
+            event(&fields),
+            Some(Event::Address { stage: Stage::Ipxe, .. })
+        ));
+        let offer = serde_json::json!({"message": "dhcp reply", "kind": "offer", "mac": "52:54:00:be:ef:01",
+            "ip": "172.16.0.1", "stage": "ipxe"});
+        assert!(event(&offer).is_none());
+    }
+}

@@ -1,0 +1,138 @@
+//! Whole boots: virtual machines with UEFI firmware, from power-on to the login prompt, through bootd.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bootd_tests::namespace::in_rack;
+use bootd_tests::{BOOT_LIMIT, Event, Rack, Stage, Step, data, eventually};
+
+#[test]
+fn a_node_boots_from_power_on_to_its_login_prompt() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let mut bootd = rack.start_bootd()?;
+        let mut node = rack.power_on(1)?;
+        let timeline = node.wait(Step::Login, BOOT_LIMIT)?;
+        ensure!(
+            timeline.missing().is_empty(),
+            "steps not seen: {:?}",
+            timeline.missing()
+        );
+
+        for stage in [Stage::Firmware, Stage::Ipxe, Stage::Os] {
+            let address = rack.journal.find(node.from(), |entry| match &entry.event {
+                Event::Address { mac, ip, stage: s } if *mac == node.mac() && *s == stage => Some(*ip),
+                _ => None,
+            });
+            ensure!(address == Some([172, 16, 0, 1].into()), "{stage:?} got {address:?}");
+        }
+        // The name comes from cloud-init's meta-data: short-name, and the NID with nid-length digits.
+        node.wait_console("nid001 login: ", Duration::ZERO)?;
+        rack.journal
+            .console(
+                node.from(),
+                1,
+                "cloud-init include http://172.16.0.254:8081/cloud-init/compute.yaml fetched",
+            )
+            .context("the group's data did not come")?;
+        eventually(Duration::from_secs(5), "bootd notes the phone-home", || {
+            rack.journal
+                .log(node.from(), "node phoned home", |fields| fields["hostname"] == "nid001")
+        })?;
+
+        node.type_text("testuser\r")?;
+        node.wait_console("assword: ", Duration::from_secs(30))?;
+        node.type_text("testuser\r")?;
+        node.wait_console("$ ", Duration::from_secs(30))?;
+        node.type_text("echo I am $(id -un) on $(hostname)\r")?;
+        node.wait_console("I am testuser on nid001", Duration::from_secs(30))?;
+        bootd.must_run()
+    });
+}
+
+#[test]
+fn two_nodes_boot_and_the_unknown_one_is_added_while_it_retries() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let mut bootd = rack.start_bootd()?;
+        let mut known = rack.power_on(1)?;
+        let mut unknown = rack.power_on(9)?;
+
+        let timeline = unknown.wait(Step::Script, BOOT_LIMIT)?;
+        ensure!(timeline.at(Step::Kernel).is_none(), "an unknown node got a kernel");
+        let first = rack.journal.find(unknown.from(), |entry| match &entry.event {
+            Event::Address { mac, ip, .. } if *mac == unknown.mac() => Some(*ip),
+            _ => None,
+        });
+        let first = first.context("the unknown node got no address")?;
+        ensure!(
+            (200..=250).contains(&first.octets()[3]),
+            "the unknown node's address {first} is not of the pool"
+        );
+
+        rack.write("nodes.yaml", &format!("{}\n{NODE_9}", data::NODES.trim_end()))?;
+        let boot = format!("{}\n  - {}\n", data::BOOT.trim_end(), unknown.mac());
+        rack.write("boot-compute.yaml", &boot)?;
+
+        known.wait(Step::Login, BOOT_LIMIT)?;
+        known.wait_console("nid001 login: ", Duration::ZERO)?;
+        unknown.wait(Step::Login, BOOT_LIMIT)?;
+        unknown.wait_console("nid009 login: ", Duration::ZERO)?;
+        unknown.wait_console("address 172.16.0.9 ", Duration::ZERO)?;
+        bootd.must_run()
+    });
+}
+
+#[test]
+fn a_boot_survives_kill_minus_nine_of_bootd() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let mut bootd = rack.start_bootd()?;
+        let mut node = rack.power_on(1)?;
+
+        // Between the firmware's OFFER and its REQUEST.
+        eventually(BOOT_LIMIT, "an offer to the firmware", || {
+            rack.journal
+                .log(node.from(), "dhcp reply", |fields| fields["kind"] == "offer")
+        })?;
+        bootd.kill_minus_nine();
+        bootd.start_again()?;
+
+        // While iPXE fetches what its script names; the script makes it try again.
+        node.wait(Step::Script, BOOT_LIMIT)?;
+        bootd.kill_minus_nine();
+        bootd.start_again()?;
+
+        // Before Linux has its address and its root image.
+        node.wait(Step::Linux, BOOT_LIMIT)?;
+        bootd.kill_minus_nine();
+        bootd.start_again()?;
+
+        node.wait(Step::Login, BOOT_LIMIT)?;
+        node.wait_console("nid001 login: ", Duration::ZERO)?;
+        bootd.must_run()
+    });
+}
+
+#[test]
+fn a_test_runs_inside_a_namespace_of_its_own() {
+    in_rack(|| {
+        let routes = std::fs::read_to_string("/proc/net/route").context("routes")?;
+        ensure!(routes.lines().count() <= 1, "there are routes: {routes}");
+        Ok(())
+    });
+}
+
+const NODE_9: &str = "\
+- name: compute9
+  nid: 9
+  xname: x1000c0s0b8n0
+  bmc_mac: de:ca:fc:0f:fe:e9
+  bmc_ip: 172.16.0.109
+  group: compute
+  interfaces:
+  - mac_addr: 52:54:00:be:ef:09
+    ip_addrs:
+    - name: management
+      ip_addr: 172.16.0.9
+";
