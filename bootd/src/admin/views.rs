@@ -29,13 +29,14 @@ pub struct OwnedNode {
     pub node: Node,
 }
 
-/// A row that a plugin published and the inventory refused.
+/// A row that is left out: by its plugin, which names file and line, or by the inventory.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RefusedRow {
     /// The plugin.
     pub plugin: String,
-    /// The row's id, as far as it could be read.
-    pub id: String,
+    /// Where it stands, or its id, as far as that is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub row: String,
     /// Why.
     pub reason: String,
 }
@@ -60,16 +61,40 @@ pub(super) fn nodes(app: &App) -> Nodes {
         last_good: app.inventory.is_last_good(&entry.owner),
         node: (*entry.node).clone(),
     });
-    let refused = app.inventory.refused().into_iter();
-    let refused = refused.map(|(plugin, refusal)| RefusedRow {
-        plugin,
-        id: refusal.id,
-        reason: refusal.reason,
-    });
     Nodes {
         nodes: nodes.collect(),
-        refused: refused.collect(),
+        refused: refused(app),
     }
+}
+
+/// A plugin that knows the lines of its mistakes says more than the inventory, which knows only rows.
+fn refused(app: &App) -> Vec<RefusedRow> {
+    let mut refused = Vec::new();
+    let mut told = Vec::new();
+    for (plugin, health) in app.plugins.health_of_providers() {
+        for mistake in health.mistakes {
+            let row = match mistake.line {
+                0 => mistake.file,
+                line => format!("{}:{line}", mistake.file),
+            };
+            refused.push(RefusedRow {
+                plugin: plugin.into(),
+                row,
+                reason: mistake.text,
+            });
+            told.push(plugin);
+        }
+    }
+    for (plugin, refusal) in app.inventory.refused() {
+        if !told.contains(&plugin.as_str()) {
+            refused.push(RefusedRow {
+                plugin,
+                row: refusal.id,
+                reason: refusal.reason,
+            });
+        }
+    }
+    refused
 }
 
 pub(super) fn status(admin: &Admin) -> Status {

@@ -45,12 +45,15 @@ pub(super) fn run(look: &Look) -> Exit {
         }
     }
     println!("{} nodes", view.nodes.len());
-    for row in &view.refused {
+    for left_out in &view.refused {
+        let row = if left_out.row.is_empty() {
+            "a row"
+        } else {
+            &left_out.row
+        };
         println!(
-            "left out: {} (from {}): {}",
-            if row.id.is_empty() { "a row" } else { &row.id },
-            row.plugin,
-            row.reason
+            "left out or wrong: {row} (from {}): {}",
+            left_out.plugin, left_out.reason
         );
     }
     Exit::Good

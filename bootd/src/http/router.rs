@@ -61,7 +61,10 @@ impl App {
             let (uri, headers) = (request.uri(), request.headers());
             return artifacts::respond(&self.artifacts, peer, &method, uri.path(), uri.query(), headers).await;
         }
-        let response = match path.strip_prefix("/loaders/").map(|name| percent_decode_str(name).decode_utf8()) {
+        let response = match path
+            .strip_prefix("/loaders/")
+            .map(|name| percent_decode_str(name).decode_utf8())
+        {
             Some(Ok(name)) if serves(Service::Loaders) => {
                 loaders::respond(&self.files.load(), &method, request.headers(), &name)
             }

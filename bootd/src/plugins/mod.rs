@@ -178,6 +178,12 @@ impl Plugins {
             .map(|instance| (instance.name(), instance.health()))
     }
 
+    /// What the plugins that publish nodes say of themselves.
+    pub fn health_of_providers(&self) -> impl Iterator<Item = (&str, Health)> {
+        let providers = self.instances.iter().filter(|instance| instance.provides_nodes());
+        providers.map(|instance| (instance.name(), instance.health()))
+    }
+
     /// Answers a request on a route of the plugin at `plugin`: from memory when a kept answer is fresh, else by asking. When asking
     /// fails, a kept answer that is no longer fresh is better than none.
     pub async fn answer(&self, plugin: usize, request: Request) -> Result<Answer, CallError> {
