@@ -105,7 +105,7 @@ pub struct Loader {
 /// Client architectures that get a loader. The names are those of the configuration, of `--arch`, and of the contract's file names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Arch {
-    /// PC BIOS (option 93: 0).
+    /// PC BIOS (option 93: 0; by HTTP 20).
     X86Bios,
     /// 32-bit x86 UEFI (6; by HTTP 15).
     I386Efi,
@@ -113,7 +113,7 @@ pub enum Arch {
     X86_64Efi,
     /// 32-bit ARM UEFI (10; by HTTP 18).
     Arm32Efi,
-    /// 64-bit ARM UEFI (11; by HTTP 19, 20 as some firmwares count).
+    /// 64-bit ARM UEFI (11; by HTTP 19).
     Arm64Efi,
 }
 
