@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
 use bootd_sdk::mac::Mac;
+use bootd_sdk::text::{borrowed, empty, lent, taken};
 use bootd_sdk::wire::{Answer, Configuration, Health, Request, Setup};
 use tokio::sync::oneshot;
 
-use super::services::{Services, lent};
+use super::services::Services;
 use super::{Core, LoadError, Purpose, locked};
 
 /// Threads that answer requests, a plugin.
@@ -119,7 +120,8 @@ impl Instance {
         let (mut pointer, mut out) = (std::ptr::null_mut(), empty());
         // SAFETY: the table was checked by the loader; the services are leaked; the text is lent for the call.
         let status = unsafe { init(services.table(), borrowed(&text), &raw mut pointer, &raw mut out) };
-        let text = taken(out);
+        // SAFETY: the plugin gave it, or nobody wrote to it.
+        let text = unsafe { taken(out, MOST_ANSWER) }.unwrap_or_default();
         if status != abi::status::OK {
             return Err(LoadError::Init(text));
         }
@@ -302,43 +304,13 @@ impl Instance {
                 unsafe { resolve(self.pointer.0, borrowed(&mac), &raw mut out) }
             }
         };
-        let text = taken(out);
+        // SAFETY: the plugin gave it, or nobody wrote to it.
+        let text = unsafe { taken(out, MOST_ANSWER) };
+        let text = text.ok_or_else(|| CallError::Nonsense(format!("more than {MOST_ANSWER} bytes")))?;
         match status {
             abi::status::OK => Ok(Some(text)),
             abi::status::NONE => Ok(None),
             _ => Err(CallError::Failed(text)),
         }
-    }
-}
-
-fn borrowed(text: &str) -> abi::Str {
-    abi::Str {
-        ptr: text.as_ptr(),
-        len: text.len(),
-    }
-}
-
-fn empty() -> abi::Buf {
-    abi::Buf {
-        ptr: std::ptr::null_mut(),
-        len: 0,
-        owner: std::ptr::null_mut(),
-        release: None,
-    }
-}
-
-/// Copies what a plugin gave us and releases it; longer than an answer may be: nothing of it.
-fn taken(buf: abi::Buf) -> String {
-    // SAFETY: the plugin promises `len` readable bytes at `ptr` until `release`, which is called once, here.
-    unsafe {
-        let text = if buf.ptr.is_null() || buf.len == 0 || buf.len > MOST_ANSWER {
-            String::new()
-        } else {
-            String::from_utf8_lossy(std::slice::from_raw_parts(buf.ptr, buf.len)).into_owned()
-        };
-        if let Some(release) = buf.release {
-            release(buf.owner, buf.ptr, buf.len);
-        }
-        text
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
+use bootd_sdk::text::{given, lent};
 use bootd_sdk::wire::{Commit, Health, Node, Publication, Query};
 use bootd_sdk::xname;
 use rustix::time::{ClockId, clock_gettime};
@@ -344,34 +345,4 @@ unsafe fn text_call(
 unsafe fn this(ctx: *const c_void) -> &'static Services {
     // SAFETY: the caller's promise.
     unsafe { &*ctx.cast::<Services>() }
-}
-
-/// Reads a lent text; `None` when it is not UTF-8.
-///
-/// # Safety
-/// The text must be readable as the ABI says, until the call that carries it returns.
-pub(super) unsafe fn lent<'a>(text: abi::Str) -> Option<&'a str> {
-    if text.len == 0 {
-        return Some("");
-    }
-    if text.ptr.is_null() {
-        return None;
-    }
-    // SAFETY: the caller's promise.
-    std::str::from_utf8(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).ok()
-}
-
-/// Gives a text away.
-fn given(text: String) -> abi::Buf {
-    unsafe extern "C" fn release(_: *mut c_void, ptr: *mut u8, len: usize) {
-        // SAFETY: pointer and length of the boxed slice made below; called once.
-        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(ptr, len)) });
-    }
-    let bytes = Box::into_raw(text.into_bytes().into_boxed_slice());
-    abi::Buf {
-        ptr: bytes.cast(),
-        len: bytes.len(),
-        owner: std::ptr::null_mut(),
-        release: Some(release),
-    }
 }

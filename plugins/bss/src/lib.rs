@@ -8,7 +8,6 @@ mod file;
 mod params;
 mod script;
 
-use std::time::Duration;
 
 use bootd_sdk::file::{Paths, Source};
 use bootd_sdk::form;
@@ -74,24 +73,14 @@ impl Plugin for Bss {
             boot_url: start.server.boot_url,
             source,
         };
-        bss.tell(mistakes, "");
+        let files = bss.settings.boot.0.len();
+        bss.source.report(bss.host, mistakes, |data| describe(data, files));
         Ok(bss)
     }
 
     fn run(&self) -> Result<(), Error> {
-        while self.host.sleep(Duration::from_secs(1)).is_ok() {
-            let Some(mistakes) = self.source.look() else { continue };
-            tracing::info!(mistakes = mistakes.len(), "boot parameter files read again");
-            if mistakes.is_empty() {
-                self.host.bump();
-                self.tell(mistakes, "");
-            } else {
-                self.tell(
-                    mistakes,
-                    "; the files changed since, and count when their mistakes are gone",
-                );
-            }
-        }
+        let files = self.settings.boot.0.len();
+        self.source.follow(self.host, |data| describe(data, files));
         Ok(())
     }
 
@@ -107,17 +96,6 @@ impl Plugin for Bss {
 }
 
 impl Bss {
-    fn tell(&self, mistakes: Vec<Mistake>, note: &str) {
-        let data = self.source.data();
-        let files = self.settings.boot.0.len();
-        let text = format!(
-            "{} boot parameters for {} targets from {files} files{note}",
-            data.len(),
-            data.targets()
-        );
-        self.host.health(&Health { text, mistakes });
-    }
-
     fn bootscript(&self, request: &Request) -> Answer {
         let Some(query) = form::pairs(&request.query) else {
             return bad_request("the query is not well formed");
@@ -197,6 +175,11 @@ fn text(body: String) -> Answer {
 
 fn bad_request(detail: &str) -> Answer {
     Answer::problem(400, "Bad Request", detail)
+}
+
+fn describe(data: &Params, files: usize) -> String {
+    let (entries, targets) = (data.len(), data.targets());
+    format!("{entries} boot parameters for {targets} targets from {files} files")
 }
 
 export_plugin!(Bss);

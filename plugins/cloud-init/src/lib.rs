@@ -11,7 +11,6 @@ mod metadata;
 mod routes;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bootd_sdk::file::{Paths, Source};
 use bootd_sdk::prelude::*;
@@ -67,24 +66,12 @@ impl Plugin for CloudInit {
             boot_url: start.server.boot_url,
             source,
         };
-        plugin.tell(mistakes, "");
+        plugin.source.report(plugin.host, mistakes, describe);
         Ok(plugin)
     }
 
     fn run(&self) -> Result<(), Error> {
-        while self.host.sleep(Duration::from_secs(1)).is_ok() {
-            let Some(mistakes) = self.source.look() else { continue };
-            tracing::info!(mistakes = mistakes.len(), "cloud-init files read again");
-            if mistakes.is_empty() {
-                self.host.bump();
-                self.tell(mistakes, "");
-            } else {
-                self.tell(
-                    mistakes,
-                    "; the files changed since, and count when their mistakes are gone",
-                );
-            }
-        }
+        self.source.follow(self.host, describe);
         Ok(())
     }
 
@@ -93,16 +80,9 @@ impl Plugin for CloudInit {
     }
 }
 
-impl CloudInit {
-    fn tell(&self, mistakes: Vec<Mistake>, note: &str) {
-        let data = self.source.data();
-        let text = format!(
-            "{} groups and {} node overrides{note}",
-            data.groups.len(),
-            data.instances.len()
-        );
-        self.host.health(&Health { text, mistakes });
-    }
+fn describe(data: &Documents) -> String {
+    let (groups, instances) = (data.groups.len(), data.instances.len());
+    format!("{groups} groups and {instances} node overrides")
 }
 
 export_plugin!(CloudInit);

@@ -12,7 +12,8 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::host::{Host, empty, given, lent};
+use crate::host::Host;
+use crate::text::{empty, given, lent};
 use crate::{Plugin, Start, wire};
 
 /// A plugin's table. Made by [`export_plugin!`](crate::export_plugin).

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bootd_abi as abi;
 
 use crate::border::{Table, table};
-use crate::host::{borrowed, empty, given, lent, taken};
 use crate::mac::Mac;
+use crate::text::{borrowed, empty, given, lent, taken};
 use crate::wire::{self, Answer, Commit, Health, Node, Publication, Query, Refusal, Report, Request, Setup};
 use crate::{Error, Plugin};
 
@@ -93,7 +93,8 @@ impl FakeHost {
         let init = plugin.init.ok_or("no init")?;
         // SAFETY: called as the ABI says; the table is leaked.
         let status = unsafe { init(&raw const self.table, borrowed(&text), &raw mut instance, &raw mut out) };
-        let text = taken(out);
+        // SAFETY: the plugin gave it, or nobody wrote to it.
+        let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
         if status != abi::status::OK {
             return Err(text.into());
         }
@@ -151,7 +152,8 @@ impl Instance {
         let handle = self.plugin.handle.ok_or("no handle")?;
         // SAFETY: called as the ABI says.
         let status = unsafe { handle(self.instance, borrowed(&text), &raw mut out) };
-        let text = taken(out);
+        // SAFETY: the plugin gave it, or nobody wrote to it.
+        let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
         if status != abi::status::OK {
             return Err(text.into());
         }
@@ -182,7 +184,8 @@ impl Instance {
         let (text, mut out) = (mac.to_string(), empty());
         // SAFETY: called as the ABI says.
         let status = unsafe { self.plugin.resolve?(self.instance, borrowed(&text), &raw mut out) };
-        let text = taken(out);
+        // SAFETY: the plugin gave it, or nobody wrote to it.
+        let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
         if status == abi::status::OK {
             serde_json::from_str(&text).ok()
         } else {

@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer};
 
-use crate::wire::Mistake;
+use crate::Host;
+use crate::wire::{Health, Mistake};
 
 /// Larger files are refused: no list of a rack's nodes is that long.
 pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
@@ -154,6 +155,27 @@ impl<T> Source<T> {
     /// The data.
     pub fn data(&self) -> Arc<T> {
         Arc::clone(&self.data.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says how the plugin is: what `describe` says of its data, and what is wrong with its files.
+    pub fn report(&self, host: Host, mistakes: Vec<Mistake>, describe: impl Fn(&T) -> String) {
+        let text = describe(&self.data());
+        host.health(&Health { text, mistakes });
+    }
+
+    /// Looks at the files every second until the host says to stop. Changed data bump the plugin; either way the change is reported.
+    pub fn follow(&self, host: Host, describe: impl Fn(&T) -> String) {
+        while host.sleep(Duration::from_secs(1)).is_ok() {
+            let Some(mistakes) = self.look() else { continue };
+            tracing::info!(mistakes = mistakes.len(), "data files read again");
+            if mistakes.is_empty() {
+                host.bump();
+                self.report(host, mistakes, &describe);
+            } else {
+                let waiting = "; the files changed since, and count when their mistakes are gone";
+                self.report(host, mistakes, |data| describe(data) + waiting);
+            }
+        }
     }
 
     /// Looks at the files again. `None`: they are as they were. Else their mistakes: without one the data are new, with one they stay.

@@ -8,6 +8,7 @@ use bootd_abi as abi;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::text::{borrowed, empty, taken};
 use crate::wire::{Commit, Health, Node, Publication, Query, Report};
 
 /// bootd, as a plugin sees it. Cheap to copy; usable from any thread until `run` has returned.
@@ -169,7 +170,8 @@ fn call<I: Serialize, O: DeserializeOwned>(
 fn raw_call(input: &str, f: impl FnOnce(abi::Str, *mut abi::Buf) -> abi::Status) -> Result<Option<String>, HostError> {
     let mut out = empty();
     let status = f(borrowed(input), &raw mut out);
-    let text = taken(out);
+    // SAFETY: the host gave it, or nobody wrote to it.
+    let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
     match status {
         abi::status::OK => Ok(Some(text)),
         abi::status::NONE => Ok(None),
@@ -180,68 +182,4 @@ fn raw_call(input: &str, f: impl FnOnce(abi::Str, *mut abi::Buf) -> abi::Status)
 
 fn parse<O: DeserializeOwned>(text: &str) -> Result<O, HostError> {
     serde_json::from_str(text).map_err(|e| HostError::Failed(format!("the host's answer is not understood: {e}")))
-}
-
-/// Lends a text for the length of a call.
-pub(crate) fn borrowed(text: &str) -> abi::Str {
-    abi::Str {
-        ptr: text.as_ptr(),
-        len: text.len(),
-    }
-}
-
-/// A buffer that nobody has written to.
-pub(crate) fn empty() -> abi::Buf {
-    abi::Buf {
-        ptr: std::ptr::null_mut(),
-        len: 0,
-        owner: std::ptr::null_mut(),
-        release: None,
-    }
-}
-
-/// Copies a buffer that was given to us and releases it.
-pub(crate) fn taken(buf: abi::Buf) -> String {
-    // SAFETY: the giver promises `len` readable bytes at `ptr` until `release`, which is called once, here.
-    unsafe {
-        let text = if buf.ptr.is_null() || buf.len == 0 {
-            String::new()
-        } else {
-            String::from_utf8_lossy(std::slice::from_raw_parts(buf.ptr, buf.len)).into_owned()
-        };
-        if let Some(release) = buf.release {
-            release(buf.owner, buf.ptr, buf.len);
-        }
-        text
-    }
-}
-
-/// Gives a text away.
-pub(crate) fn given(text: String) -> abi::Buf {
-    unsafe extern "C" fn release(_owner: *mut core::ffi::c_void, ptr: *mut u8, len: usize) {
-        // SAFETY: `ptr` and `len` are those of the boxed slice made below; release is called once.
-        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(ptr, len)) });
-    }
-    let bytes = Box::into_raw(text.into_bytes().into_boxed_slice());
-    abi::Buf {
-        ptr: bytes.cast(),
-        len: bytes.len(),
-        owner: std::ptr::null_mut(),
-        release: Some(release),
-    }
-}
-
-/// Reads a borrowed text for the length of a call. `None`: not UTF-8.
-///
-/// # Safety
-/// `text` must be readable as the ABI says.
-pub(crate) unsafe fn lent<'a>(text: abi::Str) -> Option<&'a str> {
-    if text.len == 0 {
-        return Some("");
-    }
-    if text.ptr.is_null() {
-        return None;
-    }
-    // SAFETY: the caller lends `len` bytes at `ptr` until the call returns.
-    std::str::from_utf8(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).ok()
 }

@@ -35,6 +35,7 @@ pub mod file;
 pub mod form;
 mod host;
 pub mod mac;
+pub mod text;
 pub mod wire;
 pub mod xname;
 pub mod yaml;

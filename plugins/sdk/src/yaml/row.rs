@@ -177,6 +177,19 @@ impl<'i, 'm> Row<'i, 'm> {
         items
     }
 
+    /// A URL: one word of a script or a list, so it has no white space in it.
+    pub fn url(&mut self, key: &'static str) -> Option<String> {
+        let text = self.text(key)?;
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            self.bad(
+                self.line_of(key),
+                format!("{key} must be a URL, without white space in it"),
+            );
+            return None;
+        }
+        Some(text)
+    }
+
     /// The line of a key's value, or of the row.
     pub fn line_of(&self, key: &str) -> u64 {
         self.entries

@@ -1,0 +1,72 @@
+//! Texts across the border: lent for a call ([`abi::Str`]), or given away with the means to free them ([`abi::Buf`]). Used by both sides.
+#![allow(unsafe_code)]
+
+use bootd_abi as abi;
+
+/// Lends a text for the length of a call.
+pub fn borrowed(text: &str) -> abi::Str {
+    abi::Str {
+        ptr: text.as_ptr(),
+        len: text.len(),
+    }
+}
+
+/// A buffer that nobody has written to.
+pub fn empty() -> abi::Buf {
+    abi::Buf {
+        ptr: std::ptr::null_mut(),
+        len: 0,
+        owner: std::ptr::null_mut(),
+        release: None,
+    }
+}
+
+/// Copies a buffer that was given to us and releases it. One of more than `most` bytes is released unread: `None`.
+///
+/// # Safety
+/// The buffer must be as the ABI says: `len` readable bytes at `ptr` until `release`, which nobody else calls.
+pub unsafe fn taken(buf: abi::Buf, most: usize) -> Option<String> {
+    let text = if buf.ptr.is_null() || buf.len == 0 {
+        Some(String::new())
+    } else if buf.len > most {
+        None
+    } else {
+        // SAFETY: the caller's promise.
+        Some(String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(buf.ptr, buf.len) }).into_owned())
+    };
+    if let Some(release) = buf.release {
+        // SAFETY: the caller's promise; called once, here.
+        unsafe { release(buf.owner, buf.ptr, buf.len) };
+    }
+    text
+}
+
+/// Gives a text away.
+pub fn given(text: String) -> abi::Buf {
+    unsafe extern "C" fn release(_owner: *mut std::ffi::c_void, ptr: *mut u8, len: usize) {
+        // SAFETY: `ptr` and `len` are those of the boxed slice made below; release is called once.
+        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(ptr, len)) });
+    }
+    let bytes = Box::into_raw(text.into_bytes().into_boxed_slice());
+    abi::Buf {
+        ptr: bytes.cast(),
+        len: bytes.len(),
+        owner: std::ptr::null_mut(),
+        release: Some(release),
+    }
+}
+
+/// Reads a borrowed text for the length of a call. `None`: not UTF-8.
+///
+/// # Safety
+/// `text` must be readable as the ABI says.
+pub unsafe fn lent<'a>(text: abi::Str) -> Option<&'a str> {
+    if text.len == 0 {
+        return Some("");
+    }
+    if text.ptr.is_null() {
+        return None;
+    }
+    // SAFETY: the caller lends `len` bytes at `ptr` until the call returns.
+    std::str::from_utf8(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).ok()
+}
