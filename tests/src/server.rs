@@ -161,13 +161,26 @@ fn launch(binary: &Path, config: &Path, dir: &Path, journal: &Journal) -> Result
 fn follow(stderr: impl BufRead, mut log: File, journal: &Journal) {
     for line in stderr.lines().map_while(Result::ok) {
         let _ = writeln!(log, "{line}");
-        let Ok(value) = serde_json::from_str::<Value>(&line) else {
+        let Ok(mut value) = serde_json::from_str::<Value>(&line) else {
             continue;
         };
+        unfold(&mut value["fields"]);
         if let Some(event) = event(&value["fields"]) {
             journal.write(event);
         }
         journal.write(Event::Log(value));
+    }
+}
+
+/// What a plugin says comes with its fields as JSON in one field; here they stand with the others.
+fn unfold(fields: &mut Value) {
+    let inner = fields["fields"]
+        .as_str()
+        .and_then(|text| serde_json::from_str(text).ok());
+    if let (Some(Value::Object(inner)), Some(outer)) = (inner, fields.as_object_mut()) {
+        for (key, value) in inner {
+            outer.entry(key).or_insert(value);
+        }
     }
 }
 
@@ -229,6 +242,15 @@ mod tests {
         assert_eq!(peer("172.16.0.1:4242"), ip);
         assert_eq!(peer("[::ffff:172.16.0.1]:4242"), ip);
         assert_eq!(peer("somewhere"), None);
+    }
+
+    #[test]
+    fn fields_of_a_plugin_stand_with_the_others() {
+        let mut fields = serde_json::json!({"message": "node phoned home", "plugin": "cloud-init",
+            "fields": "{\"node\":\"x1000c0s0b0n0\",\"hostname\":\"nid001\"}"});
+        unfold(&mut fields);
+        assert_eq!(fields["hostname"], "nid001");
+        assert_eq!(fields["message"], "node phoned home");
     }
 
     #[test]
