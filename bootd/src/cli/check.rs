@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::http::App;
 use crate::inventory::{Inventory, ServedSubnets, Snapshot};
 use crate::metrics::Metrics;
+use crate::net::Interface;
 use crate::plugins::{Core, Plugins, Purpose};
 use crate::tftp::Files;
 
@@ -145,10 +146,10 @@ async fn boot_files(app: &App, snapshot: &Snapshot, found: &mut Findings) {
 
 fn interfaces(config: &Config, found: &mut Findings) {
     for name in &config.interfaces {
-        if !std::path::Path::new("/sys/class/net").join(name).exists() {
-            found.advice.push(format!(
-                "server.interfaces: there is no interface {name} here now; bootd serve needs it"
-            ));
+        if let Err(error) = Interface::find(name) {
+            found
+                .advice
+                .push(format!("server.interfaces: {error}; bootd serve needs it"));
         }
     }
 }

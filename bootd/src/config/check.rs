@@ -121,6 +121,9 @@ fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Ipv4Addr) -> Dhcp {
         port,
         lease_time,
         domain,
+        router_solicitations: m
+            .optional("dhcp.router_solicitations", raw.router_solicitations)
+            .unwrap_or(true),
         subnets,
     }
 }

@@ -46,6 +46,8 @@ pub struct Dhcp {
     pub lease_time: Duration,
     /// Appended to host names, with a dot between.
     pub domain: Option<String>,
+    /// Whether router solicitations are answered with an advertisement that promises nothing, so that iPXE does not wait for a router.
+    pub router_solicitations: bool,
     /// The served subnets; they do not overlap.
     pub subnets: Vec<Subnet>,
 }

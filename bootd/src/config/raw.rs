@@ -77,6 +77,7 @@ table! {
         port: u16,
         lease_time: String,
         domain: String,
+        router_solicitations: bool,
         subnet: Vec<Field<Subnet>>,
     }
 }

@@ -4,6 +4,7 @@
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
 
+pub mod solicitation;
 pub mod v4;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
-use crate::net::NetError;
+use crate::net::{Icmp6, Interface, NetError};
 use crate::state::{Store, StoreError};
 
 pub use v4::boot::Stage;
@@ -112,6 +113,9 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
             .map_err(|source| DhcpError::Thread { interface, source })?;
         service.threads.push(thread);
     }
+    if service.shell.deps().config.dhcp.router_solicitations {
+        service.answer_solicitations();
+    }
     Ok(service)
 }
 
@@ -124,6 +128,25 @@ impl Service {
     /// The addresses of the pools that clients have, or had last.
     pub fn leases(&self) -> Vec<LeaseView> {
         self.shell.leases()
+    }
+
+    /// A thread an interface; where the system has no IPv6 there is none, which costs iPXE its wait and nothing else.
+    fn answer_solicitations(&mut self) {
+        let deps = self.shell.deps().clone();
+        for name in &deps.config.interfaces {
+            let opened = Interface::find(name).and_then(|interface| Icmp6::open(&interface));
+            let spawned = opened.map_err(|error| error.to_string()).and_then(|socket| {
+                let (metrics, ending) = (Arc::clone(&deps.metrics), Arc::clone(&self.ending));
+                std::thread::Builder::new()
+                    .name(format!("nd-{name}"))
+                    .spawn(move || solicitation::serve(&socket, &metrics, &ending))
+                    .map_err(|error| error.to_string())
+            });
+            match spawned {
+                Ok(thread) => self.threads.push(thread),
+                Err(error) => tracing::warn!(interface = name, error, "router solicitations are not answered"),
+            }
+        }
     }
 
     fn end(&mut self) {

@@ -2,10 +2,12 @@
 //!
 //! Says what is wrong in the operator's words ([`NetError`]): what was opened, where, and what to do. Knows nothing of the protocols above.
 
+mod icmp6;
 mod interface;
 mod packet;
 mod udp;
 
+pub use icmp6::Icmp6;
 pub use interface::Interface;
 pub use packet::FrameSocket;
 pub use udp::UdpPort;

@@ -18,6 +18,7 @@ pub(crate) fn config(root: &Path) -> Config {
             port: 0,
             lease_time: Duration::from_secs(3600),
             domain: None,
+            router_solicitations: false,
             subnets: Vec::new(),
         },
         tftp: Tftp {

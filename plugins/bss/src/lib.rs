@@ -8,7 +8,6 @@ mod file;
 mod params;
 mod script;
 
-
 use bootd_sdk::file::{Paths, Source};
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;

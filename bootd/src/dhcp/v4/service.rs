@@ -66,6 +66,11 @@ impl Shell {
         })
     }
 
+    /// What DHCP works with.
+    pub(crate) fn deps(&self) -> &Deps {
+        &self.deps
+    }
+
     /// Deals with one packet.
     pub(crate) fn packet(
         self: &Arc<Self>,

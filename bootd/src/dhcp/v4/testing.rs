@@ -128,6 +128,7 @@ pub(crate) fn config() -> Config {
             port: 67,
             lease_time: Duration::from_secs(3600),
             domain: Some("openchami.cluster".into()),
+            router_solicitations: true,
             subnets: vec![
                 subnet([172, 16, 0, 0], SERVER, pool([172, 16, 0, 200], [172, 16, 0, 207])),
                 subnet(
