@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod dhcp;
+pub mod explain;
 pub mod http;
 pub mod inventory;
 pub mod log;

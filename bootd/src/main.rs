@@ -21,19 +21,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let verb = Cli::parse().verb;
-    let exit = match verb {
-        Verb::Serve(place) => match cli::load(&place) {
+    let exit = match Cli::try_parse().map(|cli| cli.verb) {
+        Ok(Verb::Serve(place)) => match cli::load(&place) {
             Ok(config) => report(serve(config)),
             Err(exit) => exit,
         },
-        verb => cli::run(verb),
+        Ok(verb) => cli::run(verb),
+        Err(usage) => cli::usage(&usage),
     };
     exit.into()
 }
 
 /// Serves until a signal says otherwise.
-fn serve(mut config: Config) -> anyhow::Result<()> {
+fn serve(config: Config) -> anyhow::Result<()> {
     log::start();
     let metrics = Arc::<Metrics>::default();
     let mut warnings = Vec::new();
@@ -54,10 +54,7 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
         tracing::warn!(%missing, "a loader is missing; nodes that need it do not boot");
         warnings.push(missing.to_string());
     }
-    config
-        .tftp
-        .loaders
-        .retain(|arch, _| files.get(arch.file_name()).is_ok());
+    let answering = Arc::new(config.with_loaders(|arch| files.get(arch.file_name()).is_ok()));
     let files = Arc::new(ArcSwap::from_pointee(files));
     let config = Arc::new(config);
 
@@ -65,7 +62,7 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
     let plugins: Arc<OnceLock<Arc<Plugins>>> = Arc::default();
     let asked = Arc::clone(&plugins);
     let dhcp = dhcp::start(dhcp::Deps {
-        config: Arc::clone(&config),
+        config: answering,
         snapshot: inventory.shared(),
         store: store.clone(),
         metrics: Arc::clone(&metrics),
@@ -79,6 +76,7 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
     };
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
+    plugins.settings_are_good(&config)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -105,8 +103,10 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
             app: Arc::clone(&app),
             started: std::time::Instant::now(),
             warnings,
+            missing: ArcSwap::default(),
         });
-        serving.spawn(admin::run(socket, admin, shutdown.clone()));
+        serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));
+        serving.spawn(admin::look_for_missing_files(admin, shutdown.clone()));
 
         cli::say_ready(&config, &app);
         let signal = wait_for_the_end().await?;
@@ -138,9 +138,6 @@ async fn wait_for_the_end() -> anyhow::Result<&'static str> {
 fn report(result: anyhow::Result<()>) -> Exit {
     match result {
         Ok(()) => Exit::Good,
-        Err(error) => {
-            cli::complain(&error);
-            Exit::Failed
-        }
+        Err(error) => cli::complain(&error),
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. Reads only. Never answers nodes.
 
-pub mod explain;
 mod service;
 pub mod views;
 
-pub use service::{Admin, AdminError, bind, run};
+pub use service::{Admin, AdminError, bind, look_for_missing_files, run};

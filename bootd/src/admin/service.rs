@@ -1,10 +1,11 @@
 //! The socket and its routes.
 
 use std::convert::Infallible;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -15,7 +16,8 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{explain, views};
+use super::views;
+use crate::explain;
 use crate::http::{App, Body, full};
 
 /// The socket cannot be opened.
@@ -24,6 +26,11 @@ pub enum AdminError {
     /// Another bootd answers there.
     #[error("admin.socket {0}: another bootd answers there already")]
     Taken(PathBuf),
+    /// Something else is at its place, and is left alone.
+    #[error(
+        "admin.socket {0}: there is a file or folder of this name, which is no socket: move it, or choose another path"
+    )]
+    NotASocket(PathBuf),
     /// The system refuses.
     #[error("admin.socket {0}: {1}")]
     Bind(PathBuf, std::io::Error),
@@ -37,6 +44,8 @@ pub struct Admin {
     pub started: std::time::Instant,
     /// Warnings of the start, such as missing loaders.
     pub warnings: Vec<String>,
+    /// Files that boot scripts name and this box cannot serve, as of the last look.
+    pub missing: ArcSwap<Vec<String>>,
 }
 
 /// Opens the socket, for the owner and group of the process. One that a dead bootd left behind is replaced.
@@ -45,7 +54,10 @@ pub fn bind(path: &Path) -> Result<UnixListener, AdminError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    if path.exists() {
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
+            return Err(AdminError::NotASocket(path.into()));
+        }
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(AdminError::Taken(path.into()));
         }
@@ -55,6 +67,29 @@ pub fn bind(path: &Path) -> Result<UnixListener, AdminError> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
     Ok(listener)
 }
+
+/// Looks every few minutes whether the files that boot scripts name are there. A file that is missing is said once, and in `bootd status`.
+pub async fn look_for_missing_files(admin: Arc<Admin>, shutdown: CancellationToken) {
+    loop {
+        let missing = explain::missing_files(&admin.app).await;
+        let before = admin.missing.swap(Arc::new(missing.clone()));
+        for text in missing.iter().filter(|text| !before.contains(text)) {
+            tracing::warn!(text, "a boot file is missing");
+        }
+        admin.app.metrics.set(
+            "boot_files",
+            "missing",
+            i64::try_from(missing.len()).unwrap_or(i64::MAX),
+        );
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Between two looks for missing files.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Serves the socket until the shutdown token is cancelled.
 pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: CancellationToken) {

@@ -48,8 +48,8 @@ pub struct Status {
     pub version: String,
     /// Seconds since it was ready.
     pub uptime_s: u64,
-    /// Nodes in the inventory.
-    pub nodes: usize,
+    /// What the inventory holds.
+    pub inventory: String,
     /// Everything that is not as it should be.
     pub warnings: Vec<String>,
 }
@@ -100,6 +100,7 @@ fn refused(app: &App) -> Vec<RefusedRow> {
 pub(super) fn status(admin: &Admin) -> Status {
     let app = &admin.app;
     let mut warnings = admin.warnings.clone();
+    warnings.extend(admin.missing.load().iter().cloned());
     for plugin in app.plugins.status() {
         warnings.extend(
             (plugin.state != "running").then(|| format!("plugin {}: {}: {}", plugin.name, plugin.state, plugin.text)),
@@ -126,7 +127,7 @@ pub(super) fn status(admin: &Admin) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: admin.started.elapsed().as_secs(),
-        nodes: app.inventory.snapshot().entries().len(),
+        inventory: app.inventory.snapshot().count(),
         warnings,
     }
 }

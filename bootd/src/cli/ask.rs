@@ -8,11 +8,15 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::{Exit, Place, load};
+use crate::config;
 
 /// Fetches a view as text; what goes wrong is printed with what to do.
 pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
-    let config = load(place)?;
-    let socket = config.admin_socket;
+    // A bootd that serves can be asked while its next configuration is being written.
+    let socket = match config::admin_socket(&place.config) {
+        Some(socket) => socket,
+        None => load(place)?.admin_socket,
+    };
     let failed = |what: &dyn std::fmt::Display| {
         eprintln!("bootd: {}: {what}", socket.display());
         Exit::Failed
@@ -46,10 +50,15 @@ pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
             .to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
         if status.is_success() {
-            Ok(text)
-        } else {
-            Err(failed(&format!("{status}: {text}")))
+            return Ok(text);
         }
+        let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        eprintln!("bootd: {}", said["error"].as_str().unwrap_or(&text));
+        Err(if status.is_client_error() {
+            Exit::Wrong
+        } else {
+            Exit::Failed
+        })
     })
 }
 
@@ -66,7 +75,7 @@ pub(super) fn view<T: DeserializeOwned>(place: &Place, path: &str) -> Result<T, 
 pub(super) fn print_json(place: &Place, path: &str) -> Exit {
     match view::<serde_json::Value>(place, path) {
         Ok(value) => {
-            println!("{value:#}");
+            say!("{value:#}");
             Exit::Good
         }
         Err(exit) => exit,

@@ -3,21 +3,20 @@
 //! Mistakes (exit 64) are what keeps something from working as configured: keys, data files, plugins, loaders, files that boot scripts
 //! name. Advice does not change the exit code: an interface that is not there yet, kernel limits that are small for this inventory.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::{Exit, Place, load};
-use crate::admin::explain::{self, Asker};
 use crate::cache::Artifacts;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Service};
+use crate::explain;
 use crate::http::App;
 use crate::inventory::{Inventory, ServedSubnets, Snapshot};
 use crate::metrics::Metrics;
 use crate::net::Interface;
-use crate::plugins::{Core, Plugins, Purpose};
+use crate::plugins::{Core, LoadError, Plugins, Purpose};
 use crate::tftp::Files;
 
 /// Memory that the kernel charges for a waiting DHCP packet.
@@ -37,16 +36,16 @@ pub(super) fn run(place: &Place) -> Exit {
     };
     let findings = runtime.block_on(look(config));
     for advice in &findings.advice {
-        println!("advice: {advice}");
+        say!("advice: {advice}");
     }
     for mistake in &findings.mistakes {
-        println!("mistake: {mistake}");
+        say!("mistake: {mistake}");
     }
     if findings.mistakes.is_empty() {
-        println!("{}: good ({} nodes)", place.config.display(), findings.nodes);
+        say!("{}: good ({})", place.config.display(), findings.nodes);
         Exit::Good
     } else {
-        println!("{}: {} mistake(s)", place.config.display(), findings.mistakes.len());
+        say!("{}: {} mistake(s)", place.config.display(), findings.mistakes.len());
         Exit::Wrong
     }
 }
@@ -55,7 +54,7 @@ pub(super) fn run(place: &Place) -> Exit {
 struct Findings {
     mistakes: Vec<String>,
     advice: Vec<String>,
-    nodes: usize,
+    nodes: String,
 }
 
 async fn look(config: Config) -> Findings {
@@ -78,7 +77,13 @@ async fn look(config: Config) -> Findings {
         metrics: Arc::clone(&metrics),
     };
     let plugins = Plugins::load(&config, core, Purpose::Check);
-    for (name, error) in plugins.failed() {
+    if let Err(ConfigError::Mistakes { mistakes, .. }) = plugins.settings_are_good(&config) {
+        found.mistakes.extend(mistakes.iter().map(ToString::to_string));
+    }
+    for (name, error) in plugins
+        .failed()
+        .filter(|(_, error)| !matches!(error, LoadError::Settings(_)))
+    {
         found.mistakes.push(format!("plugin {name}: {error}"));
     }
     for (name, health) in plugins.health() {
@@ -90,7 +95,7 @@ async fn look(config: Config) -> Findings {
         );
     }
     let snapshot = inventory.snapshot();
-    found.nodes = snapshot.entries().len();
+    found.nodes = snapshot.count();
     interfaces(&config, &mut found);
     kernel_limits(&config, &snapshot, &mut found);
     match Artifacts::new(&config, Arc::clone(&metrics)) {
@@ -103,54 +108,34 @@ async fn look(config: Config) -> Findings {
                 files: Arc::new(ArcSwap::from_pointee(files)),
                 metrics,
             };
-            boot_files(&app, &snapshot, &mut found).await;
+            found.mistakes.extend(explain::missing_files(&app).await);
         }
         Err(error) => found.mistakes.push(error.to_string()),
     }
     found
 }
 
-/// Every file that some node's boot script names must be there.
-async fn boot_files(app: &App, snapshot: &Snapshot, found: &mut Findings) {
-    let mut scripts = BTreeSet::new();
-    for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
-        for interface in &entry.node.interfaces {
-            let (node, address) = (Some(&*entry.node), None);
-            let asker = Asker {
-                plugins: &app.plugins,
-                inventory: &app.inventory,
-                config: &app.config,
-                node,
-                address,
-            };
-            scripts.extend(asker.script(interface.mac, None).await.map(|script| script.rewritten));
-        }
-    }
-    let mut asked = BTreeSet::new();
-    for script in scripts {
-        // Nodes share files: each is asked for once.
-        let words: Vec<&str> = script
-            .split_whitespace()
-            .filter(|word| asked.insert((*word).to_owned()))
-            .collect();
-        for file in explain::files_of(app, &words.join(" ")).await {
-            if let Some(problem) = file.problem {
-                found.mistakes.push(format!(
-                    "{}: {problem}: a boot script names it; put it there or correct the boot parameters",
-                    file.name
-                ));
-            }
-        }
-    }
-}
-
+/// What is not here now may be there when bootd serves.
 fn interfaces(config: &Config, found: &mut Findings) {
+    let mut own = Vec::new();
     for name in &config.interfaces {
-        if let Err(error) = Interface::find(name) {
-            found
+        match Interface::find(name) {
+            Ok(interface) => own.extend(interface.addresses),
+            Err(error) => found
                 .advice
-                .push(format!("server.interfaces: {error}; bootd serve needs it"));
+                .push(format!("server.interfaces: {error}; bootd serve needs it")),
         }
+    }
+    if !own.is_empty() && !own.contains(&config.address) {
+        found.advice.push(format!(
+            "server.address: {} is on none of server.interfaces now",
+            config.address
+        ));
+    }
+    if !config.origins.is_empty() && config.listener_of(Service::Artifacts).is_none() {
+        found
+            .mistakes
+            .push("origin: no http.listener serves \"artifacts\", so nobody can fetch them".into());
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Exit, Place, ask, size};
-use crate::admin::explain::{Explanation, File};
+use crate::explain::{Explanation, File};
 
 /// Which node.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 
 fn print(explanation: &Explanation) {
     match &explanation.node {
-        Some(node) => println!(
+        Some(node) => say!(
             "{} is {} ({}{}){}",
             explanation.mac,
             node.id,
@@ -53,10 +53,10 @@ fn print(explanation: &Explanation) {
                 format!(", in {}", node.groups.join(", "))
             },
         ),
-        None => println!("{} is not in the inventory", explanation.mac),
+        None => say!("{} is not in the inventory", explanation.mac),
     }
     for step in &explanation.dhcp {
-        println!(
+        say!(
             "\nDHCP to the {}",
             match step.stage.as_str() {
                 "firmware" => "firmware",
@@ -69,43 +69,43 @@ fn print(explanation: &Explanation) {
                 .iter()
                 .filter(|(_, value)| !value.is_null() && !plain(value).is_empty())
             {
-                println!("  {:<13} {}", name.replace('_', " "), plain(value));
+                say!("  {:<13} {}", name.replace('_', " "), plain(value));
             }
         }
     }
     if let Some(loader) = &explanation.loader {
-        println!("\nLoader\n  {}", file(loader));
+        say!("\nLoader\n  {}", file(loader));
     }
     match &explanation.script {
         Some(script) if script.stored == script.rewritten => {
-            println!(
+            say!(
                 "\nBoot script (stored and rewritten are the same) from {}\n{}",
                 script.url,
                 indented(&script.rewritten)
             );
         }
         Some(script) => {
-            println!(
+            say!(
                 "\nBoot script, as stored, from {}\n{}",
                 script.url,
                 indented(&script.stored)
             );
-            println!(
+            say!(
                 "\nBoot script, rewritten: as the node gets it\n{}",
                 indented(&script.rewritten)
             );
         }
-        None => println!("\nBoot script\n  no plugin in service makes boot scripts"),
+        None => say!("\nBoot script\n  no plugin in service makes boot scripts"),
     }
-    println!("\nFiles");
+    say!("\nFiles");
     for found in &explanation.files {
-        println!("  {}", file(found));
+        say!("  {}", file(found));
     }
     if explanation.files.is_empty() {
-        println!("  the script names none that this box serves");
+        say!("  the script names none that this box serves");
     }
     for document in &explanation.documents {
-        println!(
+        say!(
             "\n{} ({})\n{}",
             document.path,
             document.status,

@@ -1,6 +1,11 @@
 //! The command line: one file a verb. What a verb prints is its own; exit codes are decided in one place, [`Exit`].
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+/// A line on standard output. Whoever reads it may go away.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::line(format_args!($($text)*)) };
+}
+
 mod ask;
 mod check;
 mod explain;
@@ -8,6 +13,7 @@ mod nodes;
 mod plugins;
 mod status;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -96,15 +102,7 @@ pub fn run(verb: Verb) -> Exit {
 /// Reads the configuration, or prints every mistake.
 pub fn load(place: &Place) -> Result<Config, Exit> {
     config::load(&place.config).map_err(|error| {
-        eprintln!("bootd: {error}");
-        match error {
-            ConfigError::Mistakes { mistakes, .. } => {
-                for mistake in mistakes {
-                    eprintln!("  {mistake}");
-                }
-            }
-            ConfigError::Read { .. } => eprintln!("  name the file with --config; conf/bootd.toml explains every key"),
-        }
+        print_mistakes(&error);
         Exit::Wrong
     })
 }
@@ -119,28 +117,15 @@ pub fn say_ready(config: &Config, app: &App) {
     {
         tracing::warn!(listener = %warning.address, "auth is \"none\": whoever reaches this listener may read everything");
     }
-    for (plugin, refusal) in app.inventory.refused() {
-        tracing::warn!(
-            plugin,
-            id = refusal.id,
-            reason = refusal.reason,
-            "a row is left out of the inventory"
-        );
-    }
-    for (plugin, health) in app.plugins.health() {
-        for mistake in health.mistakes {
-            tracing::warn!(plugin, %mistake, "a mistake in a plugin's data");
-        }
-    }
-    let nodes = app.inventory.snapshot().entries().len();
+    let nodes = app.inventory.snapshot().count();
     let listeners: Vec<String> = config
         .http
         .listeners
         .iter()
         .map(|listener| listener.address.to_string())
         .collect();
-    println!(
-        "bootd {} ready: {nodes} nodes, DHCP on {}, TFTP on {}:{}, HTTP on {}",
+    say!(
+        "bootd {} ready: {nodes}, DHCP on {}, TFTP on {}:{}, HTTP on {}",
         env!("CARGO_PKG_VERSION"),
         if config.interfaces.is_empty() {
             "no interface".into()
@@ -155,8 +140,34 @@ pub fn say_ready(config: &Config, app: &App) {
 }
 
 /// Prints why the process ends.
-pub fn complain(error: &anyhow::Error) {
-    eprintln!("bootd: {error:#}");
+pub fn complain(error: &anyhow::Error) -> Exit {
+    if let Some(mistakes) = error.downcast_ref::<ConfigError>() {
+        print_mistakes(mistakes);
+        return Exit::Wrong;
+    }
+    eprintln!("bootd: {error}");
+    Exit::Failed
+}
+
+/// Prints what is wrong with a command line, or the help that was asked for.
+pub fn usage(error: &clap::Error) -> Exit {
+    let _ = error.print();
+    if error.use_stderr() { Exit::Wrong } else { Exit::Good }
+}
+
+fn print_mistakes(error: &ConfigError) {
+    eprintln!("bootd: {error}");
+    match error {
+        ConfigError::Mistakes { mistakes, .. } => mistakes.iter().for_each(|mistake| eprintln!("  {mistake}")),
+        ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("  name the file with --config; conf/bootd.toml explains every key");
+        }
+        ConfigError::Read { .. } => {}
+    }
+}
+
+fn line(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// A number of bytes for humans.

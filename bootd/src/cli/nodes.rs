@@ -13,7 +13,7 @@ pub(super) fn run(look: &Look) -> Exit {
     };
     let title = ["XNAME", "NID", "KIND", "NAME", "MAC", "ADDRESS", "GROUPS", "FROM"];
     let [xname, nid, kind, name, mac, address, groups, from] = title;
-    println!("{xname:<18} {nid:>6} {kind:<10} {name:<12} {mac:<18} {address:<16} {groups:<16} {from}");
+    say!("{xname:<18} {nid:>6} {kind:<10} {name:<12} {mac:<18} {address:<16} {groups:<16} {from}");
     for row in &view.nodes {
         let node = &row.node;
         let nid = node.nid.map_or_else(|| "-".into(), |nid| nid.to_string());
@@ -28,32 +28,40 @@ pub(super) fn run(look: &Look) -> Exit {
             let (mac, ips) = (interface.mac.to_string(), ips.join(","));
             if first {
                 let groups = node.groups.join(",");
-                println!(
+                say!(
                     "{:<18} {nid:>6} {:<10} {:<12} {mac:<18} {ips:<16} {groups:<16} {from}",
-                    node.id, node.kind, node.name
+                    node.id,
+                    node.kind,
+                    node.name
                 );
             } else {
-                println!("{:<48} {mac:<18} {ips}", "");
+                say!("{:<48} {mac:<18} {ips}", "");
             }
             first = false;
         }
         if first {
-            println!(
+            say!(
                 "{:<18} {nid:>6} {:<10} {:<12} {:<18} {:<16} {:<16} {from}",
-                node.id, node.kind, node.name, "-", "-", "-"
+                node.id,
+                node.kind,
+                node.name,
+                "-",
+                "-",
+                "-"
             );
         }
     }
-    println!("{} nodes", view.nodes.len());
+    say!("{} nodes", view.nodes.len());
     for left_out in &view.refused {
         let row = if left_out.row.is_empty() {
             "a row"
         } else {
             &left_out.row
         };
-        println!(
+        say!(
             "left out or wrong: {row} (from {}): {}",
-            left_out.plugin, left_out.reason
+            left_out.plugin,
+            left_out.reason
         );
     }
     Exit::Good

@@ -11,12 +11,14 @@ pub(super) fn run(look: &Look) -> Exit {
         Ok(view) => view,
         Err(exit) => return exit,
     };
-    println!(
-        "bootd {}, ready for {} s, {} nodes",
-        view.version, view.uptime_s, view.nodes
+    say!(
+        "bootd {}, ready for {} s, {}",
+        view.version,
+        view.uptime_s,
+        view.inventory
     );
     for warning in &view.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     Exit::Good
 }

@@ -56,7 +56,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     let http = http(&mut m, raw.http);
     let admin = m.table("admin", raw.admin);
     m.unknown("admin", &admin.unknown, raw::Admin::KEYS);
-    let admin_socket = m.path("admin.socket", admin.socket, "/run/bootd/admin.sock");
+    let admin_socket = m.path("admin.socket", admin.socket, ADMIN_SOCKET);
     let origins = origins(&mut m, raw.origin);
     let plugins = plugins(&mut m, raw.plugin);
     let dirs = m.table("plugins", raw.plugins);
@@ -86,6 +86,20 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
         Err(m.list)
     }
 }
+
+/// The admin socket alone.
+pub(super) fn admin_socket(raw: Raw, path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let mut m = Mistakes {
+        list: Vec::new(),
+        folder,
+    };
+    let admin = m.table("admin", raw.admin);
+    let socket = m.path("admin.socket", admin.socket, ADMIN_SOCKET);
+    m.list.is_empty().then_some(socket)
+}
+
+const ADMIN_SOCKET: &str = "/run/bootd/admin.sock";
 
 fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Ipv4Addr) -> Dhcp {
     let raw = m.table("dhcp", raw);

@@ -295,6 +295,13 @@ impl Subnet {
 }
 
 impl Config {
+    /// The same with the loaders that are there; clients of the other architectures are answered without one.
+    pub fn with_loaders(&self, there: impl Fn(Arch) -> bool) -> Self {
+        let mut config = self.clone();
+        config.tftp.loaders.retain(|arch, _| there(*arch));
+        config
+    }
+
     /// The URL of the boot listener as nodes reach it, without a slash at the end.
     pub fn boot_url(&self) -> String {
         self.url_of(Service::Boot)

@@ -49,6 +49,11 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     parse(&text, path)
 }
 
+/// Where the admin socket is, whatever else is wrong with the file. `None`: that cannot be read.
+pub fn admin_socket(path: &Path) -> Option<PathBuf> {
+    check::admin_socket(raw::parse(&std::fs::read_to_string(path).ok()?).ok()?, path)
+}
+
 /// Checks the text of a file. Relative paths in it are relative to the file's folder.
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let failed = |mistakes| ConfigError::Mistakes {

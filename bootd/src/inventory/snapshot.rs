@@ -61,6 +61,15 @@ impl Snapshot {
         &self.entries
     }
 
+    /// How many there are, for humans: `5 nodes and 5 controllers`.
+    pub fn count(&self) -> String {
+        let nodes = self.entries.iter().filter(|entry| entry.node.kind == "Node").count();
+        match self.entries.len() - nodes {
+            0 => format!("{nodes} nodes"),
+            others => format!("{nodes} nodes and {others} controllers"),
+        }
+    }
+
     /// The node and the interface with this hardware address.
     pub fn by_mac(&self, mac: Mac) -> Option<(&Arc<Node>, &Interface)> {
         let &(at, interface) = self.by_mac.get(&mac)?;

@@ -122,8 +122,10 @@ impl Instance {
         let status = unsafe { init(services.table(), borrowed(&text), &raw mut pointer, &raw mut out) };
         // SAFETY: the plugin gave it, or nobody wrote to it.
         let text = unsafe { taken(out, MOST_ANSWER) }.unwrap_or_default();
-        if status != abi::status::OK {
-            return Err(LoadError::Init(text));
+        match status {
+            abi::status::OK => {}
+            abi::status::BAD_ARGUMENT => return Err(LoadError::Settings(text)),
+            _ => return Err(LoadError::Init(text)),
         }
         let setup: Setup = serde_json::from_str(&text).map_err(|error| LoadError::Setup(error.to_string()))?;
         let (jobs, queue) = sync_channel(QUEUE);

@@ -6,10 +6,11 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bootd_abi as abi;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -35,6 +36,9 @@ pub enum LoadError {
     /// It is not a bootd plugin of this version; names the field.
     #[error("{0} is not a plugin for this bootd: {1}")]
     Abi(PathBuf, String),
+    /// Its settings in bootd.toml are wrong; the plugin's own words.
+    #[error("{0}")]
+    Settings(String),
     /// `init` failed; the plugin's own words.
     #[error("its init failed: {0}")]
     Init(String),
@@ -58,6 +62,7 @@ impl LoadError {
             Self::Permissions(..) => "load_permissions",
             Self::Link(..) => "load_link",
             Self::Abi(..) => "load_abi",
+            Self::Settings(_) => "load_settings",
             Self::Init(_) => "load_init",
             Self::Setup(_) => "load_setup",
             Self::BadRoute(..) => "load_route",
@@ -91,15 +96,12 @@ pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
     let memfd = rustix::fs::memfd_create("bootd-plugin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|error| read(error.into()))?;
     let mut copy = File::from(memfd);
-    std::io::copy(&mut file, &mut copy)
-        .and_then(|_| copy.flush())
-        .map_err(read)?;
-    rustix::fs::fcntl_add_seals(
-        &copy,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )
-    .map_err(|error| read(error.into()))?;
-    let link = |error: libloading::Error| LoadError::Link(path.into(), error.to_string());
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(read)?;
+    check_whole(&bytes).map_err(|text| LoadError::Link(path.into(), text.into()))?;
+    copy.write_all(&bytes).map_err(read)?;
+    seal(&copy).map_err(read)?;
+    let link = |error: libloading::Error| LoadError::Link(path.into(), linker_text(&error));
     // SAFETY: constructors of the library run now; plugins are trusted code, of an owner that was checked above.
     let library = unsafe {
         Library::open(
@@ -113,10 +115,8 @@ pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
     let entry = match entry {
         Ok(entry) => *entry,
         Err(error) => {
-            return Err(LoadError::Abi(
-                path.into(),
-                format!("the symbol {} is missing ({error})", abi::ENTRY_SYMBOL),
-            ));
+            let text = format!("the symbol {} is missing ({})", abi::ENTRY_SYMBOL, linker_text(&error));
+            return Err(LoadError::Abi(path.into(), text));
         }
     };
     // Both live for ever: the mapping, and the number of the descriptor, which is part of the path that the linker remembers.
@@ -129,6 +129,51 @@ pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
 
 /// What the entry function is shown: a host without services.
 static VERSION_CHECK: abi::Host = super::services::bare_table();
+
+/// The dynamic linker's own words, without the name of the function that said them.
+fn linker_text(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The dynamic linker maps what the headers say and dies of SIGBUS when the file is shorter, as after a copy on a full disk. So every
+/// part of a 64-bit ELF file that is loaded must be there. Anything that is no such file is left to the linker, which says so.
+fn check_whole(bytes: &[u8]) -> Result<(), &'static str> {
+    const CUT_OFF: &str = "the file is cut off: copy it again";
+    let number = |at: usize, size: usize| -> Option<u64> {
+        let mut value = [0; 8];
+        value[..size].copy_from_slice(bytes.get(at..at.checked_add(size)?)?);
+        Some(u64::from_le_bytes(value))
+    };
+    // Magic, 64 bit, little-endian.
+    if !bytes.starts_with(b"\x7fELF\x02\x01") {
+        return Ok(());
+    }
+    let header = || Some((number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?));
+    let (headers, size, count) = header().ok_or(CUT_OFF)?;
+    for n in 0..count {
+        let part = || {
+            let at = usize::try_from(headers.checked_add(n.checked_mul(size)?)?).ok()?;
+            number(at.checked_add(8)?, 8)?.checked_add(number(at.checked_add(0x20)?, 8)?)
+        };
+        let end = part().ok_or(CUT_OFF)?;
+        if end > bytes.len() as u64 {
+            return Err(CUT_OFF);
+        }
+    }
+    Ok(())
+}
+
+/// No more writing, by anybody. The kernel may be busy with the pages for a moment.
+fn seal(file: &File) -> std::io::Result<()> {
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    for _ in 0..50 {
+        match rustix::fs::fcntl_add_seals(file, seals) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(10)),
+            done => return done.map_err(Into::into),
+        }
+    }
+    Err(rustix::io::Errno::BUSY.into())
+}
 
 fn check_owner(path: &Path, file: &File) -> Result<(), LoadError> {
     let metadata = file.metadata().map_err(|error| LoadError::Read(path.into(), error))?;
@@ -212,6 +257,19 @@ mod tests {
     fn a_file_that_is_no_shared_object_is_named_as_such() {
         for bytes in [&b""[..], b"not an ELF file", b"\x7fELF\x02\x01\x01"] {
             assert!(matches!(refused(0o755, bytes), LoadError::Link(..)));
+        }
+    }
+
+    #[test]
+    fn a_shared_object_that_is_cut_off_anywhere_does_not_end_bootd() {
+        let libc = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6"].map(Path::new);
+        let Some(libc) = libc.into_iter().find(|path| path.exists()) else {
+            return;
+        };
+        let whole = std::fs::read(libc).unwrap();
+        for length in [7, 63, 100, 1000, 4096, whole.len() / 2] {
+            let error = refused(0o755, &whole[..length]);
+            assert!(matches!(&error, LoadError::Link(..)), "{length}: {error}");
         }
     }
 

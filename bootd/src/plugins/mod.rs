@@ -15,7 +15,6 @@ pub use instance::CallError;
 pub use loader::LoadError;
 pub use routes::Routed;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,9 +22,9 @@ use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::{self, Answer, Configuration, Health, Publication, Request};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Mode, PluginConfig};
+use crate::config::{Config, ConfigError, Mistake, Mode, PluginConfig};
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::state::Store;
@@ -73,12 +72,13 @@ pub struct Plugins {
 }
 
 /// How a plugin is, for `bootd plugins`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PluginStatus {
     /// Its name in the configuration.
     pub name: String,
     /// `running`, `degraded` (mistakes in its data, or stuck calls) or `failed`.
-    pub state: &'static str,
+    pub state: String,
     /// Its own version.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
@@ -171,6 +171,35 @@ impl Plugins {
         self.failed.iter().map(|(plugin, error)| (plugin.name.as_str(), error))
     }
 
+    /// The mistakes that plugins found in their settings, which are part of bootd.toml.
+    pub fn settings_are_good(&self, config: &Config) -> Result<(), ConfigError> {
+        let wrong = self
+            .failed
+            .iter()
+            .filter(|(_, error)| matches!(error, LoadError::Settings(_)));
+        let mistakes: Vec<Mistake> = wrong
+            .map(|(plugin, error)| {
+                let at = config
+                    .plugins
+                    .iter()
+                    .position(|other| other.name == plugin.name)
+                    .unwrap_or_default();
+                Mistake {
+                    key: format!("plugin[{at}] ({})", plugin.name),
+                    text: error.to_string(),
+                }
+            })
+            .collect();
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::Mistakes {
+                path: config.path.clone(),
+                mistakes,
+            })
+        }
+    }
+
     /// What the plugins in service say of themselves.
     pub fn health(&self) -> impl Iterator<Item = (&str, Health)> {
         self.instances
@@ -241,7 +270,7 @@ impl Plugins {
             let degraded = stuck > 0 || !health.mistakes.is_empty() || last_good;
             PluginStatus {
                 name: instance.name().into(),
-                state: if degraded { "degraded" } else { "running" },
+                state: if degraded { "degraded" } else { "running" }.into(),
                 version: instance.version(),
                 file: Some(instance.file().into()),
                 text: if last_good {
@@ -256,7 +285,7 @@ impl Plugins {
         });
         let failed = self.failed.iter().map(|(plugin, error)| PluginStatus {
             name: plugin.name.clone(),
-            state: "failed",
+            state: "failed".into(),
             version: String::new(),
             file: plugin.file.clone(),
             text: error.to_string(),
@@ -332,9 +361,4 @@ const PART: &str = "plugins";
 /// A lock whose holders do not panic in between.
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The node at an address, for a request.
-pub fn node_of(inventory: &Inventory, peer: IpAddr) -> Option<wire::Node> {
-    inventory.snapshot().by_ip(peer).map(|node| (**node).clone())
 }

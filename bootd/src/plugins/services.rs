@@ -246,7 +246,14 @@ unsafe extern "C" fn health(ctx: *const c_void, health: abi::Str) -> abi::Status
     let services = unsafe { this(ctx) };
     let mistakes = i64::try_from(health.mistakes.len()).unwrap_or(i64::MAX);
     services.core.metrics.set(&services.name, "data_mistakes", mistakes);
-    *locked(&services.health) = health;
+    let before = std::mem::replace(&mut *locked(&services.health), health.clone());
+    for mistake in health
+        .mistakes
+        .iter()
+        .filter(|mistake| !before.mistakes.contains(mistake))
+    {
+        tracing::warn!(plugin = services.name, %mistake, "a mistake in a plugin's data");
+    }
     abi::status::OK
 }
 

@@ -1,5 +1,6 @@
 //! All that a node would get, step by step, without a packet: the same functions that answer packets and requests are asked here.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bootd_sdk::mac::Mac;
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Arch, Config};
 use crate::dhcp::{self, Stage};
 use crate::http::App;
-use crate::inventory::Inventory;
 use crate::plugins::{Plugins, Routed};
 
 /// Who is asked about.
@@ -116,12 +116,14 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
     let snapshot = app.inventory.snapshot();
     let node = snapshot.by_mac(question.mac).map(|(node, _)| (**node).clone());
     let arch = question.arch.unwrap_or(Arch::X86_64Efi);
+    let loaders = app.files.load();
+    let served = app.config.with_loaders(|arch| loaders.get(arch.file_name()).is_ok());
     let mut dhcp = Vec::new();
     let mut address = None;
     let mut loader = None;
     let mut script_url = None;
     for (stage, name) in [(Stage::Firmware, "firmware"), (Stage::Ipxe, "ipxe"), (Stage::Os, "os")] {
-        let answer = dhcp::explain(&app.config, &snapshot, question.mac, Some(arch), stage);
+        let answer = dhcp::explain(&served, &snapshot, question.mac, Some(arch), stage);
         address = address.or(answer.address);
         match stage {
             Stage::Firmware => loader = answer.boot_file.clone(),
@@ -134,18 +136,21 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
             answer,
         });
     }
-    let loader = loader.map(|name| {
-        let found = app.files.load().get(&name);
-        let bytes = found.as_ref().ok().map(|bytes| bytes.len() as u64);
-        File {
-            name,
-            bytes,
-            problem: found.err().map(|refused| refused.to_string()),
+    let loader = match loader {
+        Some(name) => {
+            let found = loaders.get(&name);
+            let bytes = found.as_ref().ok().map(|bytes| bytes.len() as u64);
+            let problem = found.err().map(|refused| refused.to_string());
+            Some(File { name, bytes, problem })
         }
-    });
+        None => app.config.tftp.loaders.get(&arch).map(|loader| File {
+            name: loader.file.display().to_string(),
+            bytes: None,
+            problem: Some("it is not there, so such clients get no loader".into()),
+        }),
+    };
     let asker = Asker {
         plugins: &app.plugins,
-        inventory: &app.inventory,
         config: &app.config,
         node: node.as_ref(),
         address,
@@ -169,7 +174,7 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
 }
 
 /// Sizes of what a script names and this box serves.
-pub async fn files_of(app: &App, script: &str) -> Vec<File> {
+async fn files_of(app: &App, script: &str) -> Vec<File> {
     let mut files: Vec<File> = Vec::new();
     for url in artifact_urls(&app.config, script) {
         if files.iter().any(|file| file.name == url) {
@@ -193,39 +198,66 @@ pub async fn files_of(app: &App, script: &str) -> Vec<File> {
     files
 }
 
-/// The URLs in a script that lead to this box's buckets.
+/// The URLs in a script that lead to this box's buckets. A URL ends where a word, a quote or a list element does.
 fn artifact_urls(config: &Config, script: &str) -> Vec<String> {
-    let prefixes: Vec<String> = config
-        .rewrites(&config.address.to_string())
-        .into_iter()
-        .map(|rewrite| rewrite.to)
-        .collect();
+    let rewrites = config.rewrites(&config.address.to_string());
+    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',');
     let mut urls = Vec::new();
-    for word in script.split_whitespace() {
-        if let Some(at) = prefixes.iter().find_map(|prefix| word.find(prefix.as_str())) {
-            urls.push(word[at..].to_owned());
+    for rewrite in rewrites {
+        for (at, _) in script.match_indices(&rewrite.to) {
+            let url = script[at..].split(ends).next().unwrap_or_default().to_owned();
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
         }
     }
     urls
 }
 
+/// Every file that some node's boot script names and this box cannot serve, with what to do.
+pub async fn missing_files(app: &App) -> Vec<String> {
+    let snapshot = app.inventory.snapshot();
+    let mut urls = BTreeSet::new();
+    for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
+        for interface in &entry.node.interfaces {
+            let asker = Asker {
+                plugins: &app.plugins,
+                config: &app.config,
+                node: Some(&*entry.node),
+                address: None,
+            };
+            if let Some(script) = asker.script(interface.mac, None).await {
+                urls.extend(artifact_urls(&app.config, &script.rewritten));
+            }
+        }
+    }
+    // Nodes share files: each is asked for once.
+    let names = urls.into_iter().collect::<Vec<_>>().join(" ");
+    let files = files_of(app, &names).await.into_iter();
+    files
+        .filter_map(|file| {
+            let problem = file.problem?;
+            Some(format!(
+                "{}: {problem}: a boot script names it; put it there or correct the boot parameters",
+                file.name
+            ))
+        })
+        .collect()
+}
+
 /// Asks plugins on behalf of a node.
-pub struct Asker<'a> {
-    /// The plugins.
-    pub plugins: &'a Plugins,
-    /// The nodes.
-    pub inventory: &'a Inventory,
-    /// The configuration.
-    pub config: &'a Config,
+struct Asker<'a> {
+    plugins: &'a Plugins,
+    config: &'a Config,
     /// The node, when it is known.
-    pub node: Option<&'a Node>,
+    node: Option<&'a Node>,
     /// Its address.
-    pub address: Option<Ipv4Addr>,
+    address: Option<Ipv4Addr>,
 }
 
 impl Asker<'_> {
     /// The boot script, stored and rewritten.
-    pub async fn script(&self, mac: Mac, url: Option<String>) -> Option<Script> {
+    async fn script(&self, mac: Mac, url: Option<String>) -> Option<Script> {
         let url = url.unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", self.config.boot_url()));
         let (path, query) = ("/boot/v1/bootscript", format!("mac={mac}"));
         let stored = self.ask(path, &query, Vec::new()).await?;
