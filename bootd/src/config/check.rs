@@ -349,10 +349,7 @@ fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
             .filter_map(|ip| m.parsed(&proxies_key, Some(ip)))
             .collect();
         let Some(address) = address else { continue };
-        if let Some(other) = listeners
-            .iter()
-            .position(|l| l.address == address && address.port() != 0)
-        {
+        if let Some(other) = listeners.iter().position(|l| clash(l.address, address)) {
             m.wrong(address_key, format!("{address} is http.listener[{other}]'s already"));
         }
         listeners.push(Listener {
@@ -372,6 +369,13 @@ fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
         listeners,
         plugin_deadline,
     }
+}
+
+/// Whether two listeners want the same port of one address. Port 0 is any free one.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any && same_family)
 }
 
 fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin> {
