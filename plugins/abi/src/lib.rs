@@ -137,7 +137,9 @@ pub struct Plugin {
     /// The plugin's own version, for humans. Valid for the process's life.
     pub version: Str,
     /// Makes an instance. `host` is this instance's table, valid for the process's life; `config` a `wire::Configuration`. On `OK`
-    /// `instance` is set (NULL is allowed) and `out` holds a `wire::Setup`; else `out` holds the reason as text. May publish.
+    /// `instance` is set (NULL is allowed) and `out` holds a `wire::Setup`; else `out` holds the reason as text. `BAD_ARGUMENT`: the mode
+    /// is not available or the settings cannot be read, a mistake in bootd.toml that no second try repairs; `FAILED`: anything else. May
+    /// publish.
     pub init: Option<
         unsafe extern "C" fn(host: *const Host, config: Str, instance: *mut *mut c_void, out: *mut Buf) -> Status,
     >,

@@ -119,7 +119,12 @@ impl Bss {
         };
         let entry = node.as_ref().and_then(|node| data.choose(mac, node));
         match (node, entry) {
-            (Some(node), Some(entry)) => text(script.boot(entry, &node, mac, retry.unwrap_or(0))).kept(),
+            (Some(node), Some(entry)) => {
+                // The name only when no MAC is known: what a loader asks by is its MAC (contract 3.3).
+                let again = mac.or_else(|| data.mac_of(&node));
+                let again = again.map_or_else(|| Key::Name(node.id.clone()), Key::Mac);
+                text(script.boot(entry, &node, mac, &again, retry.unwrap_or(0))).kept()
+            }
             // Also when the node told its architecture: it keeps asking, so it boots as soon as somebody knows it.
             _ => text(script.poll(&key, self.host.now_unix().as_secs())),
         }

@@ -72,10 +72,7 @@ impl Params {
     pub(crate) fn choose(&self, mac: Option<Mac>, node: &Node) -> Option<&Entry> {
         let by_mac = match mac {
             Some(mac) => self.macs.get(&mac),
-            None => node
-                .interfaces
-                .iter()
-                .find_map(|interface| self.macs.get(&interface.mac)),
+            None => self.mac_of(node).and_then(|mac| self.macs.get(&mac)),
         };
         let place = by_mac
             .or_else(|| self.hosts.get(&node.id))
@@ -85,6 +82,13 @@ impl Params {
             .or_else(|| self.hosts.get(&node.role).filter(|_| !node.role.is_empty()))
             .or_else(|| self.hosts.get("Default"))?;
         self.entries.get(*place)
+    }
+
+    /// The address by which a node asks that did not say one: the first with an entry, so that it boots the same again, else its first.
+    pub(crate) fn mac_of(&self, node: &Node) -> Option<Mac> {
+        let mut macs = node.interfaces.iter().map(|interface| interface.mac);
+        let first = macs.clone().next();
+        macs.find(|mac| self.macs.contains_key(mac)).or(first)
     }
 
     /// The list of `GET /bootparameters`; `null` when there are none, as BSS writes it. An error: nothing matches the filter.

@@ -31,11 +31,10 @@ pub(crate) struct Script<'a> {
 }
 
 impl Script<'_> {
-    /// Boots the node, and asks again when that fails.
-    pub(crate) fn boot(&self, entry: &Entry, node: &Node, mac: Option<Mac>, retry: u32) -> String {
+    /// Boots the node, and asks again by `again` when that fails. `mac`: the address that asks.
+    pub(crate) fn boot(&self, entry: &Entry, node: &Node, mac: Option<Mac>, again: &Key, retry: u32) -> String {
         let kernel = rewrite(&entry.kernel, self.rewrites);
         let arguments = rewrite(&self.arguments(entry, node, mac), self.rewrites);
-        let key = mac.map_or_else(|| Key::Name(node.id.clone()), Key::Mac);
         let mut script = format!("#!ipxe\nkernel --name kernel {kernel} {arguments} || goto boot_retry\n");
         if let Some(initrd) = &entry.initrd {
             let initrd = rewrite(initrd, self.rewrites);
@@ -44,7 +43,7 @@ impl Script<'_> {
         script.push_str(&format!(
             "boot || goto boot_retry\n:boot_retry\nsleep {}\nchain {}&retry={}\n\n",
             self.retry_delay,
-            self.again(&key),
+            self.again(again),
             retry.saturating_add(1),
         ));
         script

@@ -144,58 +144,106 @@ fn who_may_not_boot_yet_is_told_to_ask_again() {
 
 #[test]
 fn the_most_exact_target_wins() {
-    let text = "- {kernel: /default, hosts: [Default]}\n- {kernel: /role, hosts: [Compute]}\n- {kernel: /group, hosts: [compute]}\n\
-                - {kernel: /nid, nids: [1, 2]}\n- {kernel: /xname, hosts: [X1000c0s0b0n0]}\n- {kernel: /mac, macs: 52-54-00-BE-EF-01}\n";
+    let text = "- {kernel: http://h/default, hosts: [Default]}\n- {kernel: http://h/role, hosts: [Compute]}\n- {kernel: http://h/group, hosts: [compute]}\n\
+                - {kernel: http://h/nid, nids: [1, 2]}\n- {kernel: http://h/xname, hosts: [X1000c0s0b0n0]}\n- {kernel: http://h/mac, macs: 52-54-00-BE-EF-01}\n";
     let (host, bss, _dir) = with_file(text);
     assert_eq!(host.health().mistakes, []);
     let kernel = |query: &str| arguments(&bss, query).split(' ').next().unwrap().to_owned();
-    assert_eq!(kernel("mac=52:54:00:be:ef:01"), "/mac");
-    assert_eq!(kernel("name=x1000c0s0b0n0"), "/mac");
-    assert_eq!(kernel("nid=2"), "/nid");
-    assert_eq!(kernel("mac=52:54:00:be:ef:03"), "/group");
+    assert_eq!(kernel("mac=52:54:00:be:ef:01"), "http://h/mac");
+    assert_eq!(kernel("name=x1000c0s0b0n0"), "http://h/mac");
+    assert_eq!(kernel("nid=2"), "http://h/nid");
+    assert_eq!(kernel("mac=52:54:00:be:ef:03"), "http://h/group");
     let (mut one, mut two, mut three) = (node(1), node(2), node(3));
     one.interfaces[0].mac = Mac([2; 6]);
     two.groups.clear();
     two.nid = None;
     (three.groups, three.role) = (vec![], String::new());
     host.set_nodes(vec![one, two, three]);
-    assert_eq!(kernel("mac=02:02:02:02:02:02"), "/xname");
-    assert_eq!(kernel("mac=52:54:00:be:ef:02"), "/role");
-    assert_eq!(kernel("mac=52:54:00:be:ef:03"), "/default");
+    assert_eq!(kernel("mac=02:02:02:02:02:02"), "http://h/xname");
+    assert_eq!(kernel("mac=52:54:00:be:ef:02"), "http://h/role");
+    assert_eq!(kernel("mac=52:54:00:be:ef:03"), "http://h/default");
     assert!(script(&bss, "mac=52:54:00:be:ef:03").contains("bootscript?mac=52:54:00:be:ef:03&retry=1\n"));
-    assert!(script(&bss, "nid=1").contains("bootscript?name=x1000c0s0b0n0&retry=1\n"));
+}
+
+#[test]
+fn who_asks_by_name_or_nid_asks_again_by_its_mac() {
+    let (host, bss, _dir) = with_file(
+        "- {kernel: http://h/mac, macs: [52:54:00:be:ef:12]}\n- {kernel: http://h/group, hosts: [compute]}\n",
+    );
+    let (mut two, mut none) = (node(2), node(3));
+    let second = Interface {
+        mac: "52:54:00:be:ef:12".parse().unwrap(),
+        ips: Vec::new(),
+    };
+    two.interfaces.push(second);
+    none.interfaces.clear();
+    host.set_nodes(vec![node(1), two, none]);
+    for (query, kernel, again) in [
+        ("nid=1", "group", "mac=52:54:00:be:ef:01"),
+        ("name=x1000c0s0b0n0", "group", "mac=52:54:00:be:ef:01"),
+        ("nid=2", "mac", "mac=52:54:00:be:ef:12"),
+        ("mac=52:54:00:be:ef:02", "group", "mac=52:54:00:be:ef:02"),
+        ("nid=3", "group", "name=x1000c0s0b2n0"),
+    ] {
+        let script = script(&bss, query);
+        assert!(script.contains(&format!("http://h/{kernel} ")), "{query}: {script}");
+        assert!(
+            script.contains(&format!("bootscript?{again}&retry=1\n")),
+            "{query}: {script}"
+        );
+        assert_eq!(
+            script.contains("BOOTIF="),
+            query.starts_with("mac="),
+            "{query}: {script}"
+        );
+    }
 }
 
 #[test]
 fn arguments_are_added_only_where_the_parameters_do_not_say() {
     let line = |params: &str, initrd: &str| {
-        let text = format!("kernel: /k\nparams: {}\nmacs: [525400beef01]\n{initrd}", json!(params));
+        let text = format!(
+            "kernel: http://h/k\nparams: {}\nmacs: [525400beef01]\n{initrd}",
+            json!(params)
+        );
         let (host, bss, _dir) = with_file(&text);
         assert_eq!(host.health().mistakes, []);
         arguments(&bss, "mac=52:54:00:be:ef:01")
     };
     let all = "xname=x1000c0s0b0n0 nid=1 BOOTIF=01-52-54-00-be-ef-01";
-    assert_eq!(line("", ""), format!("/k {all}"));
-    assert_eq!(line("a  b=\"&'<>\" ${x}", ""), format!("/k a  b=\"&'<>\" ${{x}} {all}"));
-    assert_eq!(line("\txname=a nid=7\tBOOTIF=x", ""), "/k xname=a nid=7\tBOOTIF=x");
+    assert_eq!(line("", ""), format!("http://h/k {all}"));
     assert_eq!(
-        line("initrd=a  ro initrd=b noinitrd=c initrd", "initrd: /i"),
-        format!("/k initrd=initrd ro noinitrd=c initrd {all}")
+        line("a  b=\"&'<>\" ${x}", ""),
+        format!("http://h/k a  b=\"&'<>\" ${{x}} {all}")
     );
-    assert_eq!(line("initrd=a ro", ""), format!("/k initrd=a ro {all}"));
-    assert_eq!(line("ro\nshell\r\nexit", ""), format!("/k ro shell  exit {all}"));
+    assert_eq!(
+        line("\txname=a nid=7\tBOOTIF=x", ""),
+        "http://h/k xname=a nid=7\tBOOTIF=x"
+    );
+    assert_eq!(
+        line("initrd=a  ro initrd=b noinitrd=c initrd", "initrd: http://h/i"),
+        format!("http://h/k initrd=initrd ro noinitrd=c initrd {all}")
+    );
+    assert_eq!(line("initrd=a ro", ""), format!("http://h/k initrd=a ro {all}"));
+    assert_eq!(
+        line("ro\nshell\r\nexit", ""),
+        format!("http://h/k ro shell  exit {all}")
+    );
 }
 
 #[test]
 fn the_datasource_is_appended_only_when_configured_and_absent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("boot.yaml");
-    fs::write(&path, "kernel: /k\nparams: ro\nnids: [1]\n").unwrap();
+    fs::write(&path, "kernel: http://h/k\nparams: ro\nnids: [1]\n").unwrap();
     let (_, bss) = start(json!({"boot": path, "advertise": "http://10.0.0.1:8081/cloud-init/"}));
     assert!(arguments(&bss, "nid=1").ends_with(" ds=nocloud-net;s=http://10.0.0.1:8081/cloud-init/"));
-    fs::write(&path, "kernel: /k\nparams: \"ro\\tds=none\"\nnids: [1]\n").unwrap();
+    fs::write(&path, "kernel: http://h/k\nparams: \"ro\\tds=none\"\nnids: [1]\n").unwrap();
     let (_, bss) = start(json!({"boot": path, "advertise": "x"}));
-    assert_eq!(arguments(&bss, "nid=1"), "/k ro\tds=none xname=x1000c0s0b0n0 nid=1");
+    assert_eq!(
+        arguments(&bss, "nid=1"),
+        "http://h/k ro\tds=none xname=x1000c0s0b0n0 nid=1"
+    );
 }
 
 #[test]
@@ -273,10 +321,14 @@ fn the_parameters_are_listed_as_bss_lists_them() {
 fn mistakes_are_told_with_file_and_line_and_the_first_of_two_wins() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (dir.path().join("one.yaml"), dir.path().join("two.yaml"));
-    fs::write(&one, "kernel: /one\nmacs:\n- 52:54:00:be:ef:01\n- 52:54:00:be:ef:01\n").unwrap();
+    fs::write(
+        &one,
+        "kernel: http://h/one\nmacs:\n- 52:54:00:be:ef:01\n- 52:54:00:be:ef:01\n",
+    )
+    .unwrap();
     fs::write(
         &two,
-        "- kernel: /two\n  macs: [52:54:00:be:ef:01, 52:54:00:be:ef:02]\n- params: ro\n  macs: [x]\n- kernel: /a b\n  nids: [9]\n- kernel: /k\n  kernle: x\n",
+        "- kernel: http://h/two\n  macs: [52:54:00:be:ef:01, 52:54:00:be:ef:02]\n- params: ro\n  macs: [x]\n- kernel: http://h/a b\n  nids: [9]\n- kernel: http://h/k\n  kernle: x\n- kernel: x\n  nids: [8]\n",
     )
     .unwrap();
     let (host, bss) = start(json!({"boot": [one, two, "/nowhere.yaml"]}));
@@ -294,30 +346,31 @@ fn mistakes_are_told_with_file_and_line_and_the_first_of_two_wins() {
             format!(
                 "{two}:8: unknown key 'kernle' in a boot parameter entry; it may have kernel, initrd, params, macs, nids, hosts, cloud-init"
             ),
+            format!("{two}:9: kernel: 'x' is not a URL: it begins with no scheme, such as http://"),
             "/nowhere.yaml: there is no such file; create it, or take it out of bootd's configuration".into(),
         ]
     );
-    assert!(arguments(&bss, "mac=52:54:00:be:ef:01").starts_with("/one "));
-    assert!(arguments(&bss, "mac=52:54:00:be:ef:02").starts_with("/two "));
+    assert!(arguments(&bss, "mac=52:54:00:be:ef:01").starts_with("http://h/one "));
+    assert!(arguments(&bss, "mac=52:54:00:be:ef:02").starts_with("http://h/two "));
 }
 
 #[test]
 fn a_changed_file_with_mistakes_changes_nothing_until_it_is_right() {
-    let (host, bss, dir) = with_file("kernel: /old\nnids: [1]\n");
+    let (host, bss, dir) = with_file("kernel: http://h/old\nnids: [1]\n");
     let path = dir.path().join("boot.yaml");
     let look = || {
         host.sleeps(1);
         assert!(bss.run());
         arguments(&bss, "nid=1").split(' ').next().unwrap().to_owned()
     };
-    assert_eq!((look(), host.bumps()), ("/old".into(), 0));
-    for bad in ["kernel: /new\nnids: [1, x]\n", "", "kernel: [\n"] {
+    assert_eq!((look(), host.bumps()), ("http://h/old".into(), 0));
+    for bad in ["kernel: http://h/new\nnids: [1, x]\n", "", "kernel: [\n"] {
         fs::write(&path, bad).unwrap();
-        assert_eq!((look(), host.bumps()), ("/old".into(), 0));
+        assert_eq!((look(), host.bumps()), ("http://h/old".into(), 0));
         assert_eq!(host.health().mistakes.len(), 1);
     }
-    fs::write(&path, "kernel: /new\nnids: [1]\n").unwrap();
-    assert_eq!((look(), host.bumps()), ("/new".into(), 1));
+    fs::write(&path, "kernel: http://h/new\nnids: [1]\n").unwrap();
+    assert_eq!((look(), host.bumps()), ("http://h/new".into(), 1));
     assert_eq!(host.health().mistakes, []);
 }
 
@@ -343,7 +396,8 @@ fn no_mutation_of_a_file_panics() {
         let mistakes = crate::file::read_text("f", text, &mut params);
         assert!(params.len() > 0 || !mistakes.is_empty());
         if let Some(entry) = params.choose(Some(node(1).interfaces[0].mac), &node(1)) {
-            let lines = script.boot(entry, &node(1), None, 0).lines().count();
+            let again = crate::script::Key::Nid(1);
+            let lines = script.boot(entry, &node(1), None, &again, 0).lines().count();
             assert_eq!(lines, 7 + usize::from(entry.initrd.is_some()));
         }
     });

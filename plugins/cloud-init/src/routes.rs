@@ -5,7 +5,6 @@
 
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
-use bootd_sdk::wire::rewrite;
 use bootd_sdk::xname;
 
 use crate::metadata::{Content, Documents};
@@ -107,11 +106,10 @@ fn as_another(host: Host, data: &Documents, boot_url: &str, request: &Request, i
 
 /// The URL under which the node finds this plugin.
 fn base(data: &Documents, node: &Node, boot_url: &str, request: &Request) -> String {
-    let base = data.base_url(node).map(str::to_owned).unwrap_or_else(|| {
+    data.base_url(node).map(str::to_owned).unwrap_or_else(|| {
         let base = request.base().unwrap_or_else(|| boot_url.to_owned());
         format!("{base}/cloud-init")
-    });
-    rewrite(base.trim_end_matches('/'), &request.rewrites)
+    })
 }
 
 fn vendor_data(node: &Node, base: &str) -> String {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use bootd_sdk::fake::{FakeHost, Instance};
 use bootd_sdk::prelude::*;
-use bootd_sdk::wire::{Address, Interface, Rewrite};
+use bootd_sdk::wire::{Address, Interface};
 use serde_json::{Value, json};
 
 use crate::CloudInit;
@@ -230,10 +230,6 @@ fn a_computed_name_follows_the_rule() {
 
 #[test]
 fn the_base_url_is_the_nodes_then_the_clusters_then_the_requests() {
-    let rewrites = vec![Rewrite {
-        from: "http://site.example/cloud-init".into(),
-        to: "http://10.0.0.1:8081/cloud-init".into(),
-    }];
     let base = |plugin: &Instance, host: &str| {
         let request = Request {
             method: "GET".into(),
@@ -241,7 +237,6 @@ fn the_base_url_is_the_nodes_then_the_clusters_then_the_requests() {
             scheme: "http".into(),
             host: host.into(),
             node: Some(compute1()),
-            rewrites: rewrites.clone(),
             ..Request::default()
         };
         let body = plugin.handle(&request).unwrap().body;
@@ -252,7 +247,7 @@ fn the_base_url_is_the_nodes_then_the_clusters_then_the_requests() {
     assert_eq!(base(&plugin, "10.1.1.1:80"), "http://10.1.1.1:80/cloud-init");
     assert_eq!(base(&plugin, "evil\n#x"), "http://172.16.0.254:8081/cloud-init");
     let (_, plugin, _dir) = with("defaults", "base-url: http://site.example/cloud-init/");
-    assert_eq!(base(&plugin, "10.1.1.1:80"), "http://10.0.0.1:8081/cloud-init");
+    assert_eq!(base(&plugin, "10.1.1.1:80"), "http://site.example/cloud-init");
     let (_, plugin, _dir) = with("instances", "id: x1000c0s0b0n0\ncloud-init-base-url: http://own/ci");
     assert_eq!(base(&plugin, "10.1.1.1:80"), "http://own/ci");
 }

@@ -1,6 +1,7 @@
 //! The plugin's side of the border: turns C calls into calls of a [`Plugin`], and stops panics.
 //!
-//! Promises: no panic leaves; an instance that panicked answers `PANICKED` from then on; what `init` made is freed once by `free`.
+//! Promises: no panic leaves; an instance that panicked answers `PANICKED` from then on; what `init` made is freed once by `free`. A
+//! configuration that cannot be read is `BAD_ARGUMENT`, before the plugin sees it.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -8,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use bootd_abi as abi;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -76,19 +78,9 @@ unsafe extern "C" fn init<P: Plugin>(
         // SAFETY: the host lends its table for the process's life, and the text for this call.
         let (host, config) = unsafe { (Host::new(host), lent(config)) };
         forward_tracing(host);
-        let config = config.ok_or("the configuration is not UTF-8")?;
-        let config: wire::Configuration = serde_json::from_str(config)?;
-        let mode = if config.mode.is_empty() { "local" } else { &config.mode };
-        if !P::MODES.contains(&mode) {
-            let modes = P::MODES.join("\" or \"");
-            return Err(format!("mode = \"{mode}\" is not available in this version; use \"{modes}\"").into());
-        }
-        let settings = if config.config.is_null() {
-            Value::Object(Default::default())
-        } else {
-            config.config
-        };
-        let settings = serde_json::from_value(settings)?;
+        let bad = |text| (abi::status::BAD_ARGUMENT, text);
+        let (config, settings) = configuration::<P>(config).map_err(bad)?;
+        let failed = |error: crate::Error| (abi::status::FAILED, error.to_string());
         let mut setup = wire::Setup::default();
         let plugin = P::init(
             Start {
@@ -99,9 +91,10 @@ unsafe extern "C" fn init<P: Plugin>(
                 host,
             },
             &mut setup,
-        )?;
-        let setup = serde_json::to_string(&setup)?;
-        Ok::<_, crate::Error>((
+        )
+        .map_err(failed)?;
+        let setup = serde_json::to_string(&setup).map_err(|error| failed(error.into()))?;
+        Ok::<_, (abi::Status, String)>((
             Box::new(Instance {
                 plugin,
                 panicked: AtomicBool::new(false),
@@ -115,12 +108,51 @@ unsafe extern "C" fn init<P: Plugin>(
             unsafe { *instance = Box::into_raw(made).cast() };
             (abi::status::OK, setup)
         }
-        Ok(Err(error)) => (abi::status::FAILED, error.to_string()),
+        Ok(Err(refused)) => refused,
         Err(panic) => (abi::status::PANICKED, panic_text(&*panic)),
     };
     // SAFETY: the host passes a place for a buffer.
     unsafe { *out = given(text) };
     status
+}
+
+/// The configuration and the plugin's own settings, or what is wrong with them.
+fn configuration<P: Plugin>(text: Option<&str>) -> Result<(wire::Configuration, P::Settings), String> {
+    let text = text.ok_or("the configuration is not UTF-8")?;
+    let config: wire::Configuration = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mode = if config.mode.is_empty() { "local" } else { &config.mode };
+    if !P::MODES.contains(&mode) {
+        let modes = P::MODES.join("\" or \"");
+        return Err(format!(
+            "mode = \"{mode}\" is not available in this version; use \"{modes}\""
+        ));
+    }
+    let settings = settings(config.config.clone())?;
+    Ok((config, settings))
+}
+
+/// Reads settings, or says all that is wrong with them: serde stops at the first mistake, so each key is then read by itself.
+fn settings<S: DeserializeOwned>(mut settings: Value) -> Result<S, String> {
+    if settings.is_null() {
+        settings = Value::Object(serde_json::Map::new());
+    }
+    let first = match S::deserialize(&settings) {
+        Ok(settings) => return Ok(settings),
+        Err(error) => error.to_string(),
+    };
+    let wrong = settings.as_object().into_iter().flatten().filter_map(|(key, value)| {
+        let alone = Value::Object([(key.clone(), value.clone())].into_iter().collect());
+        let error = S::deserialize(&alone).err()?.to_string();
+        if error.starts_with("missing field") {
+            None
+        } else if error.starts_with("unknown field") {
+            Some(error)
+        } else {
+            Some(format!("{key}: {error}"))
+        }
+    });
+    let wrong: Vec<String> = wrong.collect();
+    Err(if wrong.is_empty() { first } else { wrong.join("; ") })
 }
 
 unsafe extern "C" fn run<P: Plugin>(instance: *mut c_void) -> abi::Status {
@@ -272,6 +304,67 @@ impl<S: tracing::Subscriber> Layer<S> for Forward {
             metadata.target(),
             &message,
             &Value::Object(fields.0).to_string(),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::Error;
+    use crate::fake::FakeHost;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Settings {
+        #[serde(default)]
+        size: u8,
+    }
+
+    struct Small;
+
+    impl Plugin for Small {
+        const NAME: &'static str = "small";
+        const MODES: &'static [&'static str] = &["local"];
+        type Settings = Settings;
+
+        fn init(start: Start<Settings>, _: &mut wire::Setup) -> Result<Self, Error> {
+            match start.settings.size {
+                0 => Ok(Self),
+                _ => Err("does not fit".into()),
+            }
+        }
+    }
+
+    fn refused(mode: &str, config: Value) -> (bool, String) {
+        let refused = FakeHost::new().start_in::<Small>(mode, config).err().unwrap();
+        (refused.is_bad_argument, refused.text)
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_is_a_bad_argument_and_a_failed_init_is_not() {
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert!(FakeHost::new().start::<Small>(Value::Null).is_ok());
+        assert_eq!(refused("local", json(r#"{"size": 1}"#)), (false, "does not fit".into()));
+        let (bad, text) = refused("local", json(r#"{"size": "x"}"#));
+        assert!(bad && text.contains("invalid type: string"), "{text}");
+        assert!(refused("local", json("[1, 2]")).0);
+        let (bad, text) = refused("upstream", json(r#"{"url": "x"}"#));
+        assert!(bad && text.contains("not available in this version"), "{text}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_settings_is_told_at_once() {
+        assert_eq!(
+            refused("local", serde_json::json!({"colour": 1, "size": -1, "wide": 2})),
+            (
+                true,
+                "unknown field `colour`, expected `size`; size: invalid value: integer `-1`, expected u8; \
+                 unknown field `wide`, expected `size`"
+                    .into()
+            )
         );
     }
 }

@@ -28,6 +28,16 @@ pub struct FakeHost {
     sleeps: AtomicU64,
 }
 
+/// Why there is no instance: `init` said so.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct NotStarted {
+    /// The configuration is to blame: bootd shows a mistake in bootd.toml.
+    pub is_bad_argument: bool,
+    /// The plugin's words.
+    pub text: String,
+}
+
 /// A running instance of a plugin.
 pub struct Instance {
     plugin: &'static abi::Plugin,
@@ -71,12 +81,12 @@ impl FakeHost {
     }
 
     /// Starts a plugin with this `config` table, in local mode.
-    pub fn start<P: Plugin>(&'static self, config: serde_json::Value) -> Result<Instance, Error> {
+    pub fn start<P: Plugin>(&'static self, config: serde_json::Value) -> Result<Instance, NotStarted> {
         self.start_in::<P>("local", config)
     }
 
     /// Starts a plugin with this `config` table, in any mode.
-    pub fn start_in<P: Plugin>(&'static self, mode: &str, config: serde_json::Value) -> Result<Instance, Error> {
+    pub fn start_in<P: Plugin>(&'static self, mode: &str, config: serde_json::Value) -> Result<Instance, NotStarted> {
         let plugin = Box::leak::<'static>(Box::new(table::<P>("0"))) as &'static Table;
         let plugin = plugin.plugin();
         let configuration = wire::Configuration {
@@ -88,20 +98,25 @@ impl FakeHost {
                 boot_url: "http://172.16.0.254:8081".into(),
             },
         };
-        let text = serde_json::to_string(&configuration)?;
+        let failed = |text: String| NotStarted {
+            is_bad_argument: false,
+            text,
+        };
+        let text = serde_json::to_string(&configuration).map_err(|error| failed(error.to_string()))?;
         let (mut instance, mut out) = (std::ptr::null_mut(), empty());
-        let init = plugin.init.ok_or("no init")?;
+        let init = plugin.init.ok_or_else(|| failed("no init".into()))?;
         // SAFETY: called as the ABI says; the table is leaked.
         let status = unsafe { init(&raw const self.table, borrowed(&text), &raw mut instance, &raw mut out) };
         // SAFETY: the plugin gave it, or nobody wrote to it.
         let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
         if status != abi::status::OK {
-            return Err(text.into());
+            let is_bad_argument = status == abi::status::BAD_ARGUMENT;
+            return Err(NotStarted { is_bad_argument, text });
         }
         Ok(Instance {
             plugin,
             instance,
-            setup: serde_json::from_str(&text)?,
+            setup: serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?,
         })
     }
 

@@ -19,6 +19,9 @@ use crate::wire::{Health, Mistake};
 /// Larger files are refused: no list of a rack's nodes is that long.
 pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
+/// What is added to a plugin's health while changed files have mistakes.
+pub const UNTIL_RIGHT: &str = "; the files changed since, and count when their mistakes are gone";
+
 /// A file, and its text at the last look.
 pub struct Watched {
     path: PathBuf,
@@ -172,8 +175,7 @@ impl<T> Source<T> {
                 host.bump();
                 self.report(host, mistakes, &describe);
             } else {
-                let waiting = "; the files changed since, and count when their mistakes are gone";
-                self.report(host, mistakes, |data| describe(data) + waiting);
+                self.report(host, mistakes, |data| describe(data) + UNTIL_RIGHT);
             }
         }
     }

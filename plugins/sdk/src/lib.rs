@@ -74,9 +74,9 @@ pub struct Start<S> {
 pub trait Plugin: Send + Sync + Sized + 'static {
     /// Its name, as in `libbootd_NAME.so` with `-` as `_`.
     const NAME: &'static str;
-    /// The modes that it has. Another one is refused before the settings are read.
+    /// The modes that it has. Another one is refused before the settings are read, as a mistake in bootd.toml.
     const MODES: &'static [&'static str] = &["local", "upstream"];
-    /// Its `config` table.
+    /// Its `config` table. Settings that cannot be read are a mistake in bootd.toml.
     type Settings: DeserializeOwned;
 
     /// Makes an instance and says what it provides. May publish. An error here keeps the plugin out of service, with its text shown.

@@ -2,6 +2,7 @@
 //!
 //! Owns the nodes of its file. Publishes them before bootd is ready, looks at the file every second, and answers `resolve` from the newest
 //! text, so a node added a second ago boots. A changed file with a mistake changes nothing; a missing or broken file never empties anything.
+//! A file may be half written and look right: who is gone from it leaves only when its text was the same at two looks, a second apart.
 //! Serves the read side of SMD's API from the inventory, with the nodes of every provider in it. Never writes a file.
 
 mod api;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bootd_sdk::file::Watched;
+use bootd_sdk::file::{UNTIL_RIGHT, Watched};
 use bootd_sdk::prelude::*;
 
 use file::Row;
@@ -39,7 +40,18 @@ struct Source {
     nodes: Vec<Node>,
     /// The host could not be asked: try again though the file is as it was.
     unfinished: bool,
+    /// The file is right, and who is gone from it is still published.
+    waiting: Option<Waiting>,
     health: Health,
+}
+
+/// How long nodes that are gone from the file still stay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// Until `run` has looked, and then looked again: the text was found between two of its looks.
+    TwoLooks,
+    /// Until `run` looks again.
+    OneLook,
 }
 
 /// Whether data are in effect already.
@@ -49,6 +61,17 @@ enum When {
     Start,
     /// They are, and stay until the file is right.
     Change,
+    /// So is this text: it was the same at two looks.
+    Settled,
+}
+
+/// Who looks at the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looker {
+    /// `run`, every second.
+    Run,
+    /// `resolve`, at any time.
+    Resolve,
 }
 
 impl Plugin for Smd {
@@ -63,7 +86,7 @@ impl Plugin for Smd {
         let source = start.settings.nodes.map(|path| {
             let mut source = Source::new(Watched::new(start.folder.join(path)));
             source.file.look();
-            source.apply(host, When::Start);
+            source.apply(host, When::Start, Waiting::OneLook);
             host.health(&source.health);
             Mutex::new(source)
         });
@@ -78,7 +101,7 @@ impl Plugin for Smd {
 
     fn run(&self) -> Result<(), Error> {
         while self.host.sleep(Duration::from_secs(1)).is_ok() {
-            self.look();
+            self.look(Looker::Run);
         }
         Ok(())
     }
@@ -88,7 +111,7 @@ impl Plugin for Smd {
     }
 
     fn resolve(&self, mac: Mac) -> Option<Node> {
-        let source = self.look()?;
+        let source = self.look(Looker::Resolve)?;
         let has_it = |node: &&Node| node.interfaces.iter().any(|interface| interface.mac == mac);
         source.nodes.iter().find(has_it).cloned()
     }
@@ -96,16 +119,25 @@ impl Plugin for Smd {
 
 impl Smd {
     /// Brings the file's present state into effect. `None`: there is no file.
-    fn look(&self) -> Option<MutexGuard<'_, Source>> {
+    fn look(&self, who: Looker) -> Option<MutexGuard<'_, Source>> {
         let mut source = self.source.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        if source.file.look() || source.unfinished {
-            let before = source.health.clone();
-            source.apply(self.host, When::Change);
-            if source.health != before {
-                self.host.health(&source.health);
-                let (file, mistakes) = (source.file.name(), source.health.mistakes.len());
-                tracing::info!(file, mistakes, "node file read again");
+        let is_new = source.file.look() || source.unfinished;
+        let (when, waiting) = match (who, source.waiting) {
+            (Looker::Run, _) if is_new => (When::Change, Waiting::OneLook),
+            (Looker::Resolve, _) if is_new => (When::Change, Waiting::TwoLooks),
+            (Looker::Run, Some(Waiting::OneLook)) => (When::Settled, Waiting::OneLook),
+            (Looker::Run, Some(Waiting::TwoLooks)) => {
+                source.waiting = Some(Waiting::OneLook);
+                return Some(source);
             }
+            _ => return Some(source),
+        };
+        let before = source.health.clone();
+        source.apply(self.host, when, waiting);
+        if source.health != before {
+            self.host.health(&source.health);
+            let (file, mistakes) = (source.file.name(), source.health.mistakes.len());
+            tracing::info!(file, mistakes, "node file read again");
         }
         Some(source)
     }
@@ -117,12 +149,13 @@ impl Source {
             file,
             nodes: Vec::new(),
             unfinished: false,
+            waiting: None,
             health: Health::default(),
         }
     }
 
-    /// Reads the text, publishes what may be, and says how it went in `health`.
-    fn apply(&mut self, host: Host, when: When) {
+    /// Reads the text, publishes what may be, and says how it went in `health`. `waiting`: how long nodes that are gone from it stay.
+    fn apply(&mut self, host: Host, when: When, waiting: Waiting) {
         let name = self.file.name().to_owned();
         let (rows, mut mistakes) = match self.file.text() {
             Ok(text) => file::read(&name, text),
@@ -131,17 +164,20 @@ impl Source {
         // Nothing good in a broken file is not the same as a file that says that there are no nodes.
         let may_publish = mistakes.is_empty() || (when == When::Start && !rows.is_empty());
         self.unfinished = false;
+        self.waiting = None;
         if may_publish {
             // Rows that mistakes cost stay as bootd last had them; who is gone from the file is known only when it is right.
             match publish(host, &rows, when, mistakes.is_empty()) {
                 Ok(outcome) => {
+                    let is_right = mistakes.is_empty() && outcome.refused.is_empty();
+                    self.waiting = (is_right && when != When::Settled).then_some(waiting);
                     mistakes.extend(outcome.refused.into_iter().map(|(line, text)| Mistake {
                         file: name.clone(),
                         line,
                         text,
                     }));
                     if let Some(nodes) = outcome.published {
-                        self.nodes = nodes;
+                        self.replace(nodes, when);
                     }
                 }
                 Err(error) => {
@@ -157,43 +193,54 @@ impl Source {
         }
         let nodes = self.nodes.iter().filter(|node| node.kind == "Node").count();
         let mut text = format!("{nodes} nodes and {} BMCs from {name}", self.nodes.len() - nodes);
-        if when == When::Change && !mistakes.is_empty() {
-            text.push_str("; the file changed since, and counts when its mistakes are gone");
+        if when != When::Start && !mistakes.is_empty() {
+            text.push_str(UNTIL_RIGHT);
         }
         self.health = Health { text, mistakes };
+    }
+
+    /// These nodes are in effect now; before the file is settled, beside those that are gone from it.
+    fn replace(&mut self, nodes: Vec<Node>, when: When) {
+        let before = std::mem::replace(&mut self.nodes, nodes);
+        if when != When::Settled {
+            let ids: HashSet<&str> = self.nodes.iter().map(|node| node.id.as_str()).collect();
+            let rest: Vec<Node> = before
+                .into_iter()
+                .filter(|old| !ids.contains(old.id.as_str()))
+                .collect();
+            self.nodes.extend(rest);
+        }
     }
 }
 
 struct Outcome {
-    /// Nodes in effect now; `None`: nothing was published.
+    /// Rows in effect now; `None`: nothing was published.
     published: Option<Vec<Node>>,
     /// Lines and reasons.
     refused: Vec<(u64, String)>,
 }
 
-fn publish(host: Host, rows: &[Row], when: When, full: bool) -> Result<Outcome, Error> {
+/// `is_right`: the rows are all of the file. They are checked as if who is gone from it had left already, which happens when it is settled.
+fn publish(host: Host, rows: &[Row], when: When, is_right: bool) -> Result<Outcome, Error> {
     let mut publication = Publication {
-        full,
-        dry_run: when == When::Change,
+        full: is_right,
+        dry_run: true,
         nodes: rows
             .iter()
             .map(|row| serde_json::to_value(&row.node))
             .collect::<Result<_, _>>()?,
         gone: Vec::new(),
     };
-    let mut report = host.publish(&publication)?;
-    if publication.dry_run && report.refused.is_empty() {
+    let report = host.publish(&publication)?;
+    let mut published = None;
+    if when == When::Start || report.refused.is_empty() {
         publication.dry_run = false;
-        report = host.publish(&publication)?;
+        publication.full = is_right && when == When::Settled;
+        // What is refused only here has something of a node that is gone, such as its MAC, and takes effect when that one leaves.
+        let refused: HashSet<usize> = host.publish(&publication)?.refused.iter().map(|r| r.row).collect();
+        let accepted = rows.iter().enumerate().filter(|(place, _)| !refused.contains(place));
+        published = Some(accepted.map(|(_, row)| row.node.clone()).collect());
     }
-    let refused_rows: HashSet<usize> = report.refused.iter().map(|refusal| refusal.row).collect();
-    let published = (!publication.dry_run).then(|| {
-        let accepted = rows
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| !refused_rows.contains(place));
-        accepted.map(|(_, row)| row.node.clone()).collect()
-    });
     let refused = report.refused.iter().map(|refusal| {
         let line = rows.get(refusal.row).map_or(0, |row| row.line);
         (line, format!("{}: {}", refusal.id, refusal.reason))

@@ -147,11 +147,76 @@ fn a_changed_file_with_mistakes_changes_nothing_until_it_is_right() {
 
     fs::write(&path, good.split("- name: compute3").next().unwrap()).unwrap();
     look(host, &smd);
+    look(host, &smd);
     assert_eq!(told(host), []);
     assert_eq!(host.published().len(), 4);
     fs::write(&path, "nodes: []").unwrap();
     look(host, &smd);
+    look(host, &smd);
     assert_eq!((told(host), host.published()), (vec![], vec![]));
+}
+
+#[test]
+fn a_half_written_file_removes_nobody_until_it_was_the_same_at_two_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nodes.yaml");
+    let good = fs::read_to_string(data("nodes.yaml")).unwrap();
+    let half: String = good.split_inclusive('\n').take(12).collect();
+    fs::write(&path, &good).unwrap();
+    let (host, smd) = start(&path);
+    let ids = || {
+        let mut ids: Vec<String> = host.published().into_iter().map(|node| node.id).collect();
+        ids.sort();
+        ids
+    };
+    let before = ids();
+    fs::write(&path, &half).unwrap();
+    look(host, &smd);
+    assert_eq!(ids(), before);
+    fs::write(&path, &good).unwrap();
+    look(host, &smd);
+    look(host, &smd);
+    assert_eq!(ids(), before);
+
+    // What `resolve` sees between two looks of `run` counts for neither.
+    fs::write(&path, &half).unwrap();
+    assert!(smd.resolve(mac("52:54:00:be:ef:01")).is_some());
+    look(host, &smd);
+    assert!(smd.resolve(mac("52:54:00:be:ef:01")).is_some());
+    assert_eq!(ids(), before);
+    fs::write(&path, good.split("- name: compute3").next().unwrap()).unwrap();
+    look(host, &smd);
+    assert_eq!(ids(), before, "the file still grows");
+    look(host, &smd);
+    assert_eq!(ids(), ["x1000c0s0b0", "x1000c0s0b0n0", "x1000c0s0b1", "x1000c0s0b1n0"]);
+    assert_eq!(smd.resolve(mac("52:54:00:be:ef:03")), None);
+    assert!(
+        host.health().text.starts_with("2 nodes and 2 BMCs"),
+        "{}",
+        host.health().text
+    );
+}
+
+#[test]
+fn a_change_that_also_removes_adds_and_changes_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nodes.yaml");
+    let good = fs::read_to_string(data("nodes.yaml")).unwrap();
+    fs::write(&path, &good).unwrap();
+    let (host, smd) = start(&path);
+    let has = |id: &str| host.published().iter().any(|node| node.id == id);
+    let changed = good
+        .replace("x1000c0s0b4n0", "x1000c0s0b5n0")
+        .replace("name: compute1\n", "name: first\n");
+    fs::write(&path, changed).unwrap();
+    assert_eq!(smd.resolve(mac("52:54:00:be:ef:05")).unwrap().id, "x1000c0s0b5n0");
+    assert!(has("x1000c0s0b5n0") && has("x1000c0s0b4n0"));
+    assert!(host.published().iter().any(|node| node.name == "first"));
+    look(host, &smd);
+    assert!(has("x1000c0s0b4n0"), "the first look of run");
+    look(host, &smd);
+    assert!(has("x1000c0s0b5n0") && !has("x1000c0s0b4n0"));
+    assert_eq!((told(host), host.published().len()), (vec![], 10));
 }
 
 #[test]
@@ -169,8 +234,11 @@ fn a_missing_file_at_start_publishes_nothing_and_is_read_when_it_comes() {
     assert!(told(host)[0].1.contains("no such file; create it"));
     fs::copy(data("nodes.yaml"), &path).unwrap();
     assert_eq!(smd.resolve(mac("52:54:00:be:ef:05")).unwrap().id, "x1000c0s0b4n0");
-    assert_eq!(host.published().len(), 10);
+    assert_eq!(host.published().len(), 11);
     assert_eq!(told(host), []);
+    look(host, &smd);
+    look(host, &smd);
+    assert_eq!(host.published().len(), 10, "who is gone from the file has left");
 }
 
 #[test]
@@ -288,7 +356,8 @@ fn an_unknown_setting_is_refused_by_name() {
         .start::<Smd>(serde_json::json!({"node": "x"}))
         .err()
         .unwrap();
-    assert!(error.to_string().contains("unknown field `node`"), "{error}");
+    assert!(error.is_bad_argument);
+    assert!(error.text.contains("unknown field `node`"), "{error}");
 }
 
 #[test]

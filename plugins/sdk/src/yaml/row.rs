@@ -177,7 +177,7 @@ impl<'i, 'm> Row<'i, 'm> {
         items
     }
 
-    /// A URL: one word of a script or a list, so it has no white space in it.
+    /// A URL with its scheme. It is one word of a script or a list, so it has no white space in it.
     pub fn url(&mut self, key: &'static str) -> Option<String> {
         let text = self.text(key)?;
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -185,6 +185,14 @@ impl<'i, 'm> Row<'i, 'm> {
                 self.line_of(key),
                 format!("{key} must be a URL, without white space in it"),
             );
+            return None;
+        }
+        if !has_scheme(&text) {
+            let text = format!(
+                "{key}: '{}' is not a URL: it begins with no scheme, such as http://",
+                shown(&text)
+            );
+            self.bad(self.line_of(key), text);
             return None;
         }
         Some(text)
@@ -231,6 +239,14 @@ impl<'i, 'm> Row<'i, 'm> {
     }
 }
 
+/// Whether a text is `scheme://…`.
+fn has_scheme(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, rest)| {
+        let may_follow = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(may_follow) && !rest.is_empty()
+    })
+}
+
 /// An error of a parser as a message; many of std's do not show the text.
 fn told(text: &str, error: &str) -> String {
     let text = shown(text);
@@ -245,6 +261,40 @@ fn told(text: &str, error: &str) -> String {
 mod tests {
     use super::*;
     use crate::mac::Mac;
+
+    #[test]
+    fn a_url_has_a_scheme_and_no_white_space() {
+        let url = |text: &str| {
+            let mut mistakes = Mistakes::new("f.yaml");
+            let item = super::super::read(&format!("\nkernel: '{text}'\n"), &mut mistakes).unwrap();
+            let url = Row::of(&item, "entry", &mut mistakes).unwrap().url("kernel");
+            url.ok_or_else(|| mistakes.into_list()[0].to_string())
+        };
+        for good in [
+            "http://172.16.0.254:9000/k",
+            "s3://boot-images/k",
+            "tftp://h/k",
+            "HTTPS://h",
+        ] {
+            assert_eq!(url(good).unwrap(), good);
+        }
+        for bad in [
+            "x",
+            "/k",
+            "http:/h/k",
+            "http://",
+            "://h/k",
+            "1a://h",
+            "a/b://h",
+            "${base}/k",
+        ] {
+            assert_eq!(
+                url(bad).unwrap_err(),
+                format!("f.yaml:2: kernel: '{bad}' is not a URL: it begins with no scheme, such as http://")
+            );
+        }
+        assert!(url("http://h/a b").unwrap_err().ends_with("without white space in it"));
+    }
 
     #[test]
     fn each_wrong_field_is_told_with_its_line() {
