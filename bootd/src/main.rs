@@ -85,7 +85,12 @@ fn serve(mut config: Config) -> anyhow::Result<()> {
         .thread_name("http")
         .build()?;
     runtime.block_on(async {
-        let artifacts = Arc::new(Artifacts::new(&config, Arc::clone(&metrics))?);
+        let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
+        for mistake in &mistakes {
+            tracing::error!(%mistake, "an origin cannot be used");
+            warnings.push(mistake.to_string());
+        }
+        let artifacts = Arc::new(artifacts);
         let app = Arc::new(App {
             config: Arc::clone(&config),
             inventory,

@@ -93,20 +93,17 @@ async fn look(config: Config) -> Findings {
     found.nodes = snapshot.entries().len();
     interfaces(&config, &mut found);
     kernel_limits(&config, &snapshot, &mut found);
-    match Artifacts::new(&config, Arc::clone(&metrics)) {
-        Ok(artifacts) => {
-            let app = App {
-                config: Arc::new(config),
-                inventory,
-                plugins,
-                artifacts: Arc::new(artifacts),
-                files: Arc::new(ArcSwap::from_pointee(files)),
-                metrics,
-            };
-            boot_files(&app, &snapshot, &mut found).await;
-        }
-        Err(error) => found.mistakes.push(error.to_string()),
-    }
+    let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
+    found.mistakes.extend(mistakes.iter().map(ToString::to_string));
+    let app = App {
+        config: Arc::new(config),
+        inventory,
+        plugins,
+        artifacts: Arc::new(artifacts),
+        files: Arc::new(ArcSwap::from_pointee(files)),
+        metrics,
+    };
+    boot_files(&app, &snapshot, &mut found).await;
     found
 }
 
