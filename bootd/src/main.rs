@@ -40,6 +40,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
 
     // What was last good is there before anything else answers or is asked.
     let store = Store::open(&config.state_dir)?;
+    warnings.extend(store.replaced().map(str::to_owned));
     let names: Vec<String> = config.plugins.iter().map(|plugin| plugin.name.clone()).collect();
     let subnets = ServedSubnets::of(&config);
     let inventory = Arc::new(Inventory::new(
@@ -83,7 +84,12 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .thread_name("http")
         .build()?;
     runtime.block_on(async {
-        let artifacts = Arc::new(Artifacts::new(&config, Arc::clone(&metrics))?);
+        let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
+        for mistake in &mistakes {
+            tracing::error!(%mistake, "an origin cannot be used");
+            warnings.push(mistake.to_string());
+        }
+        let artifacts = Arc::new(artifacts);
         let app = Arc::new(App {
             config: Arc::clone(&config),
             inventory,

@@ -105,16 +105,7 @@ pub enum OpenError {
     Timeout,
 }
 
-/// Whose fault an error is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// The client asked for something that is not to be had; asking again does not help.
-    Client,
-    /// The origin does not do its part; asking later may help.
-    Origin,
-}
-
-/// A configuration of origins that cannot be used.
+/// An origin that cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactsError {
     /// A file with credentials cannot be read, or has not two lines.
@@ -138,14 +129,20 @@ pub enum ArtifactsError {
 }
 
 impl Artifacts {
-    /// Makes ready to ask every origin; asks none.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, ArtifactsError> {
-        let origins = config
-            .origins
-            .iter()
-            .map(|origin| Ok((origin.bucket.clone(), Origin::new(origin)?)))
-            .collect::<Result<_, ArtifactsError>>()?;
-        Ok(Self { origins, metrics })
+    /// Makes ready to ask every origin; asks none. One that cannot be used is there all the same, and every open says why it fails: one
+    /// bucket's mistake must not cost the others.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> (Self, Vec<ArtifactsError>) {
+        let mut mistakes = Vec::new();
+        let mut origins = BTreeMap::new();
+        for origin in &config.origins {
+            let ready = Origin::new(origin).unwrap_or_else(|mistake| {
+                let unusable = Origin::Unusable(mistake.to_string());
+                mistakes.push(mistake);
+                unusable
+            });
+            origins.insert(origin.bucket.clone(), ready);
+        }
+        (Self { origins, metrics }, mistakes)
     }
 
     /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it.
@@ -164,11 +161,6 @@ impl Artifacts {
             Name::Object { bucket, key } => Ok(self.open(&bucket, &key, Want::head()).await?.len),
             Name::Bucket(_) | Name::Root => Err(OpenError::NoSuchKey),
         }
-    }
-
-    /// The buckets, by name.
-    pub fn buckets(&self) -> impl Iterator<Item = &str> {
-        self.origins.keys().map(String::as_str)
     }
 
     /// Whether there is such a bucket.
@@ -261,14 +253,6 @@ impl OpenError {
             Self::Origin(_) => "origin_failed",
             Self::Unreachable(_) => "origin_unreachable",
             Self::Timeout => "origin_timeout",
-        }
-    }
-
-    /// Whose fault it is.
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::Origin(_) | Self::Unreachable(_) | Self::Timeout => Blame::Origin,
-            _ => Blame::Client,
         }
     }
 }

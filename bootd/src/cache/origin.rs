@@ -11,6 +11,8 @@ pub(super) enum Origin {
     Store(Store),
     /// A folder of this machine.
     Dir(Dir),
+    /// Nowhere, and why.
+    Unusable(String),
 }
 
 impl Origin {
@@ -32,6 +34,7 @@ impl Origin {
         match self {
             Self::Store(store) => store.open(key, want).await,
             Self::Dir(dir) => dir.open(key, want).await,
+            Self::Unusable(why) => Err(OpenError::Origin(why.clone())),
         }
     }
 }

@@ -134,7 +134,9 @@ fn object(result: GetResult, head: bool, partial: bool) -> Object {
         body: if head {
             ObjectBody::empty()
         } else {
-            let stream = result.into_stream().map(|chunk| chunk.map_err(BodyError::from));
+            let stream = result
+                .into_stream()
+                .map(|chunk| chunk.map_err(|error| BodyError::from(innermost(&error))));
             ObjectBody::new(range.end - range.start, stream)
         },
         range,
@@ -160,8 +162,8 @@ fn refusal(error: object_store::Error) -> OpenError {
         E::InvalidPath { .. } => OpenError::BadName("the key is no path"),
         error => match transport(&error) {
             Some(HttpErrorKind::Timeout) => OpenError::Timeout,
-            Some(_) => OpenError::Unreachable(error.to_string()),
-            None => OpenError::Origin(error.to_string()),
+            Some(_) => OpenError::Unreachable(innermost(&error)),
+            None => OpenError::Origin(innermost(&error)),
         },
     }
 }
@@ -176,6 +178,23 @@ fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {
         cause = error.source();
     }
     None
+}
+
+/// The end of a chain of errors, in one line. All that stands before it repeats the request, with the site's hosts and keys.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    let text = last.to_string();
+    // Markup is an origin's own error page.
+    let words = text.split('<').next().unwrap_or_default().split_whitespace();
+    let line = words.collect::<Vec<_>>().join(" ");
+    let line = line.trim_end_matches([':', ' ']);
+    match line.char_indices().nth(CAUSE) {
+        None => line.to_owned(),
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
 }
 
 /// The access key id in the first line, the secret in the second.
@@ -209,3 +228,6 @@ fn retry() -> RetryConfig {
         retry_timeout: Duration::from_secs(3600),
     }
 }
+
+/// Characters of a cause: enough for any error of the system, and for the beginning of an origin's own words.
+const CAUSE: usize = 120;

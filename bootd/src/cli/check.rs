@@ -98,20 +98,17 @@ async fn look(config: Config) -> Findings {
     found.nodes = snapshot.count();
     interfaces(&config, &mut found);
     kernel_limits(&config, &snapshot, &mut found);
-    match Artifacts::new(&config, Arc::clone(&metrics)) {
-        Ok(artifacts) => {
-            let app = App {
-                config: Arc::new(config),
-                inventory,
-                plugins,
-                artifacts: Arc::new(artifacts),
-                files: Arc::new(ArcSwap::from_pointee(files)),
-                metrics,
-            };
-            found.mistakes.extend(explain::missing_files(&app).await);
-        }
-        Err(error) => found.mistakes.push(error.to_string()),
-    }
+    let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
+    found.mistakes.extend(mistakes.iter().map(ToString::to_string));
+    let app = App {
+        config: Arc::new(config),
+        inventory,
+        plugins,
+        artifacts: Arc::new(artifacts),
+        files: Arc::new(ArcSwap::from_pointee(files)),
+        metrics,
+    };
+    found.mistakes.extend(explain::missing_files(&app).await);
     found
 }
 

@@ -33,7 +33,6 @@ pub async fn respond(
     peer: IpAddr,
     method: &Method,
     path: &str,
-    _query: Option<&str>,
     headers: &HeaderMap,
 ) -> Response<Body> {
     let started = Instant::now();

@@ -58,8 +58,7 @@ impl App {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let serves = |service| connection.listener.serve.contains(&service);
         if serves(Service::Artifacts) {
-            let (uri, headers) = (request.uri(), request.headers());
-            return artifacts::respond(&self.artifacts, peer, &method, uri.path(), uri.query(), headers).await;
+            return artifacts::respond(&self.artifacts, peer, &method, &path, request.headers()).await;
         }
         let response = match path
             .strip_prefix("/loaders/")

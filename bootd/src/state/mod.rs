@@ -2,7 +2,8 @@
 //!
 //! Owns one writer thread. Writes are handed to it and reported back when they are durable; all that wait at once share one commit
 //! (group commit), so many leases a second cost few disk flushes. Reads see the last commit and never wait for a writer. The queue is
-//! bounded: a full one refuses, which callers count. Tables: one for leases, one for each plugin, one for the core's own rows.
+//! bounded: a full one refuses, which callers count. A broken file is put aside at the start and never keeps bootd from starting; a file in use
+//! by another bootd does. Tables: one for leases, one for each plugin, one for the core's own rows.
 
 mod store;
 

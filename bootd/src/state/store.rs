@@ -1,11 +1,16 @@
 //! The store over redb, and its writer thread.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::SystemTime;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+};
 
 /// Writes that may wait at once; a full queue refuses.
 const QUEUE: usize = 4096;
@@ -35,9 +40,12 @@ pub struct Write {
 /// A store that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file cannot be opened, or another bootd holds it.
+    /// The file cannot be opened.
     #[error("the state file {0} cannot be opened: {1}")]
     Open(String, String),
+    /// Another process holds the file.
+    #[error("the state file {0} is in use: another bootd uses this state_dir; stop it, or give this one its own")]
+    InUse(String),
     /// Too many writes wait; the disk does not keep up.
     #[error("the state store's queue is full")]
     Full,
@@ -57,6 +65,7 @@ impl StoreError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Open(..) => "store_open",
+            Self::InUse(_) => "store_in_use",
             Self::Full => "store_full",
             Self::Closed => "store_closed",
             Self::Conflict => "store_conflict",
@@ -73,22 +82,34 @@ type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub struct Store {
     database: Arc<Database>,
     writer: SyncSender<(Write, Then)>,
+    replaced: Option<Arc<str>>,
 }
 
 impl Store {
-    /// Opens or makes `state_dir/bootd.redb` and starts its writer thread.
+    /// Opens or makes `state_dir/bootd.redb` and starts its writer thread. A broken file is put aside and an empty one takes its place, since
+    /// a rack must come up after a power cut: [`Store::replaced`] tells.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join("bootd.redb");
         let failed = |error: String| StoreError::Open(path.display().to_string(), error);
         std::fs::create_dir_all(state_dir).map_err(|e| failed(e.to_string()))?;
-        let database = Arc::new(Database::create(&path).map_err(|e| failed(e.to_string()))?);
+        let (database, replaced) = open_or_replace(&path)?;
+        let database = Arc::new(database);
         let (writer, queue) = sync_channel(QUEUE);
         let shared = Arc::clone(&database);
         std::thread::Builder::new()
             .name("state".into())
             .spawn(move || write_loop(&shared, &queue))
             .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { database, writer })
+        Ok(Self {
+            database,
+            writer,
+            replaced: replaced.map(Into::into),
+        })
+    }
+
+    /// What was lost when the file was opened, and where the broken one is now; `None` when it was good.
+    pub fn replaced(&self) -> Option<&str> {
+        self.replaced.as_deref()
     }
 
     /// Hands a write to the writer thread; never waits. `then` runs on that thread when the write is durable or failed.
@@ -140,6 +161,79 @@ impl Store {
             found.insert(key.value().to_owned(), value.value().to_owned());
         }
         Ok(found)
+    }
+}
+
+/// The database, and what is to be told when a broken one had to make room for it.
+fn open_or_replace(path: &Path) -> Result<(Database, Option<String>), StoreError> {
+    let shown = path.display();
+    let why = match open_checked(path) {
+        Ok(database) => return Ok((database, None)),
+        Err(Unopened::Failed(error)) => return Err(error),
+        Err(Unopened::Broken(why)) => why,
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let aside = path.with_added_extension(format!("broken-{}", now.unwrap_or_default().as_secs()));
+    let failed = |error: String| StoreError::Open(shown.to_string(), format!("{why}, and {error}"));
+    std::fs::rename(path, &aside).map_err(|error| failed(format!("it cannot be put aside: {error}")))?;
+    let database = match open_checked(path) {
+        Ok(database) => database,
+        Err(Unopened::Failed(error)) => return Err(error),
+        Err(Unopened::Broken(error)) => return Err(failed(format!("neither can a new one be used: {error}"))),
+    };
+    let told = format!(
+        "the state file {shown} was broken ({why}) and is now {}; bootd began with an empty one, without the leases of the pools and \
+         what plugins had kept",
+        aside.display()
+    );
+    tracing::error!("{told}");
+    Ok((database, Some(told)))
+}
+
+/// Why a file does not open.
+enum Unopened {
+    /// What it holds is no database, or not a whole one.
+    Broken(String),
+    /// Anything else: nothing is known to be wrong with what it holds.
+    Failed(StoreError),
+}
+
+/// Opens or makes a file and reads all of it: what a start does not find, a lease or a plugin would.
+fn open_checked(path: &Path) -> Result<Database, Unopened> {
+    // redb is not free of assertions about what a file holds.
+    let opened = catch_unwind(|| {
+        let mut database = Database::create(path)?;
+        let whole = database.check_integrity()?;
+        Ok((database, whole))
+    });
+    match opened {
+        Ok(Ok((database, whole))) => {
+            if !whole {
+                tracing::warn!(file = %path.display(), "the state file was repaired");
+            }
+            Ok(database)
+        }
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+            Err(Unopened::Failed(StoreError::InUse(path.display().to_string())))
+        }
+        Ok(Err(error)) if is_broken(&error) => Err(Unopened::Broken(error.to_string())),
+        Ok(Err(error)) => {
+            let (path, error) = (path.display().to_string(), error.to_string());
+            Err(Unopened::Failed(StoreError::Open(path, error)))
+        }
+        Err(_) => Err(Unopened::Broken("it cannot be read without a panic".into())),
+    }
+}
+
+/// Whether the contents are at fault, and not the disk, a permission or another process.
+fn is_broken(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::RepairAborted | DatabaseError::Storage(StorageError::Corrupted(_)) => true,
+        // How redb says that the magic number is wrong, or that the file is shorter than it should be.
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        }
+        _ => false,
     }
 }
 
@@ -216,6 +310,35 @@ mod tests {
         }
     }
 
+    /// Opens a file whose writer thread may still be ending: it does when the last handle is gone, and until then the file is locked.
+    fn reopen(dir: &Path) -> Store {
+        let store = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            Store::open(dir).ok()
+        });
+        store.unwrap()
+    }
+
+    fn filled(dir: &Path) {
+        let store = Store::open(dir).unwrap();
+        for key in 0..200 {
+            let put = vec![(row(&format!("a/{key}")), "x".repeat(500))];
+            store
+                .write_and_wait(Write {
+                    put,
+                    ..Write::default()
+                })
+                .unwrap();
+        }
+    }
+
+    fn put_aside(dir: &Path) -> Vec<std::path::PathBuf> {
+        let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| path.to_string_lossy().contains("bootd.redb.broken-"))
+            .collect()
+    }
+
     #[test]
     fn what_was_written_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
@@ -228,16 +351,85 @@ mod tests {
                 })
                 .unwrap();
         }
-        // The writer thread ends when the last handle is gone; until then the file is locked.
-        let store = (0..100).find_map(|_| {
-            std::thread::yield_now();
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            Store::open(dir.path()).ok()
-        });
-        let store = store.unwrap();
+        let store = reopen(dir.path());
         assert_eq!(store.get("core", "b").unwrap().as_deref(), Some("y"));
         assert_eq!(store.scan("core", "a/").unwrap().len(), 1);
         assert_eq!(store.get("nothing", "b").unwrap(), None);
+        assert_eq!((store.replaced(), put_aside(dir.path()).len()), (None, 0));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_put_aside() {
+        // The last one is what a power cut leaves of a file that was being made.
+        for garbage in [b"x".to_vec(), b"not a database".repeat(1000), vec![0; 1 << 20]] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("bootd.redb"), &garbage).unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            let aside = put_aside(dir.path());
+            assert_eq!(std::fs::read(&aside[0]).unwrap(), garbage);
+            let told = store.replaced().unwrap();
+            assert!(told.contains(&*aside[0].to_string_lossy()), "{told}");
+            store
+                .write_and_wait(Write {
+                    put: vec![(row("a"), "new".into())],
+                    ..Write::default()
+                })
+                .unwrap();
+            drop(store);
+            let store = reopen(dir.path());
+            assert_eq!(store.get("core", "a").unwrap().as_deref(), Some("new"));
+            assert_eq!((store.replaced(), put_aside(dir.path()).len()), (None, 1));
+        }
+    }
+
+    #[test]
+    fn a_file_of_any_other_length_or_contents_never_stops_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        drop(reopen(dir.path()));
+        let good = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            // Locked until its writer thread has ended.
+            let file = dir.path().join("bootd.redb");
+            Database::open(&file).ok()?;
+            std::fs::read(file).ok()
+        });
+        let good = good.unwrap();
+        let opened = |contents: &[u8]| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("bootd.redb"), contents).unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            let kept = store.scan("core", "a/").unwrap().len();
+            assert_eq!(store.replaced().is_some(), put_aside(dir.path()).len() == 1);
+            assert_eq!(kept, if store.replaced().is_some() { 0 } else { 200 });
+            kept
+        };
+        assert_eq!(opened(&good), 200);
+        for length in [9, 64, 320, 4096, 5000, 8192, 40_960, good.len() / 2] {
+            assert_eq!(opened(&good[..length]), 0, "{length} bytes");
+        }
+        for at in (0..good.len()).step_by(good.len() / 40) {
+            let mut bad = good.clone();
+            bad[at..].iter_mut().take(4096).for_each(|byte| *byte ^= 0x55);
+            opened(&bad);
+        }
+    }
+
+    #[test]
+    fn a_file_that_another_bootd_uses_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let _store = Store::open(dir.path()).unwrap();
+        let error = Store::open(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("another bootd uses this state_dir"), "{error}");
+        assert_eq!(put_aside(dir.path()).len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_not_at_fault_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("bootd.redb")).unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::Open(..))));
+        assert_eq!(put_aside(dir.path()).len(), 0);
     }
 
     #[test]

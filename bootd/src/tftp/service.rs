@@ -45,16 +45,25 @@ pub struct Service {
 #[derive(Debug, thiserror::Error)]
 pub enum TftpError {
     /// The port is taken, not allowed, or the address is not this machine's.
-    #[error("TFTP cannot listen on {address}: {source}")]
+    #[error("TFTP cannot listen on {address}: {why}{}", hint(why))]
     Bind {
         /// Where it should listen.
         address: SocketAddr,
-        /// Why it cannot.
-        source: io::Error,
+        /// Why it cannot. Not a `source`: whoever prints the chain would say it twice.
+        why: io::Error,
     },
     /// The thread cannot be started.
     #[error("the TFTP thread cannot be started: {0}")]
-    Thread(#[source] io::Error),
+    Thread(io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (another program listens there: stop it, or choose another tftp.port)",
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has this address)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        _ => "",
+    }
 }
 
 /// Listens on [`Config::address`] and [`Tftp::port`] (0 takes a free one) and serves until stopped. What `files` holds when a read begins
@@ -87,7 +96,7 @@ fn start_with(
     let one = config.dhcp.subnets.iter().all(|subnet| subnet.server == config.address);
     let address = if one { config.address } else { Ipv4Addr::UNSPECIFIED };
     let address = SocketAddr::from((address, config.tftp.port));
-    let bind = |source| TftpError::Bind { address, source };
+    let bind = |why| TftpError::Bind { address, why };
     let socket = UdpSocket::bind(address).map_err(bind)?;
     let address = socket.local_addr().map_err(bind)?;
     // A whole rack may power on at once. Without the privilege the system's limit holds, and clients that were not heard ask again.

@@ -5,11 +5,11 @@
 use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
+use dhcproto::v4::OptionCode;
 use serde::Serialize;
 
 use super::answer::{Verdict, answer};
 use super::boot::{Stage, code_of};
-use super::options::code;
 use super::policy::{Policy, Receiving};
 use super::pool::Pools;
 use super::reply::Reply;
@@ -103,14 +103,14 @@ fn of_reply(reply: &Reply, words: String) -> Explained {
         verdict,
         xname: reply.xname.clone(),
         address: None,
-        mask: options.addresses(code::SUBNET_MASK).first().copied(),
-        routers: options.addresses(code::ROUTERS),
-        dns: options.addresses(code::DNS),
-        hostname: options.text(code::HOST_NAME),
+        mask: options.addresses(OptionCode::SubnetMask).first().copied(),
+        routers: options.addresses(OptionCode::Router),
+        dns: options.addresses(OptionCode::DomainNameServer),
+        hostname: options.text(OptionCode::Hostname),
         next_server: Some(reply.siaddr),
-        boot_file: options.text(code::BOOT_FILE),
+        boot_file: options.text(OptionCode::BootfileName),
         lease_time_s: options
-            .get(code::LEASE_TIME)
+            .get(OptionCode::AddressLeaseTime)
             .and_then(|value| value.first_chunk())
             .map(|bytes| u32::from_be_bytes(*bytes)),
     }

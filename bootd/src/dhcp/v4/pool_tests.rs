@@ -81,8 +81,8 @@ fn a_stranger_gets_one_address_for_its_whole_boot() {
         panic!("no offer");
     };
     assert_eq!(offer.yiaddr.octets(), FIRST);
-    assert_eq!(offer.options.get(51), Some(&300u32.to_be_bytes()[..]));
-    assert_eq!(offer.options.get(12), None);
+    assert_eq!(offer.options.get(51.into()), Some(&300u32.to_be_bytes()[..]));
+    assert_eq!(offer.options.get(12.into()), None);
     assert_eq!(offer.file, "ipxe-x86_64.efi");
     let lease = bench.leased(selecting(9, FIRST).option(12, b"who"));
     assert_eq!((lease.seconds, lease.host_name.as_deref()), (300, Some("who")));

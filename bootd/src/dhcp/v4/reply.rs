@@ -6,22 +6,23 @@ use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
+use dhcproto::v4::{MessageType, OptionCode};
 
 use super::boot::{Booting, HTTP_CLIENT, booting};
-use super::options::{Options, code};
+use super::options::Options;
 use super::policy::Policy;
 use super::request::{BROADCAST, Request};
 use crate::config::Subnet;
 
-/// The kind of a reply; the values are those of option 53.
+/// The kind of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyKind {
     /// An address that may be had.
-    Offer = 2,
+    Offer,
     /// An address that is had.
-    Ack = 5,
+    Ack,
     /// No: begin again.
-    Nak = 6,
+    Nak,
 }
 
 impl ReplyKind {
@@ -31,6 +32,15 @@ impl ReplyKind {
             Self::Offer => "offer",
             Self::Ack => "ack",
             Self::Nak => "nak",
+        }
+    }
+
+    /// Option 53.
+    fn message_type(self) -> MessageType {
+        match self {
+            Self::Offer => MessageType::Offer,
+            Self::Ack => MessageType::Ack,
+            Self::Nak => MessageType::Nak,
         }
     }
 }
@@ -103,7 +113,7 @@ impl Reply {
         let booting = booting(request, policy, grant.mac, grant.node.map(|node| &node.boot));
         let options = options(request, policy, grant, &booting);
         let yiaddr = grant.lease.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip);
-        let file = options.text(code::BOOT_FILE).filter(|file| file.len() <= 127);
+        let file = options.text(OptionCode::BootfileName).filter(|file| file.len() <= 127);
         Self {
             flags: request.flags,
             yiaddr,
@@ -167,11 +177,11 @@ fn destination(request: &Request, yiaddr: Ipv4Addr, mac: Mac) -> Destination {
 /// What every reply has.
 fn head_options(request: &Request, kind: ReplyKind, server: Ipv4Addr) -> Options {
     let mut options = Options::default();
-    options.set(code::MESSAGE_TYPE, [kind as u8]);
-    options.set_addresses(code::SERVER_ID, &[server]);
+    options.set(OptionCode::MessageType, [kind.message_type().into()]);
+    options.set_addresses(OptionCode::ServerIdentifier, &[server]);
     for (code, value) in [
-        (code::CLIENT_ID, &request.client_id),
-        (code::RELAY_AGENT, &request.relay_agent),
+        (OptionCode::ClientIdentifier, &request.client_id),
+        (OptionCode::RelayAgentInformation, &request.relay_agent),
     ] {
         if let Some(value) = value {
             options.set(code, value.as_slice());
@@ -184,39 +194,40 @@ fn options(request: &Request, policy: &Policy, grant: &Grant<'_>, booting: &Boot
     let subnet = grant.subnet;
     let server = subnet.server.to_string();
     let mut options = head_options(request, grant.kind, subnet.server);
-    options.set_addresses(code::SUBNET_MASK, &[subnet.mask()]);
-    options.set_addresses(code::ROUTERS, &subnet.routers);
-    if request.wants(code::DNS) {
-        options.set_addresses(code::DNS, &subnet.dns);
+    options.set_addresses(OptionCode::SubnetMask, &[subnet.mask()]);
+    options.set_addresses(OptionCode::Router, &subnet.routers);
+    if request.wants(OptionCode::DomainNameServer) {
+        options.set_addresses(OptionCode::DomainNameServer, &subnet.dns);
     }
     if let Some(name) = grant.node.and_then(|node| host_name(node, policy)) {
-        options.set(code::HOST_NAME, name);
+        options.set(OptionCode::Hostname, name);
     }
-    if let Some(domain) = policy.domain.as_ref().filter(|_| request.lists(code::DOMAIN_NAME)) {
-        options.set(code::DOMAIN_NAME, domain.as_str());
+    if let Some(domain) = policy.domain.as_ref().filter(|_| request.lists(OptionCode::DomainName)) {
+        options.set(OptionCode::DomainName, domain.as_str());
     }
     if let Some((_, seconds)) = grant.lease {
-        options.set_u32(code::LEASE_TIME, seconds);
+        options.set_u32(OptionCode::AddressLeaseTime, seconds);
         // The defaults of RFC 2131; clients know them, some ask.
-        if request.lists(code::RENEWAL_TIME) {
-            options.set_u32(code::RENEWAL_TIME, seconds / 2);
+        if request.lists(OptionCode::Renewal) {
+            options.set_u32(OptionCode::Renewal, seconds / 2);
         }
-        if request.lists(code::REBINDING_TIME) {
-            options.set_u32(code::REBINDING_TIME, seconds - seconds / 8);
+        if request.lists(OptionCode::Rebinding) {
+            options.set_u32(OptionCode::Rebinding, seconds - seconds / 8);
         }
     }
-    if request.lists(code::TFTP_SERVER) {
-        options.set(code::TFTP_SERVER, server.as_str());
+    if request.lists(OptionCode::TFTPServerName) {
+        options.set(OptionCode::TFTPServerName, server.as_str());
     }
     // OpenCHAMI's iPXE takes the TFTP server from here.
-    options.set(code::ROOT_PATH, server);
+    options.set(OptionCode::RootPath, server);
     if let Some(file) = &booting.file {
-        options.set(code::BOOT_FILE, file.as_str());
+        options.set(OptionCode::BootfileName, file.as_str());
     }
     if booting.by_http {
-        options.set(code::VENDOR_CLASS, HTTP_CLIENT);
+        options.set(OptionCode::ClassIdentifier, HTTP_CLIENT);
     }
     for (&code, hex) in grant.node.iter().flat_map(|node| &node.options) {
+        let code = OptionCode::from(code);
         // The inventory reports bad values to who published them; here they are only left out.
         if let Some(value) = bytes(hex).filter(|_| !KEPT.contains(&code)) {
             options.set(code, value);
@@ -248,13 +259,13 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 }
 
 /// Options that no row of the inventory may set: they carry the protocol itself.
-const KEPT: [u8; 8] = [
-    code::PAD,
-    code::LEASE_TIME,
-    code::OVERLOAD,
-    code::MESSAGE_TYPE,
-    code::SERVER_ID,
-    code::CLIENT_ID,
-    code::RELAY_AGENT,
-    code::END,
+const KEPT: [OptionCode; 8] = [
+    OptionCode::Pad,
+    OptionCode::AddressLeaseTime,
+    OptionCode::OptionOverload,
+    OptionCode::MessageType,
+    OptionCode::ServerIdentifier,
+    OptionCode::ClientIdentifier,
+    OptionCode::RelayAgentInformation,
+    OptionCode::End,
 ];

@@ -8,8 +8,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
+use dhcproto::v4::{MessageType, OptionCode};
 
-use super::options::{Options, Truncated, code};
+use super::options::{IPXE, Options, Truncated};
 
 /// The fixed part of a packet, with the magic cookie.
 pub const HEADER: usize = 240;
@@ -141,7 +142,7 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
     let mut options = read_options(head, area)?;
     let chaddr: [u8; 16] = std::array::from_fn(|i| head[28 + i]);
     let [a, b, c, d, e, f, ..] = chaddr;
-    let arch = options.get(code::ARCHITECTURE);
+    let arch = options.get(OptionCode::ClientSystemArchitecture);
     Ok(Request {
         kind: kind(&options)?,
         htype: head[1],
@@ -158,26 +159,26 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
             .and_then(|value| value.first_chunk())
             .map(|first| u16::from_be_bytes(*first)),
         arch_too_short: arch.is_some_and(|value| value.len() < 2),
-        ipxe: options.get(code::IPXE).is_some() || options.get(code::USER_CLASS).is_some_and(says_ipxe),
-        requested_ip: option_address(&options, code::REQUESTED_IP)?,
-        server_id: option_address(&options, code::SERVER_ID)?,
-        host_name: options.get(code::HOST_NAME).and_then(printable),
-        vendor_class: options.take(code::VENDOR_CLASS).unwrap_or_default(),
-        wanted: options.take(code::PARAMETER_LIST),
-        client_id: options.take(code::CLIENT_ID),
-        relay_agent: options.take(code::RELAY_AGENT),
+        ipxe: options.get(IPXE).is_some() || options.get(OptionCode::UserClass).is_some_and(says_ipxe),
+        requested_ip: option_address(&options, OptionCode::RequestedIpAddress)?,
+        server_id: option_address(&options, OptionCode::ServerIdentifier)?,
+        host_name: options.get(OptionCode::Hostname).and_then(printable),
+        vendor_class: options.take(OptionCode::ClassIdentifier).unwrap_or_default(),
+        wanted: options.take(OptionCode::ParameterRequestList),
+        client_id: options.take(OptionCode::ClientIdentifier),
+        relay_agent: options.take(OptionCode::RelayAgentInformation),
     })
 }
 
 impl Request {
     /// The client wants this option: it lists it, or it lists nothing at all.
-    pub fn wants(&self, code: u8) -> bool {
-        self.wanted.as_ref().is_none_or(|list| list.contains(&code))
+    pub fn wants(&self, code: OptionCode) -> bool {
+        self.wanted.as_ref().is_none_or(|list| list.contains(&code.into()))
     }
 
     /// The client lists this option.
-    pub fn lists(&self, code: u8) -> bool {
-        self.wanted.as_ref().is_some_and(|list| list.contains(&code))
+    pub fn lists(&self, code: OptionCode) -> bool {
+        self.wanted.as_ref().is_some_and(|list| list.contains(&code.into()))
     }
 
     /// An address of the link that the client is on, when a relay says so: sub-option 5 of option 82 (RFC 3527), else `giaddr`.
@@ -216,10 +217,10 @@ fn read_options(head: &[u8; HEADER], area: &[u8]) -> Result<Options, BadPacket> 
     if !options.read(area).map_err(truncated)? {
         return Err(BadPacket::NoEnd);
     }
-    let overload = match options.get(code::OVERLOAD) {
+    let overload = match options.get(OptionCode::OptionOverload) {
         None => 0,
         Some(&[fields]) => fields,
-        Some(value) => return Err(BadPacket::BadOption(code::OVERLOAD, value.len())),
+        Some(value) => return Err(BadPacket::BadOption(OptionCode::OptionOverload.into(), value.len())),
     };
     if overload & 1 != 0 {
         options.read(&head[108..236]).map_err(truncated)?;
@@ -231,17 +232,17 @@ fn read_options(head: &[u8; HEADER], area: &[u8]) -> Result<Options, BadPacket> 
 }
 
 fn kind(options: &Options) -> Result<Option<Kind>, BadPacket> {
-    match options.get(code::MESSAGE_TYPE) {
+    match options.get(OptionCode::MessageType) {
         None => Ok(None),
-        Some(&[kind]) => Ok(Some(match kind {
-            1 => Kind::Discover,
-            3 => Kind::Request,
-            4 => Kind::Decline,
-            7 => Kind::Release,
-            8 => Kind::Inform,
-            other => Kind::Other(other),
+        Some(&[kind]) => Ok(Some(match MessageType::from(kind) {
+            MessageType::Discover => Kind::Discover,
+            MessageType::Request => Kind::Request,
+            MessageType::Decline => Kind::Decline,
+            MessageType::Release => Kind::Release,
+            MessageType::Inform => Kind::Inform,
+            _ => Kind::Other(kind),
         })),
-        Some(value) => Err(BadPacket::BadOption(code::MESSAGE_TYPE, value.len())),
+        Some(value) => Err(BadPacket::BadOption(OptionCode::MessageType.into(), value.len())),
     }
 }
 
@@ -250,11 +251,11 @@ fn address(head: &[u8; HEADER], at: usize) -> Ipv4Addr {
 }
 
 /// An option that decides what the client means; with another length than 4 it means nothing, and guessing would be worse.
-fn option_address(options: &Options, code: u8) -> Result<Option<Ipv4Addr>, BadPacket> {
+fn option_address(options: &Options, code: OptionCode) -> Result<Option<Ipv4Addr>, BadPacket> {
     match options.get(code) {
         None => Ok(None),
         Some(&[a, b, c, d]) => Ok(Some(Ipv4Addr::new(a, b, c, d))),
-        Some(value) => Err(BadPacket::BadOption(code, value.len())),
+        Some(value) => Err(BadPacket::BadOption(code.into(), value.len())),
     }
 }
 
@@ -305,7 +306,7 @@ mod tests {
         assert_eq!(request.kind, Some(Kind::Discover));
         assert_eq!(request.mac, Some(Mac([2, 0, 0, 0, 0, 1])));
         assert_eq!(request.arch, Some(7));
-        assert!(request.lists(66) && !request.wants(6));
+        assert!(request.lists(OptionCode::TFTPServerName) && !request.wants(OptionCode::DomainNameServer));
         assert_eq!(request.client_id.as_deref(), Some(&[0, 1, 2][..]));
         assert_eq!(request.relay_agent.as_deref(), Some(&[1, 1, 9][..]));
         assert_eq!(request.host_name.as_deref(), Some("ab"));

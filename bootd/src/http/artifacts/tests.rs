@@ -26,7 +26,9 @@ fn artifacts(origins: Vec<(&str, Source)>) -> Artifacts {
             rewrite: true,
         })
         .collect();
-    Artifacts::new(&config, Arc::default()).unwrap()
+    let (artifacts, mistakes) = Artifacts::new(&config, Arc::default());
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    artifacts
 }
 
 struct Answered {
@@ -50,10 +52,7 @@ async fn ask(artifacts: &Artifacts, method: Method, path: &str, pairs: &[(&'stat
     for (name, value) in pairs {
         headers.append(*name, value.parse().unwrap());
     }
-    let query = Some("X-Amz-Signature=00&X-Amz-Expires=60");
-    let (parts, body) = respond(artifacts, PEER, &method, path, query, &headers)
-        .await
-        .into_parts();
+    let (parts, body) = respond(artifacts, PEER, &method, path, &headers).await.into_parts();
     Answered {
         status: parts.status.as_u16(),
         headers: parts.headers,
@@ -255,7 +254,7 @@ async fn reads_are_counted_and_so_is_their_early_end() {
     let dir = folder();
     let artifacts = over_folder(&dir);
     get(&artifacts, KERNEL, &[("range", "bytes=0-9")]).await;
-    drop(respond(&artifacts, PEER, &Method::GET, KERNEL, None, &HeaderMap::new()).await);
+    drop(respond(&artifacts, PEER, &Method::GET, KERNEL, &HeaderMap::new()).await);
     get(&artifacts, "/boot-images/none", &[]).await;
     let text = artifacts.metrics().text();
     for line in [
@@ -275,7 +274,7 @@ async fn a_file_that_shrinks_or_changes_while_it_is_read_is_an_error() {
     let file = dir.path().join("images/rocky/9/vmlinuz");
     for change in [Change::Shrink, Change::Overwrite] {
         std::fs::write(&file, image()).unwrap();
-        let response = respond(&artifacts, PEER, &Method::GET, KERNEL, None, &HeaderMap::new()).await;
+        let response = respond(&artifacts, PEER, &Method::GET, KERNEL, &HeaderMap::new()).await;
         let mut body = response.into_body();
         body.frame().await.unwrap().unwrap();
         match change {
@@ -449,10 +448,8 @@ async fn a_body_that_breaks_for_good_is_an_error_and_never_a_short_end() {
             let artifacts = Arc::clone(&artifacts);
             async move {
                 let (parts, _) = request.into_parts();
-                let (path, query) = (parts.uri.path(), parts.uri.query());
-                Ok::<_, std::convert::Infallible>(
-                    respond(&artifacts, PEER, &parts.method, path, query, &parts.headers).await,
-                )
+                let path = parts.uri.path();
+                Ok::<_, std::convert::Infallible>(respond(&artifacts, PEER, &parts.method, path, &parts.headers).await)
             }
         });
         let _ = hyper::server::conn::http1::Builder::new()
@@ -502,24 +499,70 @@ async fn an_origin_in_trouble_is_503_and_says_when_to_come_back() {
     }
 }
 
-#[test]
-fn origins_that_make_no_sense_are_named() {
-    let mut config = config(Path::new("/nowhere"));
+#[tokio::test]
+async fn an_origin_in_trouble_is_logged_in_one_line_with_its_cause() {
+    let broken = web(|_, _| "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into()).await;
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("credentials");
+    std::fs::write(&file, "AKIDEXAMPLE\nwJalrXUtnFEMI\n").unwrap();
+    let signed = Source::S3 {
+        endpoint: format!("http://{nowhere}"),
+        region: "us-east-1".into(),
+        credentials: Some(file),
+    };
+    let artifacts = artifacts(vec![("broken", broken), ("signed", signed)]);
+    for (bucket, cause) in [("broken", "500"), ("signed", "refused")] {
+        let error = artifacts
+            .open(bucket, "k", Want::whole())
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(cause), "{error}");
+        assert!(error.len() < 170 && !error.contains('\n'), "{error}");
+        assert!(!error.contains("AKIDEXAMPLE") && !error.contains("wJalr"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_cannot_be_used_is_503_and_the_others_answer() {
+    let dir = folder();
+    let file = dir.path().join("credentials");
     std::fs::write(&file, "only-one-line\n").unwrap();
-    config.origins = vec![Origin {
-        bucket: "boot-images".into(),
-        source: Source::S3 {
-            endpoint: "http://127.0.0.1:9".into(),
-            region: "us-east-1".into(),
-            credentials: Some(file),
-        },
+    let s3 = |credentials: std::path::PathBuf| Source::S3 {
+        endpoint: "http://127.0.0.1:9".into(),
+        region: "us-east-1".into(),
+        credentials: Some(credentials),
+    };
+    let mut config = config(Path::new("/nowhere"));
+    config.origins = [
+        ("boot-images", Source::Dir(dir.path().join("images"))),
+        ("half", s3(file)),
+        ("missing", s3(dir.path().join("none"))),
+    ]
+    .map(|(bucket, source)| Origin {
+        bucket: bucket.into(),
+        source,
         prefixes: Vec::new(),
         rewrite: true,
-    }];
-    let error = Artifacts::new(&config, Arc::default()).err().unwrap().to_string();
-    assert!(error.contains("boot-images") && error.contains("second"), "{error}");
+    })
+    .into();
+    let (artifacts, mistakes) = Artifacts::new(&config, Arc::default());
+    let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert!(mistakes[0].contains("bucket half") && mistakes[0].contains("second"));
+    assert!(mistakes[1].contains("bucket missing") && mistakes[1].contains("No such file"));
+    assert!(!mistakes[0].contains("only-one-line"));
+
+    assert_eq!(get(&artifacts, KERNEL, &[]).await.status, 200);
+    for bucket in ["half", "missing"] {
+        let answer = get(&artifacts, &format!("/{bucket}/k"), &[]).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
+        assert!(!answer.text().contains("credentials"), "{}", answer.text());
+        let refused = artifacts.open(bucket, "k", Want::whole()).await.err().unwrap();
+        assert!(refused.to_string().contains("credentials"), "{refused}");
+    }
 }
 
 #[test]

@@ -389,3 +389,23 @@ fn names_in_log_lines_are_short_and_plain() {
     assert_eq!(Shown("a\n\u{1b}[31m").to_string(), "a\\n\\u{1b}[31m");
     assert_eq!(Shown(&"a".repeat(2000)).to_string().chars().count(), SHOWN + 1);
 }
+
+#[test]
+fn a_port_that_cannot_be_had_says_what_to_do_and_says_it_once() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut config = config(std::path::Path::new("/nowhere"));
+    config.tftp.port = taken.local_addr().unwrap().port();
+    let files = Arc::new(ArcSwap::from_pointee(Files::load(&config).0));
+    let error = start(&config, files, Arc::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("another program listens there"), "{text}");
+    assert_eq!(text.matches("in use").count(), 1, "{text}");
+    assert!(std::error::Error::source(&error).is_none());
+    for (kind, wanted) in [
+        (io::ErrorKind::AddrNotAvailable, "no interface"),
+        (io::ErrorKind::PermissionDenied, "CAP_NET_BIND_SERVICE"),
+    ] {
+        assert!(hint(&kind.into()).contains(wanted));
+    }
+    assert_eq!(hint(&io::ErrorKind::OutOfMemory.into()), "");
+}
