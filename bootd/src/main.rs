@@ -9,7 +9,7 @@ use bootd::admin::{self, Admin};
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Cli, Exit, Verb};
 use bootd::config::Config;
-use bootd::http::{self, App};
+use bootd::http::{self, App, Bodies};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 
 /// Serves until a signal says otherwise.
 fn serve(config: Config) -> anyhow::Result<()> {
-    log::start();
+    let _log = log::start();
+    raise_descriptor_limit();
     let metrics = Arc::<Metrics>::default();
     let mut warnings = Vec::new();
 
@@ -97,6 +98,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
             artifacts,
             files,
             metrics,
+            bodies: Bodies::default(),
         });
         let shutdown = CancellationToken::new();
         let mut serving = tokio::task::JoinSet::new();
@@ -126,6 +128,19 @@ fn serve(config: Config) -> anyhow::Result<()> {
     tftp.stop();
     dhcp.stop();
     Ok(())
+}
+
+/// As many descriptors as the system allows: a rack that boots at once opens many connections.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 async fn wait_for_the_end() -> anyhow::Result<&'static str> {

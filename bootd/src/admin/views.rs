@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::config::Access;
 use crate::http::App;
+use crate::log;
 
 /// `bootd nodes --json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -101,6 +102,9 @@ pub(super) fn status(admin: &Admin) -> Status {
     let app = &admin.app;
     let mut warnings = admin.warnings.clone();
     warnings.extend(admin.missing.load().iter().cloned());
+    let lost = log::lost();
+    warnings
+        .extend((lost > 0).then(|| format!("{lost} log lines were lost: whoever reads standard error was too slow")));
     for plugin in app.plugins.status() {
         warnings.extend(
             (plugin.state != "running").then(|| format!("plugin {}: {}: {}", plugin.name, plugin.state, plugin.text)),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
+use bootd_sdk::text::shown;
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::BodyExt;
@@ -364,15 +365,6 @@ impl fmt::Display for Xml<'_> {
     }
 }
 
-/// A path from outside, as it may stand in a log line.
-fn shown(path: &str) -> String {
-    let mut shown: String = path.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if path.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 /// An id that a client may name in a question; unlike any other of this process, and most likely of others.
 fn request_id() -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -385,8 +377,6 @@ fn request_id() -> String {
 
 /// After trouble with an origin.
 const RETRY_SECONDS: &str = "5";
-/// Characters of a path in a log line.
-const SHOWN: usize = 300;
 
 #[cfg(test)]
 mod tests;

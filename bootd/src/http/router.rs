@@ -3,17 +3,20 @@
 //! Knows who is asking (the peer, behind trusted proxies the one that they name; the node of that address), whether they may, and which
 //! URLs lead to this box. Each request is answered, counted and logged, whatever comes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bootd_sdk::text::shown;
 use bootd_sdk::wire::{self, Answer, Route};
-use http_body_util::{BodyExt, Limited};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use tokio::sync::Semaphore;
 
 use super::{Body, artifacts, full, loaders};
 use crate::cache::Artifacts;
@@ -37,6 +40,17 @@ pub struct App {
     pub files: Arc<ArcSwap<Files>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Memory for bodies.
+    pub bodies: Bodies,
+}
+
+/// Memory for request bodies, shared by all connections.
+pub struct Bodies(Semaphore);
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Semaphore::new(ALL_BODIES_KIB as usize))
+    }
 }
 
 /// The connection that a request came on.
@@ -75,7 +89,10 @@ impl App {
             response.body().size_hint().exact().unwrap_or(0),
         );
         let ms = started.elapsed().as_millis();
-        tracing::info!(%peer, %method, path, status, bytes, ms, "http request");
+        if let Some(left_out) = self.metrics.line("http") {
+            let path = shown(&path);
+            tracing::info!(%peer, %method, path, status, bytes, ms, left_out, "http request");
+        }
         self.metrics.done("http", class(status));
         self.metrics.sent("http", "boot", bytes);
         response
@@ -117,14 +134,11 @@ impl App {
                 return response;
             }
         }
-        let body = match Limited::new(body, route.body_limit).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => {
-                self.metrics.refused("http", "body", &peer, &error);
-                return problem(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    &format!("the body is larger than {} bytes, or broke off", route.body_limit),
-                );
+        let body = match self.read(body, route.body_limit).await {
+            Ok(body) => body,
+            Err(unread) => {
+                self.metrics.refused("http", unread.label(), &peer, &path);
+                return problem(unread.status(), unread.detail());
             }
         };
         let Ok(body) = String::from_utf8(body.into()) else {
@@ -151,6 +165,25 @@ impl App {
         match self.plugins.answer(plugin, request).await {
             Ok(answer) => response(answer),
             Err(error) => failed(&error),
+        }
+    }
+
+    /// Reads a body, within its limit, its time, and what all bodies together may take.
+    async fn read(&self, body: Incoming, limit: usize) -> Result<Bytes, Unread> {
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        let share = u32::try_from(limit.div_ceil(1024))
+            .unwrap_or(u32::MAX)
+            .min(ALL_BODIES_KIB);
+        let share = self.bodies.0.try_acquire_many(share).map_err(|_| Unread::TooMany)?;
+        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+        drop(share);
+        match read {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
+            Ok(Err(_)) => Err(Unread::Broken),
+            Err(_) => Err(Unread::TooSlow),
         }
     }
 
@@ -188,6 +221,49 @@ impl App {
         response
     }
 }
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    TooLarge,
+    TooSlow,
+    TooMany,
+    Broken,
+}
+
+impl Unread {
+    fn label(self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::TooSlow => "body_too_slow",
+            Self::TooMany => "too_many_bodies",
+            Self::Broken => "bad_body",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Broken => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn detail(self) -> &'static str {
+        match self {
+            Self::TooLarge => "the body is larger than this route allows",
+            Self::TooSlow => "the body did not come in time",
+            Self::TooMany => "too many bodies are being read; try again",
+            Self::Broken => "the body is not well formed, or broke off",
+        }
+    }
+}
+
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What all bodies that are being read may take together, in KiB.
+const ALL_BODIES_KIB: u32 = 64 * 1024;
 
 /// The client: the peer, or behind a trusted proxy the last address of `X-Forwarded-For` that is not itself a trusted proxy's.
 fn client(connection: &Connection, headers: &HeaderMap) -> IpAddr {
@@ -230,12 +306,29 @@ fn admission(route: &Route, listener: &Listener, is_node: bool) -> Admission {
 
 /// Host and port by which the client reaches the listener. What the client says is used only when it has the form of a host.
 fn host(connection: &Connection, headers: &HeaderMap) -> String {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_');
     let said = headers.get(HOST).and_then(|host| host.to_str().ok());
-    match said.filter(|host| !host.is_empty() && host.len() <= 255 && host.bytes().all(fits)) {
+    match said.filter(|host| is_host(host)) {
         Some(host) => host.to_owned(),
         None => SocketAddr::new(connection.local.ip().to_canonical(), connection.local.port()).to_string(),
     }
+}
+
+/// A name or an address, with a port or without.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        // The colons of an address in brackets are its own.
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let good = match bracketed {
+        Some(ip) => ip.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+            !name.is_empty() && name.len() <= 253 && name.bytes().all(fits)
+        }
+    };
+    good && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 fn plain_headers(headers: &HeaderMap) -> Vec<(String, String)> {
@@ -341,7 +434,16 @@ mod tests {
         assert_eq!(host(&connection(&[]), &headers), "172.16.0.254:8081");
         headers.insert(HOST, "rack1:8081".parse().unwrap());
         assert_eq!(host(&connection(&[]), &headers), "rack1:8081");
-        headers.insert(HOST, "x\" || reboot".parse().unwrap());
-        assert_eq!(host(&connection(&[]), &headers), "172.16.0.254:8081");
+        for bad in [
+            "x\" || reboot",
+            "evil.example:99999999:1[]",
+            "a@b",
+            "",
+            "a:99999",
+            "a b",
+        ] {
+            headers.insert(HOST, bad.parse().unwrap());
+            assert_eq!(host(&connection(&[]), &headers), "172.16.0.254:8081", "{bad}");
+        }
     }
 }

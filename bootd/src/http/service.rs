@@ -3,9 +3,10 @@
 //! Owns its sockets; everything about the meaning of a request is the router's. Ends when the shutdown token is cancelled: no new
 //! connections, open ones get a moment to finish.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -24,6 +25,10 @@ use crate::config::Listener;
 const MOST_CONNECTIONS: usize = 8192;
 /// Bytes of a request's head.
 const MOST_HEAD: usize = 32 * 1024;
+/// Connections of one client at once: iPXE and curl need few, a node that comes back from a crash leaves some behind.
+const MOST_OF_ONE: usize = 64;
+/// How long a client may take nothing of what is sent to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a head may take; slower clients are cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long open connections may go on after a stop.
@@ -66,7 +71,8 @@ pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
 /// Serves a listener until the shutdown token is cancelled.
 pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdown: CancellationToken) {
     let listener = Arc::new(listener);
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(most_connections()));
+    let seats: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
     let connections = TaskTracker::new();
     loop {
         let slot = tokio::select! {
@@ -81,9 +87,14 @@ pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdow
         match accepted {
             Ok((stream, peer)) => {
                 let (app, listener, shutdown) = (Arc::clone(&app), Arc::clone(&listener), shutdown.clone());
+                let Some(seat) = Seat::take(&seats, peer.ip(), &listener.trusted_proxies) else {
+                    app.metrics
+                        .refused("http", "too_many_connections", &peer, &"of one client");
+                    continue;
+                };
                 connections.spawn(async move {
                     serve(stream, peer, listener, app, shutdown).await;
-                    drop(slot);
+                    drop((slot, seat));
                 });
             }
             Err(error) => {
@@ -99,6 +110,50 @@ pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdow
     }
 }
 
+/// A listener takes at most a quarter of the descriptors that the process may have: an artifact needs two, other parts some.
+fn most_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let quarter = limit.map_or(MOST_CONNECTIONS, |limit| {
+        usize::try_from(limit / 4).unwrap_or(MOST_CONNECTIONS)
+    });
+    quarter.clamp(16, MOST_CONNECTIONS)
+}
+
+/// One of a client's connections; dropped when it ends.
+struct Seat {
+    seats: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    client: IpAddr,
+}
+
+impl Seat {
+    /// `None`: the client has as many as it may. A trusted proxy speaks for many clients and has no limit of its own.
+    fn take(seats: &Arc<Mutex<HashMap<IpAddr, usize>>>, client: IpAddr, proxies: &[IpAddr]) -> Option<Self> {
+        let client = client.to_canonical();
+        let mut taken = seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(client).or_default();
+        if *count >= MOST_OF_ONE && !proxies.contains(&client) {
+            return None;
+        }
+        *count += 1;
+        Some(Self {
+            seats: Arc::clone(seats),
+            client,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}
+
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -107,6 +162,10 @@ async fn serve(
     shutdown: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
+    // A client that is gone, or takes nothing, is cut off by the kernel: hyper has no time limit for writing.
+    let socket = socket2::SockRef::from(&stream);
+    let _ = socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT));
+    let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT));
     let local = stream.local_addr().unwrap_or(listener.address);
     let connection = Connection { listener, local, peer };
     let service = service_fn(|request: hyper::Request<Incoming>| {

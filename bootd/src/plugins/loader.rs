@@ -5,10 +5,10 @@
 //! folder mounted noexec does not matter. Nothing is ever unmapped: thread-locals and statics of a plugin may live on.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,7 +91,13 @@ pub(super) fn find(plugin: &PluginConfig, dirs: &[PathBuf]) -> Result<PathBuf, L
 /// Loads a file and gives its table, valid for the process's life.
 pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
     let read = |error: std::io::Error| LoadError::Read(path.into(), error);
-    let mut file = File::open(path).map_err(read)?;
+    // A FIFO must not hold up the start: it opens at once and is refused below.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .map_err(read)?;
     check_owner(path, &file)?;
     let memfd = rustix::fs::memfd_create("bootd-plugin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|error| read(error.into()))?;

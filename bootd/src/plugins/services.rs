@@ -7,7 +7,7 @@
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
@@ -22,7 +22,7 @@ use crate::state::{Row, StoreError, Write};
 
 /// The services of one plugin instance.
 pub(super) struct Services {
-    table: abi::Host,
+    table: OnceLock<abi::Host>,
     name: String,
     core: Core,
     health: Mutex<Health>,
@@ -33,8 +33,8 @@ pub(super) struct Services {
 
 impl Services {
     pub(super) fn leak(name: &str, core: Core) -> &'static Self {
-        let services = Box::leak(Box::new(Self {
-            table: bare_table(),
+        let services: &'static Self = Box::leak(Box::new(Self {
+            table: OnceLock::new(),
             name: name.into(),
             core,
             health: Mutex::default(),
@@ -42,8 +42,8 @@ impl Services {
             stopping: Mutex::new(false),
             wake: Condvar::new(),
         }));
-        services.table = abi::Host {
-            ctx: (&raw const *services).cast(),
+        services.table.get_or_init(|| abi::Host {
+            ctx: std::ptr::from_ref(services).cast(),
             log_enabled: Some(log_enabled),
             log: Some(log),
             now_unix_ns: Some(now_unix_ns),
@@ -57,12 +57,12 @@ impl Services {
             store_scan: Some(store_scan),
             store_commit: Some(store_commit),
             ..bare_table()
-        };
+        });
         services
     }
 
     pub(super) fn table(&'static self) -> &'static abi::Host {
-        &self.table
+        self.table.get_or_init(bare_table)
     }
 
     pub(super) fn health(&self) -> Health {
@@ -80,6 +80,19 @@ impl Services {
 
     pub(super) fn is_stopping(&self) -> bool {
         *locked(&self.stopping)
+    }
+
+    fn take_health(&self, health: Health) {
+        let mistakes = i64::try_from(health.mistakes.len()).unwrap_or(i64::MAX);
+        self.core.metrics.set(&self.name, "data_mistakes", mistakes);
+        let before = std::mem::replace(&mut *locked(&self.health), health.clone());
+        for mistake in health
+            .mistakes
+            .iter()
+            .filter(|mistake| !before.mistakes.contains(mistake))
+        {
+            tracing::warn!(plugin = self.name, %mistake, "a mistake in a plugin's data");
+        }
     }
 
     fn sleep(&self, time: Duration) -> abi::Status {
@@ -192,12 +205,12 @@ unsafe extern "C" fn log(ctx: *const c_void, level: u32, target: abi::Str, messa
     let (services, target, message, fields) = unsafe { (this(ctx), lent(target), lent(message), lent(fields)) };
     let (target, message, fields) = (target.unwrap_or("?"), message.unwrap_or("?"), fields.unwrap_or("?"));
     let plugin = services.name.as_str();
-    match level {
+    let _ = catch_unwind(AssertUnwindSafe(|| match level {
         0..=abi::level::ERROR => tracing::error!(target: "plugin", plugin, module = target, fields, "{message}"),
         abi::level::WARN => tracing::warn!(target: "plugin", plugin, module = target, fields, "{message}"),
         5..=abi::level::INFO => tracing::info!(target: "plugin", plugin, module = target, fields, "{message}"),
         _ => tracing::debug!(target: "plugin", plugin, module = target, fields, "{message}"),
-    }
+    }));
 }
 
 unsafe extern "C" fn now_unix_ns(_: *const c_void) -> u64 {
@@ -244,17 +257,10 @@ unsafe extern "C" fn health(ctx: *const c_void, health: abi::Str) -> abi::Status
     };
     // SAFETY: called through the table.
     let services = unsafe { this(ctx) };
-    let mistakes = i64::try_from(health.mistakes.len()).unwrap_or(i64::MAX);
-    services.core.metrics.set(&services.name, "data_mistakes", mistakes);
-    let before = std::mem::replace(&mut *locked(&services.health), health.clone());
-    for mistake in health
-        .mistakes
-        .iter()
-        .filter(|mistake| !before.mistakes.contains(mistake))
-    {
-        tracing::warn!(plugin = services.name, %mistake, "a mistake in a plugin's data");
+    match catch_unwind(AssertUnwindSafe(|| services.take_health(health))) {
+        Ok(()) => abi::status::OK,
+        Err(_) => abi::status::FAILED,
     }
-    abi::status::OK
 }
 
 unsafe extern "C" fn store_get(ctx: *const c_void, key: abi::Str, value: *mut abi::Buf) -> abi::Status {

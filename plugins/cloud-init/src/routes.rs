@@ -5,6 +5,7 @@
 
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
+use bootd_sdk::text::shown;
 use bootd_sdk::xname;
 
 use crate::metadata::{Content, Documents};
@@ -18,7 +19,11 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::new("GET", "/cloud-init*", Access::Open),
         Route::new("GET", "/cloud-init/admin", Access::Token),
-        Route::new("POST", "/cloud-init/phone-home", Access::Open),
+        Route {
+            // A handful of host keys.
+            body_limit: 16 * 1024,
+            ..Route::new("POST", "/cloud-init/phone-home", Access::Open)
+        },
     ]
 }
 
@@ -161,11 +166,6 @@ fn phone_home(request: &Request) -> Answer {
         "node phoned home"
     );
     Answer::default()
-}
-
-/// A text of a client within a message: short, and on one line.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 fn yaml(body: String) -> Answer {

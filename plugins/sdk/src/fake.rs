@@ -49,7 +49,7 @@ pub struct Instance {
 impl FakeHost {
     /// A host with an empty inventory.
     pub fn new() -> &'static Self {
-        let host = Box::leak(Box::new(Self {
+        let host = Box::into_raw(Box::new(Self {
             table: abi::Host {
                 magic: abi::MAGIC,
                 major: abi::MAJOR,
@@ -76,8 +76,11 @@ impl FakeHost {
             bumps: AtomicU64::new(0),
             sleeps: AtomicU64::new(0),
         }));
-        host.table.ctx = (&raw const *host).cast();
-        host
+        // SAFETY: just made and not shared yet; never freed.
+        unsafe {
+            (*host).table.ctx = host.cast_const().cast();
+            &*host
+        }
     }
 
     /// Starts a plugin with this `config` table, in local mode.

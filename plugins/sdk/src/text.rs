@@ -70,3 +70,30 @@ pub unsafe fn lent<'a>(text: abi::Str) -> Option<&'a str> {
     // SAFETY: the caller lends `len` bytes at `ptr` until the call returns.
     std::str::from_utf8(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).ok()
 }
+
+/// What somebody else sent, as it may stand in a log line or a message: at most 200 characters, control characters escaped.
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut out = String::with_capacity(text.len().min(MOST));
+    for (count, c) in text.chars().enumerate() {
+        if count == MOST {
+            out.push('…');
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_others_sent_stays_on_its_line() {
+        assert_eq!(super::shown("a\nb\u{1b}[31m größe"), "a\\nb\\u{1b}[31m größe");
+        assert_eq!(super::shown(&"x".repeat(1000)).chars().count(), 201);
+    }
+}

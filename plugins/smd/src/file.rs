@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use bootd_sdk::mac::Mac;
+use bootd_sdk::text::shown;
 use bootd_sdk::wire::{Address, Interface, Mistake, Node};
 use bootd_sdk::xname;
 use bootd_sdk::yaml::{self, Item, Mistakes, Row as Fields, Value};
@@ -241,8 +242,4 @@ fn is_bmc(id: &str) -> bool {
 fn is_declared(declared: &HashSet<String>, bmc: &str) -> bool {
     let mac = bmc.parse::<Mac>().map(|mac| mac.to_string());
     declared.contains(bmc) || declared.contains(&xname::normalise(bmc)) || mac.is_ok_and(|mac| declared.contains(&mac))
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(64).filter(|c| !c.is_control()).collect()
 }

@@ -10,6 +10,7 @@ pub use row::{Mistakes, Row};
 
 use std::collections::HashMap;
 
+use crate::text::shown;
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput};
 
 /// Levels of lists and maps within each other.
@@ -314,19 +315,6 @@ fn broken(span: &Span, text: &str) -> Broken {
         line: span.start.line() as u64,
         text: text.into(),
     }
-}
-
-/// A text of the file within a message: short, and on one line.
-pub(crate) fn shown(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(64)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if text.chars().nth(64).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 #[cfg(test)]

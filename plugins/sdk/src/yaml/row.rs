@@ -6,7 +6,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::{Entry, Item, Value, shown};
+use super::{Entry, Item, Value};
+use crate::text::shown;
 use crate::wire::Mistake;
 
 /// More mistakes of one file are counted, not listed.
