@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use bootd_sdk::file::Watched;
 use bootd_sdk::wire::Mistake;
 use bootd_sdk::xname;
 use bootd_sdk::yaml::{self, Item, Mistakes, Row, Value};
 
-use crate::base64;
 use crate::metadata::{Content, Defaults, Documents, Group, Instance};
 
 /// What a file has in it.
@@ -164,7 +165,7 @@ fn document(item: &Item, mistakes: &mut Mistakes) -> Option<Content> {
     let content = match (encoding.as_str(), content) {
         ("plain" | "base64", None) => Content::None,
         ("plain", Some(text)) => Content::Text(text),
-        ("base64", Some(text)) => match base64::decode(&text).map(String::from_utf8) {
+        ("base64", Some(text)) => match decoded(&text).map(String::from_utf8) {
             Some(Ok(text)) => Content::Text(text),
             Some(Err(_)) => Content::Broken("is not UTF-8 text when decoded".into()),
             None => Content::Broken("is not base64".into()),
@@ -216,4 +217,14 @@ fn provider(row: &mut Row<'_, '_>) -> Option<String> {
 fn keys(row: &mut Row<'_, '_>) -> Vec<String> {
     let keys = row.list::<String>("public-keys").into_iter().map(|(key, _)| key);
     keys.filter(|key| !key.is_empty()).collect()
+}
+
+/// Standard base64 as people put documents into files: white space is skipped, padding may be missing. `None`: it is something else.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    LENIENT.decode(text).ok()
 }

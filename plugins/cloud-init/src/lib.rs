@@ -4,7 +4,6 @@
 //! administrator may ask as any node. A changed file with a mistake changes nothing. Never renders templates (the node does), never writes a
 //! file, never logs a key.
 
-mod base64;
 mod emit;
 mod file;
 mod metadata;
