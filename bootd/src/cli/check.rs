@@ -97,7 +97,7 @@ async fn look(config: Config) -> Findings {
     let snapshot = inventory.snapshot();
     found.nodes = snapshot.count();
     interfaces(&config, &mut found);
-    kernel_limits(&config, &snapshot, &mut found);
+    found.advice.extend(kernel_limits(clients(&config, &snapshot), sysctl));
     let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
     found.mistakes.extend(mistakes.iter().map(ToString::to_string));
     let app = App {
@@ -137,42 +137,71 @@ fn interfaces(config: &Config, found: &mut Findings) {
     }
 }
 
-/// A rack that boots at once fills the kernel's tables before it fills bootd's.
-fn kernel_limits(config: &Config, snapshot: &Snapshot, found: &mut Findings) {
+/// How many clients may speak at once: the inventory's addresses in served subnets, and all of the pools.
+fn clients(config: &Config, snapshot: &Snapshot) -> u64 {
     let served =
         |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if config.dhcp.subnets.iter().any(|subnet| subnet.contains(*ip)));
-    let addresses = snapshot
-        .entries()
-        .iter()
-        .flat_map(|entry| &entry.node.interfaces)
-        .flat_map(|interface| &interface.ips);
-    let known = addresses.filter(|address| served(&address.ip)).count() as u64;
+    let interfaces = snapshot.entries().iter().flat_map(|entry| &entry.node.interfaces);
+    let known = interfaces
+        .flat_map(|interface| &interface.ips)
+        .filter(|address| served(&address.ip));
     let pools = config.dhcp.subnets.iter().filter_map(|subnet| subnet.pool.as_ref());
-    let dynamic: u64 = pools
-        .map(|pool| u64::from(pool.last.to_bits() - pool.first.to_bits()) + 1)
-        .sum();
-    let clients = known + dynamic;
+    let dynamic = pools.map(|pool| u64::from(pool.last.to_bits() - pool.first.to_bits()) + 1);
+    known.count() as u64 + dynamic.sum::<u64>()
+}
+
+/// A rack that boots at once fills the kernel's tables before it fills bootd's. A limit that this network namespace does not show is not
+/// judged.
+fn kernel_limits(clients: u64, limit_of: impl Fn(&str) -> Option<u64>) -> Vec<String> {
+    let mut advice = Vec::new();
     let neighbours = "net.ipv4.neigh.default.gc_thresh3";
-    if let Some(limit) = sysctl(neighbours).filter(|limit| *limit < clients + clients / 4) {
+    if let Some(limit) = limit_of(neighbours).filter(|limit| *limit < clients + clients / 4) {
         let wanted = (clients * 2).next_power_of_two();
-        found.advice.push(format!(
+        advice.push(format!(
             "{neighbours} is {limit}, and up to {clients} clients are served: the neighbour table overflows in a storm; \
              sysctl -w {neighbours}={wanted} (and gc_thresh2={})",
             wanted / 2
         ));
     }
     let buffer = "net.core.rmem_max";
-    if let Some(limit) = sysctl(buffer).filter(|limit| *limit < clients * PACKET_MEMORY) {
-        found.advice.push(format!(
-            "{buffer} is {limit}, and one DHCP packet of each of {clients} clients needs {}: some are lost in a storm; sysctl -w {buffer}={}",
-            clients * PACKET_MEMORY,
-            (clients * PACKET_MEMORY).next_power_of_two()
+    let needed = clients * PACKET_MEMORY;
+    if let Some(limit) = limit_of(buffer).filter(|limit| *limit < needed) {
+        advice.push(format!(
+            "{buffer} is {limit}, and one DHCP packet of each of {clients} clients needs {needed}: some are lost in a storm; \
+             sysctl -w {buffer}={}",
+            needed.next_power_of_two()
         ));
     }
+    advice
 }
 
-/// A kernel limit; `None` when this network namespace does not show it.
 fn sysctl(name: &str) -> Option<u64> {
     let path = format!("/proc/sys/{}", name.replace('.', "/"));
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernel_limits;
+
+    /// Debian's defaults.
+    fn debian(name: &str) -> Option<u64> {
+        match name {
+            "net.ipv4.neigh.default.gc_thresh3" => Some(1024),
+            "net.core.rmem_max" => Some(212_992),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_rack_that_is_too_large_for_the_kernel_s_defaults_is_told_what_to_set() {
+        assert_eq!(kernel_limits(100, debian), [""; 0]);
+        let advice = kernel_limits(10_000, debian);
+        assert!(
+            advice[0].contains("sysctl -w net.ipv4.neigh.default.gc_thresh3=32768"),
+            "{advice:?}"
+        );
+        assert!(advice[1].contains("sysctl -w net.core.rmem_max=16777216"), "{advice:?}");
+        assert_eq!(kernel_limits(10_000, |_| None), [""; 0]);
+    }
 }
