@@ -1,7 +1,8 @@
 //! The store over redb, and its writer thread.
 //!
 //! After a failed write, of a full disk for one, redb refuses all that comes after, be there space again or not. So the writer thread closes
-//! the file and opens it again, more and more seldom while that does not help; what is written meanwhile fails. [`Store::trouble`] tells.
+//! the file and opens it again, to be read at least; it writes again after a pause, longer and longer while that fails, and what is
+//! written in between fails at once. [`Store::trouble`] tells.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +20,7 @@ use redb::{
 const QUEUE: usize = 4096;
 /// Writes that share one commit at most.
 const BATCH: usize = 1024;
-/// Between a failure and the first try to open the file again; twice as long after each that does not help.
+/// Between a failure and the next try; twice as long after each that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Between two such tries at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -144,8 +145,7 @@ impl Store {
 
     /// How the last commit failed; `None` when it did not.
     pub fn trouble(&self) -> Option<String> {
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.clone()
+        self.shared.trouble()
     }
 
     /// Hands a write to the writer thread; never waits. `then` runs on that thread when the write is durable or failed.
@@ -210,6 +210,16 @@ impl Shared {
             Some(database) => work(database),
             None => Err(StoreError::Failed("its file cannot be opened again yet".into())),
         }
+    }
+
+    fn is_open(&self) -> bool {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.is_some()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
     }
 
     fn set_trouble(&self, trouble: Option<String>) {
@@ -306,8 +316,7 @@ struct Writer {
 
 #[derive(Clone, Copy)]
 struct Retry {
-    /// When the file is opened again; `None` when it was, and has yet to prove itself.
-    due: Option<Instant>,
+    due: Instant,
     pause: Duration,
 }
 
@@ -315,11 +324,13 @@ impl Writer {
     /// Until the last [`Store`] is gone.
     fn run(mut self, queue: &Receiver<(Write, Then)>) {
         loop {
-            let received = match self.due() {
-                Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => queue.recv().map_err(RecvTimeoutError::from),
+            let received = match self.retry {
+                Some(retry) if !self.shared.is_open() => {
+                    queue.recv_timeout(retry.due.saturating_duration_since(Instant::now()))
+                }
+                _ => queue.recv().map_err(RecvTimeoutError::from),
             };
-            if self.due().is_some_and(|due| due <= Instant::now()) {
+            if !self.is_waiting() && !self.shared.is_open() {
                 self.open_again();
             }
             match received {
@@ -337,26 +348,29 @@ impl Writer {
         }
     }
 
-    fn due(&self) -> Option<Instant> {
-        self.retry.and_then(|retry| retry.due)
+    /// Whether it is too early for another try.
+    fn is_waiting(&self) -> bool {
+        self.retry.is_some_and(|retry| Instant::now() < retry.due)
     }
 
     /// One transaction for the whole batch. A write whose preconditions fail is left out by itself; a failing disk fails them all.
     fn commit(&mut self, batch: Vec<(Write, Then)>) {
         let mut conflicts = Vec::with_capacity(batch.len());
-        let result = if self.due().is_some() {
-            let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            Err(trouble.clone().unwrap_or_default())
+        let result = if self.is_waiting() {
+            Err(self.shared.trouble().unwrap_or_default())
         } else {
-            let result = self.shared.with(|database| write_all(database, &batch, &mut conflicts));
-            let result = result.map_err(|error| match error {
+            let written = self.shared.with(|database| write_all(database, &batch, &mut conflicts));
+            let result = written.map_err(|error| match error {
                 StoreError::Failed(error) => error,
                 other => other.to_string(),
             });
             self.shared.set_trouble(result.clone().err());
             match result {
                 Ok(()) => self.retry = None,
-                Err(_) => self.later(),
+                Err(_) => {
+                    self.later();
+                    self.open_again();
+                }
             }
             result
         };
@@ -377,32 +391,29 @@ impl Writer {
         let pause = self
             .retry
             .map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(LONGEST_PAUSE));
-        let due = Some(Instant::now() + pause);
+        let due = Instant::now() + pause;
         self.retry = Some(Retry { due, pause });
     }
 
     /// Waits for the readers, then closes the file, and only then opens it: it is locked until it is closed.
     fn open_again(&mut self) {
-        let opened = {
-            let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
-            let opened = catch_unwind(AssertUnwindSafe(|| {
-                drop(database.take());
-                (self.reopen)()
-            }));
-            let opened = opened.map_err(|_| "it cannot be read without a panic".to_owned());
-            opened
-                .and_then(|opened| opened.map_err(|error| error.to_string()))
-                .map(|opened| *database = Some(opened))
-        };
-        match (opened, &mut self.retry) {
-            (Ok(()), Some(retry)) => retry.due = None,
-            (Ok(()), None) => {}
-            (Err(error), _) => {
-                let trouble = format!("the state file cannot be opened again: {error}");
-                self.shared.set_trouble(Some(trouble));
-                self.later();
+        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            drop(database.take());
+            (self.reopen)()
+        }));
+        let why = match opened {
+            Ok(Ok(opened)) => {
+                *database = Some(opened);
+                return;
             }
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it cannot be read without a panic".into(),
+        };
+        drop(database);
+        let trouble = format!("the state file cannot be opened again: {why}");
+        self.shared.set_trouble(Some(trouble));
+        self.later();
     }
 }
 
