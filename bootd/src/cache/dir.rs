@@ -124,13 +124,14 @@ fn tag(metadata: &Metadata) -> String {
     format!("\"{:x}-{seconds:x}.{nanos:x}-{:x}\"", metadata.len(), metadata.ino())
 }
 
-fn chunks(file: File, etag: String, at: u64, end: u64) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
-    try_unfold((file, etag, at), move |(file, etag, at)| async move {
+fn chunks(file: File, etag: String, start: u64, end: u64) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    try_unfold((file, etag, start), move |(file, etag, at)| async move {
         if at >= end {
             return Ok(None);
         }
         tokio::task::spawn_blocking(move || {
-            let mut chunk = vec![0; usize::try_from(end - at).map_or(CHUNK, |left| left.min(CHUNK))];
+            let most = if at - start < GOES_ON { CHUNK } else { LARGE_CHUNK };
+            let mut chunk = vec![0; usize::try_from(end - at).map_or(most, |left| left.min(most))];
             let read = file.read_at(&mut chunk, at)?;
             chunk.truncate(read);
             if read == 0 {
@@ -147,8 +148,12 @@ fn chunks(file: File, etag: String, at: u64, end: u64) -> impl Stream<Item = Res
     })
 }
 
-/// Read at once, and held for each reader that does not read: small, though each chunk is a hop between threads.
+/// Read at once, and held for each reader that stopped reading: small, so that a thousand of these hold little memory.
 const CHUNK: usize = 64 << 10;
+/// For a reader that goes on reading; with this one alone needs few hops between threads.
+const LARGE_CHUNK: usize = 256 << 10;
+/// More than the system's buffers hold of what is not read.
+const GOES_ON: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
