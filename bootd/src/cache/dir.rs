@@ -1,17 +1,20 @@
-//! A folder as an origin. A key opens the regular file of that name below the folder, and never anything outside: the path is resolved first
-//! and compared with the resolved folder, and the file that is then opened must not be a symlink. Reads run on tokio's blocking threads, a
-//! chunk each. A file that changes while it is read ends in an error. (object_store's own local store is not used: it follows symlinks
-//! anywhere, reads 8 KiB at a time, and turns in circles when a file shrinks.)
+//! A folder as an origin. A key opens the regular file of that name below the folder, and never anything outside: the kernel resolves it
+//! with openat2, symlinks that stay inside included. Reads run on tokio's blocking threads, a chunk each. A file that changes while it is read
+//! ends in an error. (object_store's own local store is not used: it follows symlinks anywhere, reads 8 KiB at a time, and turns in circles
+//! when a file shrinks.)
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::{Object, ObjectBody, OpenError, Want};
 use crate::http::BodyError;
@@ -63,21 +66,43 @@ impl Dir {
 }
 
 fn open(root: &Path, key: &str) -> Result<(File, Metadata), OpenError> {
-    let root = fs::canonicalize(root).map_err(|error| OpenError::Origin(format!("{}: {error}", root.display())))?;
-    let path: PathBuf = fs::canonicalize(root.join(key)).map_err(refusal)?;
-    if !path.starts_with(&root) {
-        return Err(OpenError::Denied("the key leads out of its folder".into()));
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(&path)
-        .map_err(refusal)?;
+    let in_root = |error: io::Error| OpenError::Origin(format!("{}: {error}", root.display()));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| in_root(error.into()))?;
+    let file = match open_beneath(&folder, Path::new(key), ResolveFlags::NO_MAGICLINKS) {
+        // A way out, or a symlink with an absolute target; something was renamed meanwhile; an old kernel.
+        Err(Errno::XDEV | Errno::AGAIN | Errno::NOSYS) => {
+            let root = fs::canonicalize(root).map_err(in_root)?;
+            let path = fs::canonicalize(root.join(key)).map_err(refusal)?;
+            let Ok(below) = path.strip_prefix(&root) else {
+                return Err(OpenError::Denied("the key leads out of its folder".into()));
+            };
+            match open_beneath(&folder, below, ResolveFlags::NO_SYMLINKS) {
+                Err(Errno::NOSYS) => open_resolved(&path),
+                opened => opened.map_err(io::Error::from),
+            }
+        }
+        opened => opened.map_err(io::Error::from),
+    };
+    let file = file.map_err(refusal)?;
     let metadata = file.metadata().map_err(refusal)?;
     if !metadata.is_file() {
         return Err(OpenError::NoSuchKey);
     }
     Ok((file, metadata))
+}
+
+fn open_beneath(folder: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat2(folder, path, flags, Mode::empty(), ResolveFlags::BENEATH | resolve).map(File::from)
+}
+
+/// For kernels before 5.6: what replaces a folder of the resolved path by a symlink just now leads astray.
+fn open_resolved(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
 }
 
 /// What the client hears of a file that does not open.
@@ -99,13 +124,14 @@ fn tag(metadata: &Metadata) -> String {
     format!("\"{:x}-{seconds:x}.{nanos:x}-{:x}\"", metadata.len(), metadata.ino())
 }
 
-fn chunks(file: File, etag: String, at: u64, end: u64) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
-    try_unfold((file, etag, at), move |(file, etag, at)| async move {
+fn chunks(file: File, etag: String, start: u64, end: u64) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    try_unfold((file, etag, start), move |(file, etag, at)| async move {
         if at >= end {
             return Ok(None);
         }
         tokio::task::spawn_blocking(move || {
-            let mut chunk = vec![0; usize::try_from(end - at).map_or(CHUNK, |left| left.min(CHUNK))];
+            let most = if at - start < GOES_ON { CHUNK } else { LARGE_CHUNK };
+            let mut chunk = vec![0; usize::try_from(end - at).map_or(most, |left| left.min(most))];
             let read = file.read_at(&mut chunk, at)?;
             chunk.truncate(read);
             if read == 0 {
@@ -122,5 +148,52 @@ fn chunks(file: File, etag: String, at: u64, end: u64) -> impl Stream<Item = Res
     })
 }
 
-/// Read at once; with this a reader needs few hops between threads, and a thousand readers little memory.
-const CHUNK: usize = 256 << 10;
+/// Read at once, and held for each reader that stopped reading: small, so that a thousand of these hold little memory.
+const CHUNK: usize = 64 << 10;
+/// For a reader that goes on reading; with this one alone needs few hops between threads.
+const LARGE_CHUNK: usize = 256 << 10;
+/// More than the system's buffers hold of what is not read.
+const GOES_ON: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn symlinks_are_followed_inside_the_folder_and_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::write(root.join("sub/kernel"), "kernel").unwrap();
+        fs::write(dir.path().join("secret"), "secret").unwrap();
+        symlink("sub/kernel", root.join("relative")).unwrap();
+        symlink(root.join("sub/kernel"), root.join("absolute")).unwrap();
+        symlink("../secret", root.join("out")).unwrap();
+        symlink(dir.path().join("secret"), root.join("far")).unwrap();
+        symlink("..", root.join("up")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        symlink(&root, dir.path().join("other")).unwrap();
+        for root in [&root, &dir.path().join("other")] {
+            for key in [
+                "sub/kernel",
+                "relative",
+                "absolute",
+                "sub/../relative",
+                "up/root/relative",
+            ] {
+                let mut text = String::new();
+                open(root, key).unwrap().0.read_to_string(&mut text).unwrap();
+                assert_eq!(text, "kernel", "{key}");
+            }
+            for key in ["out", "far", "up/secret", "../secret", "/etc/passwd", "/proc/self/exe"] {
+                assert!(matches!(open(root, key), Err(OpenError::Denied(_))), "{key}");
+            }
+            for key in ["", ".", "sub", "none", "sub/none", "sub/kernel/x", "loop", "a\0b"] {
+                assert!(matches!(open(root, key), Err(OpenError::NoSuchKey)), "{key}");
+            }
+        }
+    }
+}

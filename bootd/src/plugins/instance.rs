@@ -1,7 +1,8 @@
 //! One plugin instance: its threads, its calls, its deadlines.
 //!
-//! A call is a job on the instance's own small pool, behind a bounded queue; who asked waits for the answer until the deadline and then
-//! goes on without it. A thread that does not come back is counted and never killed.
+//! A call is a job on the instance's own threads, behind a bounded queue: requests on a small pool, look-ups of nodes on a thread beside it,
+//! so that slow requests do not delay a node just added. Who asked waits for the answer until the deadline and then goes on without it. A
+//! thread that does not come back is counted and never killed.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -24,6 +25,8 @@ use super::{Core, LoadError, Purpose, locked};
 const THREADS: usize = 2;
 /// Requests that wait for a thread, a plugin; more are answered with 503.
 const QUEUE: usize = 256;
+/// Look-ups that wait for their thread, a plugin; more are left to the clients' retries.
+const RESOLVE_QUEUE: usize = 64;
 /// Bytes that an answer of a plugin may have.
 const MOST_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -69,10 +72,10 @@ pub(super) struct Instance {
     pointer: Pointer,
     services: &'static Services,
     provides_nodes: bool,
-    jobs: SyncSender<Job>,
-    queue: Arc<Mutex<Receiver<Job>>>,
-    /// The deadline of the call that each thread of the pool is in.
-    busy: [Mutex<Option<Instant>>; THREADS],
+    requests: Jobs,
+    resolves: Jobs,
+    /// The deadline of the call that each thread is in: the pool's, then the one for look-ups.
+    busy: [Mutex<Option<Instant>>; THREADS + 1],
     background: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -103,6 +106,20 @@ struct Job {
     deadline: Instant,
 }
 
+/// Jobs that wait for a thread.
+struct Jobs {
+    sender: SyncSender<Job>,
+    queue: Arc<Mutex<Receiver<Job>>>,
+}
+
+impl Jobs {
+    fn new(most: usize) -> Self {
+        let (sender, queue) = sync_channel(most);
+        let queue = Arc::new(Mutex::new(queue));
+        Self { sender, queue }
+    }
+}
+
 impl Instance {
     /// Runs `init`.
     pub(super) fn start(
@@ -128,7 +145,6 @@ impl Instance {
             _ => return Err(LoadError::Init(text)),
         }
         let setup: Setup = serde_json::from_str(&text).map_err(|error| LoadError::Setup(error.to_string()))?;
-        let (jobs, queue) = sync_channel(QUEUE);
         let instance = Self {
             name: name.into(),
             file,
@@ -136,28 +152,23 @@ impl Instance {
             pointer: Pointer(pointer),
             services,
             provides_nodes: setup.provides_nodes,
-            jobs,
-            queue: Arc::new(Mutex::new(queue)),
+            requests: Jobs::new(QUEUE),
+            resolves: Jobs::new(RESOLVE_QUEUE),
             busy: Default::default(),
             background: Mutex::default(),
         };
         Ok((Arc::new(instance), setup))
     }
 
-    /// Starts its threads: the pool, and to serve also `run`.
+    /// Starts its threads: the pool, the one for look-ups, and to serve also `run`.
     pub(super) fn spawn(self: &Arc<Self>, setup: &Setup, purpose: Purpose) -> Result<(), LoadError> {
-        let threads = if setup.routes.is_empty() && !setup.provides_nodes {
-            0
-        } else {
-            THREADS
-        };
-        for number in 0..threads {
-            let (instance, queue) = (Arc::clone(self), Arc::clone(&self.queue));
-            let name = format!("{}-{number}", self.name);
-            std::thread::Builder::new()
-                .name(name)
-                .spawn(move || instance.work(number, &queue))
-                .map_err(LoadError::Thread)?;
+        if !setup.routes.is_empty() {
+            for number in 0..THREADS {
+                self.spawn_worker(number, &number.to_string(), &self.requests)?;
+            }
+        }
+        if setup.provides_nodes {
+            self.spawn_worker(THREADS, "resolve", &self.resolves)?;
         }
         let (Some(run), Purpose::Serve) = (self.plugin.run, purpose) else {
             return Ok(());
@@ -175,6 +186,15 @@ impl Instance {
             });
         *locked(&self.background) = Some(background.map_err(LoadError::Thread)?);
         Ok(())
+    }
+
+    fn spawn_worker(self: &Arc<Self>, number: usize, name: &str, jobs: &Jobs) -> Result<(), LoadError> {
+        let (instance, queue) = (Arc::clone(self), Arc::clone(&jobs.queue));
+        let name = format!("{}-{name}", self.name);
+        let spawned = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || instance.work(number, &queue));
+        spawned.map(drop).map_err(LoadError::Thread)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -268,7 +288,11 @@ impl Instance {
             reply,
             deadline: Instant::now() + deadline,
         };
-        self.jobs.try_send(job).map_err(|_| CallError::QueueFull)
+        let jobs = match job.call {
+            Call::Handle(_) => &self.requests,
+            Call::Resolve(_) => &self.resolves,
+        };
+        jobs.sender.try_send(job).map_err(|_| CallError::QueueFull)
     }
 
     fn work(&self, number: usize, queue: &Mutex<Receiver<Job>>) {

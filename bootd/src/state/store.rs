@@ -1,12 +1,16 @@
 //! The store over redb, and its writer thread.
+//!
+//! After a failed write, of a full disk for one, redb refuses all that comes after, be there space again or not. So the writer thread closes
+//! the file and opens it again, to be read at least; it writes again after a pause, longer and longer while that fails, and what is
+//! written in between fails at once. [`Store::trouble`] tells.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::SystemTime;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
@@ -16,6 +20,10 @@ use redb::{
 const QUEUE: usize = 4096;
 /// Writes that share one commit at most.
 const BATCH: usize = 1024;
+/// Between a failure and the next try; twice as long after each that fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Between two such tries at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A key of the store: table and key. Table names are `lease`, `core` and `plugin/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,10 +85,21 @@ impl StoreError {
 /// Called on the writer thread when a write is durable, or failed.
 type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// Opens the file again.
+type Reopen = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
+
+/// What readers and the writer thread share.
+struct Shared {
+    /// `None` while it cannot be opened again. Only the writer thread changes it.
+    database: RwLock<Option<Database>>,
+    /// How the last commit failed.
+    trouble: Mutex<Option<String>>,
+}
+
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store {
-    database: Arc<Database>,
+    shared: Arc<Shared>,
     writer: SyncSender<(Write, Then)>,
     replaced: Option<Arc<str>>,
 }
@@ -93,16 +112,28 @@ impl Store {
         let failed = |error: String| StoreError::Open(path.display().to_string(), error);
         std::fs::create_dir_all(state_dir).map_err(|e| failed(e.to_string()))?;
         let (database, replaced) = open_or_replace(&path)?;
-        let database = Arc::new(database);
-        let (writer, queue) = sync_channel(QUEUE);
-        let shared = Arc::clone(&database);
+        let reopen: Reopen = Box::new(move || Database::open(&path));
+        Self::over(database, replaced, reopen)
+            .map_err(|e| StoreError::Open(state_dir.display().to_string(), e.to_string()))
+    }
+
+    fn over(database: Database, replaced: Option<String>, reopen: Reopen) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            database: RwLock::new(Some(database)),
+            trouble: Mutex::default(),
+        });
+        let (sender, queue) = sync_channel(QUEUE);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            reopen,
+            retry: None,
+        };
         std::thread::Builder::new()
             .name("state".into())
-            .spawn(move || write_loop(&shared, &queue))
-            .map_err(|e| failed(e.to_string()))?;
+            .spawn(move || writer.run(&queue))?;
         Ok(Self {
-            database,
-            writer,
+            shared,
+            writer: sender,
             replaced: replaced.map(Into::into),
         })
     }
@@ -110,6 +141,11 @@ impl Store {
     /// What was lost when the file was opened, and where the broken one is now; `None` when it was good.
     pub fn replaced(&self) -> Option<&str> {
         self.replaced.as_deref()
+    }
+
+    /// How the last commit failed; `None` when it did not.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble()
     }
 
     /// Hands a write to the writer thread; never waits. `then` runs on that thread when the write is durable or failed.
@@ -136,31 +172,64 @@ impl Store {
 
     /// Reads one value.
     pub fn get(&self, table: &str, key: &str) -> Result<Option<String>, StoreError> {
-        let read = self.database.begin_read().map_err(failed)?;
-        match read.open_table(definition(table)) {
-            Ok(rows) => Ok(rows.get(key).map_err(failed)?.map(|value| value.value().to_owned())),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
+        self.shared.with(|database| {
+            let read = database.begin_read().map_err(failed)?;
+            match read.open_table(definition(table)) {
+                Ok(rows) => Ok(rows.get(key).map_err(failed)?.map(|value| value.value().to_owned())),
+                Err(TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(failed(error)),
+            }
+        })
     }
 
     /// Reads all values whose keys begin with `prefix`, in key order.
     pub fn scan(&self, table: &str, prefix: &str) -> Result<BTreeMap<String, String>, StoreError> {
-        let read = self.database.begin_read().map_err(failed)?;
-        let rows = match read.open_table(definition(table)) {
-            Ok(rows) => rows,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut found = BTreeMap::new();
-        for row in rows.range(prefix..).map_err(failed)? {
-            let (key, value) = row.map_err(failed)?;
-            if !key.value().starts_with(prefix) {
-                break;
+        self.shared.with(|database| {
+            let read = database.begin_read().map_err(failed)?;
+            let rows = match read.open_table(definition(table)) {
+                Ok(rows) => rows,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+                Err(error) => return Err(failed(error)),
+            };
+            let mut found = BTreeMap::new();
+            for row in rows.range(prefix..).map_err(failed)? {
+                let (key, value) = row.map_err(failed)?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.insert(key.value().to_owned(), value.value().to_owned());
             }
-            found.insert(key.value().to_owned(), value.value().to_owned());
+            Ok(found)
+        })
+    }
+}
+
+impl Shared {
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(database) => work(database),
+            None => Err(StoreError::Failed("its file cannot be opened again yet".into())),
         }
-        Ok(found)
+    }
+
+    fn is_open(&self) -> bool {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.is_some()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*last, &trouble) {
+            (None, Some(error)) => tracing::error!(%error, "the state file cannot be written"),
+            (Some(_), None) => tracing::info!("the state file is written again"),
+            _ => {}
+        }
+        *last = trouble;
     }
 }
 
@@ -237,35 +306,127 @@ fn is_broken(error: &DatabaseError) -> bool {
     }
 }
 
-fn write_loop(database: &Database, queue: &Receiver<(Write, Then)>) {
-    while let Ok(first) = queue.recv() {
-        let mut batch = vec![first];
-        while batch.len() < BATCH {
-            let Ok(next) = queue.try_recv() else { break };
-            batch.push(next);
+/// The writer thread's.
+struct Writer {
+    shared: Arc<Shared>,
+    reopen: Reopen,
+    /// After a failure.
+    retry: Option<Retry>,
+}
+
+#[derive(Clone, Copy)]
+struct Retry {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Writer {
+    /// Until the last [`Store`] is gone.
+    fn run(mut self, queue: &Receiver<(Write, Then)>) {
+        loop {
+            let received = match self.retry {
+                Some(retry) if !self.shared.is_open() => {
+                    queue.recv_timeout(retry.due.saturating_duration_since(Instant::now()))
+                }
+                _ => queue.recv().map_err(RecvTimeoutError::from),
+            };
+            if !self.is_waiting() && !self.shared.is_open() {
+                self.open_again();
+            }
+            match received {
+                Ok(first) => {
+                    let mut batch = vec![first];
+                    while batch.len() < BATCH {
+                        let Ok(next) = queue.try_recv() else { break };
+                        batch.push(next);
+                    }
+                    self.commit(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
-        commit(database, batch);
+    }
+
+    /// Whether it is too early for another try.
+    fn is_waiting(&self) -> bool {
+        self.retry.is_some_and(|retry| Instant::now() < retry.due)
+    }
+
+    /// One transaction for the whole batch. A write whose preconditions fail is left out by itself; a failing disk fails them all.
+    fn commit(&mut self, batch: Vec<(Write, Then)>) {
+        let mut conflicts = Vec::with_capacity(batch.len());
+        let result = if self.is_waiting() {
+            Err(self.shared.trouble().unwrap_or_default())
+        } else {
+            let written = self.shared.with(|database| write_all(database, &batch, &mut conflicts));
+            let result = written.map_err(|error| match error {
+                StoreError::Failed(error) => error,
+                other => other.to_string(),
+            });
+            self.shared.set_trouble(result.clone().err());
+            match result {
+                Ok(()) => self.retry = None,
+                Err(_) => {
+                    self.later();
+                    self.open_again();
+                }
+            }
+            result
+        };
+        for (at, (_, then)) in batch.into_iter().enumerate() {
+            let result = match &result {
+                Ok(()) if conflicts[at] => Err(StoreError::Conflict),
+                Ok(()) => Ok(()),
+                Err(error) => Err(StoreError::Failed(error.clone())),
+            };
+            // A panic here would end every later write, not just this one.
+            if catch_unwind(AssertUnwindSafe(|| then(result))).is_err() {
+                tracing::error!("what waited for a write panicked");
+            }
+        }
+    }
+
+    fn later(&mut self) {
+        let pause = self
+            .retry
+            .map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(LONGEST_PAUSE));
+        let due = Instant::now() + pause;
+        self.retry = Some(Retry { due, pause });
+    }
+
+    /// Waits for the readers, then closes the file, and only then opens it: it is locked until it is closed.
+    fn open_again(&mut self) {
+        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            drop(database.take());
+            (self.reopen)()
+        }));
+        let why = match opened {
+            Ok(Ok(opened)) => {
+                *database = Some(opened);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it cannot be read without a panic".into(),
+        };
+        drop(database);
+        let trouble = format!("the state file cannot be opened again: {why}");
+        self.shared.set_trouble(Some(trouble));
+        self.later();
     }
 }
 
-/// One transaction for the whole batch. A write whose preconditions fail is left out by itself; a failing disk fails them all.
-fn commit(database: &Database, batch: Vec<(Write, Then)>) {
-    let mut conflicts = Vec::with_capacity(batch.len());
-    let result = (|| {
+fn write_all(database: &Database, batch: &[(Write, Then)], conflicts: &mut Vec<bool>) -> Result<(), StoreError> {
+    let written = catch_unwind(AssertUnwindSafe(|| {
         let mut transaction = database.begin_write().map_err(failed)?;
         transaction.set_durability(Durability::Immediate).map_err(failed)?;
-        for (write, _) in &batch {
+        for (write, _) in batch {
             conflicts.push(!apply(&transaction, write)?);
         }
         transaction.commit().map_err(failed)
-    })();
-    for (at, (_, then)) in batch.into_iter().enumerate() {
-        then(match &result {
-            Ok(()) if conflicts[at] => Err(StoreError::Conflict),
-            Ok(()) => Ok(()),
-            Err(error) => Err(StoreError::Failed(error.to_string())),
-        });
-    }
+    }));
+    written.unwrap_or_else(|_| Err(failed("it cannot be written without a panic")))
 }
 
 /// `false`: a precondition does not hold, nothing was changed.
@@ -301,6 +462,13 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::ops::Bound;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::backends::FileBackend;
+    use redb::{BackendError, StorageBackend};
+
     use super::*;
 
     fn row(key: &str) -> Row {
@@ -430,6 +598,113 @@ mod tests {
         std::fs::create_dir(dir.path().join("bootd.redb")).unwrap();
         assert!(matches!(Store::open(dir.path()), Err(StoreError::Open(..))));
         assert_eq!(put_aside(dir.path()).len(), 0);
+    }
+
+    /// A file on a disk that may be full.
+    #[derive(Debug)]
+    struct Disk {
+        file: FileBackend,
+        full: Arc<AtomicBool>,
+    }
+
+    impl Disk {
+        fn room(&self) -> io::Result<()> {
+            match self.full.load(Ordering::Relaxed) {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.file.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.room()?;
+            self.file.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.room()?;
+            self.file.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.room()?;
+            self.file.write(offset, data)
+        }
+
+        fn close(&self) -> io::Result<()> {
+            self.file.close()
+        }
+
+        fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+            self.file.try_lock_range(start, end)
+        }
+
+        fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+            self.file.unlock_range(start, end)
+        }
+    }
+
+    fn put(key: &str, value: &str) -> Write {
+        Write {
+            put: vec![(row(key), value.into())],
+            ..Write::default()
+        }
+    }
+
+    #[test]
+    fn a_disk_that_was_full_is_written_again_without_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bootd.redb");
+        let full = Arc::new(AtomicBool::new(false));
+        let disk = Arc::clone(&full);
+        let reopen: Reopen = Box::new(move || {
+            let mut file = OpenOptions::new();
+            let file = file.read(true).write(true).create(true).truncate(false).open(&path)?;
+            let (file, full) = (FileBackend::new(file)?, Arc::clone(&disk));
+            Database::builder().create_with_backend(Disk { file, full })
+        });
+        let store = Store::over(reopen().unwrap(), None, reopen).unwrap();
+        store.write_and_wait(put("a", "before")).unwrap();
+        assert_eq!(store.trouble(), None);
+
+        full.store(true, Ordering::Relaxed);
+        let until = Instant::now() + FIRST_PAUSE * 5;
+        while Instant::now() < until {
+            assert!(matches!(
+                store.write_and_wait(put("a", "lost")),
+                Err(StoreError::Failed(_))
+            ));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(store.trouble().is_some());
+
+        full.store(false, Ordering::Relaxed);
+        let until = Instant::now() + Duration::from_secs(5);
+        while store.write_and_wait(put("b", "after")).is_err() {
+            assert!(Instant::now() < until, "{:?}", store.trouble());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(store.trouble(), None);
+        assert_eq!(store.get("core", "a").unwrap().as_deref(), Some("before"));
+        assert_eq!(store.get("core", "b").unwrap().as_deref(), Some("after"));
+    }
+
+    #[test]
+    fn a_panic_of_who_waits_for_a_write_ends_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.write(put("a", "1"), |_| panic!("of who waits")).unwrap();
+        store.write_and_wait(put("b", "2")).unwrap();
+        assert_eq!(store.get("core", "a").unwrap().as_deref(), Some("1"));
     }
 
     #[test]

@@ -6,16 +6,17 @@
 //! client's ERROR: a firmware that probes with `tsize` and aborts costs a socket and six small packets in six seconds. Callers see none of
 //! the engine, so that it can be replaced.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -183,6 +184,8 @@ struct Limits {
     retries: u32,
     /// Reads under way at once; each holds a socket.
     reads: usize,
+    /// Of these, one client's.
+    each: usize,
     /// Between the end of an engine and the start of the next.
     pause: Duration,
 }
@@ -196,6 +199,7 @@ impl Default for Limits {
             timeout: Duration::from_secs(1),
             retries: 5,
             reads: READS.min(half),
+            each: READS_EACH,
             pause: Duration::from_secs(1),
         }
     }
@@ -214,7 +218,14 @@ struct Desk {
     files: Arc<ArcSwap<Files>>,
     metrics: Arc<Metrics>,
     limits: Limits,
-    open: Arc<AtomicUsize>,
+    open: Arc<Mutex<Open>>,
+}
+
+/// Reads under way.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_client: HashMap<IpAddr, usize>,
 }
 
 impl Handler for Desk {
@@ -258,11 +269,10 @@ impl Desk {
             }
         })?;
         // `Transfer` gives the place back when it is dropped.
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.reads {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.refused("tftp", "too_many_reads", &peer, &Shown(name));
-            return Err(packet::Error::Msg("too many transfers, try again".into()));
-        }
+        self.take_place(peer.ip()).map_err(|(label, told)| {
+            self.metrics.refused("tftp", label, &peer, &Shown(name));
+            packet::Error::Msg(told.into())
+        })?;
         let size = file.bytes.len() as u64;
         let reading = Transfer {
             desk: self.clone(),
@@ -274,6 +284,37 @@ impl Desk {
             ended: None,
         };
         Ok((reading, Some(size)))
+    }
+
+    /// A place for a read, or the metric label and the client's text of why there is none. The engine cannot be silent: it answers whatever
+    /// is refused.
+    fn take_place(&self, client: IpAddr) -> Result<(), (&'static str, &'static str)> {
+        let mut open = self.places();
+        if open.all >= self.limits.reads {
+            return Err(("too_many_reads", "too many transfers, try again"));
+        }
+        let own = open.by_client.entry(client).or_default();
+        if *own >= self.limits.each {
+            return Err(("too_many_reads_of_client", "too many transfers of yours, try again"));
+        }
+        *own += 1;
+        open.all += 1;
+        Ok(())
+    }
+
+    fn give_place_back(&self, client: IpAddr) {
+        let mut open = self.places();
+        open.all -= 1;
+        if let Entry::Occupied(mut own) = open.by_client.entry(client) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -304,10 +345,8 @@ impl AsyncRead for Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        let Desk {
-            metrics, limits, open, ..
-        } = &self.desk;
-        open.fetch_sub(1, Ordering::Relaxed);
+        self.desk.give_place_back(self.peer.ip());
+        let Desk { metrics, limits, .. } = &self.desk;
         let (peer, file, bytes) = (self.peer, &self.name, self.at);
         // The engine drops a read alike after the last ACK and after the last retry; only the time tells them apart.
         let done = self.ended.is_some_and(|ended| ended.elapsed() < limits.patience());
@@ -360,6 +399,8 @@ impl fmt::Display for Shown<'_> {
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Reads under way at once, if the process may open twice as many files.
 const READS: usize = 4096;
+/// Reads of one client at once: a firmware that asks for a size and aborts leaves one behind for [`Limits::patience`].
+const READS_EACH: usize = 8;
 /// Characters of a name in a log line.
 const SHOWN: usize = 100;
 

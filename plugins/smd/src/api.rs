@@ -3,6 +3,8 @@
 //! Answers are made anew for each request and sorted; a list is never `null`. Writing comes with the store. Lists are open, as in SMD: who
 //! boots and what serves it reads them without a token.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
 use bootd_sdk::wire::Address;
@@ -29,11 +31,11 @@ pub(crate) fn answer(host: Host, request: &Request) -> Answer {
     let path = path.trim_end_matches('/');
     match path {
         "/service/ready" => json(&serde_json::json!({"code": 0, "message": "HSM is healthy"})),
-        "/State/Components" => list(host, request, |nodes, filter| {
+        "/State/Components" => list(host, request, Of::Components, |nodes, filter| {
             let components: Vec<_> = nodes.iter().filter(|node| filter.shows(node)).map(component).collect();
             json(&serde_json::json!({"Components": components}))
         }),
-        "/Inventory/EthernetInterfaces" => list(host, request, |nodes, filter| {
+        "/Inventory/EthernetInterfaces" => list(host, request, Of::Interfaces, |nodes, filter| {
             let interfaces = nodes.iter().flat_map(ethernet_interfaces);
             let interfaces: Vec<_> = interfaces
                 .filter(|interface| filter.shows_interface(interface))
@@ -52,9 +54,10 @@ pub(crate) fn answer(host: Host, request: &Request) -> Answer {
     }
 }
 
-fn list(host: Host, request: &Request, answer: impl FnOnce(&[Node], &Filter) -> Answer) -> Answer {
-    let Some(filter) = Filter::new(&request.query) else {
-        return Answer::problem(400, "Bad Request", "the query is not well formed");
+fn list(host: Host, request: &Request, of: Of, answer: impl FnOnce(&[Node], &Filter) -> Answer) -> Answer {
+    let filter = match Filter::new(&request.query, of) {
+        Ok(filter) => filter,
+        Err(detail) => return Answer::problem(400, "Bad Request", detail),
     };
     match host.nodes(&Query::default()) {
         Ok(mut nodes) => {
@@ -94,20 +97,53 @@ fn by_nid(host: Host, nid: &str) -> Answer {
     }
 }
 
+/// What a list is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Components,
+    Interfaces,
+}
+
+/// Values that a query may name. Each is compared with every node.
+const MOST_VALUES: usize = 64;
+
 /// The query of a list. A name given several times shows any of its values, `!` before a value all others; unknown names are ignored.
-struct Filter(Vec<(String, String)>);
+struct Filter(BTreeMap<String, BTreeSet<Value>>);
+
+/// A value of a query, written as the nodes' own values are.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Value {
+    not: bool,
+    text: String,
+}
 
 impl Filter {
-    fn new(query: &str) -> Option<Self> {
-        let pairs = form::pairs(query)?.into_iter();
-        Some(Self(
-            pairs.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect(),
-        ))
+    fn new(query: &str, of: Of) -> Result<Self, &'static str> {
+        let pairs = form::pairs(query).ok_or("the query is not well formed")?;
+        if pairs.len() > MOST_VALUES {
+            return Err("the query names more than 64 values");
+        }
+        let mut values = BTreeMap::<_, BTreeSet<_>>::new();
+        for (name, value) in pairs {
+            let name = name.to_ascii_lowercase();
+            let (not, text) = match value.strip_prefix('!') {
+                Some(text) => (true, text),
+                None => (false, value.as_str()),
+            };
+            let text = match (name.as_str(), of) {
+                ("id", Of::Components) | ("componentid", _) => xname::normalise(text),
+                // As in the ID of an interface; what is no MAC is none's.
+                ("macaddress", _) => text.parse().map(interface_id).unwrap_or_default(),
+                _ => text.to_owned(),
+            };
+            values.entry(name).or_default().insert(Value { not, text });
+        }
+        Ok(Self(values))
     }
 
     fn shows(&self, node: &Node) -> bool {
         let nid = node.nid.map(|nid| nid.to_string()).unwrap_or_default();
-        self.allows("id", |id| xname::normalise(id) == node.id)
+        self.allows("id", |id| id == node.id)
             && self.allows("type", |kind| kind.eq_ignore_ascii_case(&node.kind))
             && self.allows("state", |state| state.eq_ignore_ascii_case(&node.state))
             && self.allows("role", |role| role.eq_ignore_ascii_case(&node.role))
@@ -120,8 +156,8 @@ impl Filter {
 
     fn shows_interface(&self, interface: &EthernetInterface<'_>) -> bool {
         self.allows("id", |id| id.eq_ignore_ascii_case(&interface.id))
-            && self.allows("macaddress", |mac| mac.parse() == Ok(interface.mac))
-            && self.allows("componentid", |id| xname::normalise(id) == interface.component)
+            && self.allows("macaddress", |mac| mac == interface.id)
+            && self.allows("componentid", |id| id == interface.component)
             && self.allows("type", |kind| kind.eq_ignore_ascii_case(interface.kind))
             && self.allows("ipaddress", |ip| interface.addresses.iter().any(|own| own.ip == ip))
             && self.allows("network", |network| {
@@ -130,17 +166,8 @@ impl Filter {
     }
 
     fn allows(&self, name: &str, is: impl Fn(&str) -> bool) -> bool {
-        let mut values = self
-            .0
-            .iter()
-            .filter(|pair| pair.0 == name)
-            .map(|pair| pair.1.as_str())
-            .peekable();
-        values.peek().is_none()
-            || values.any(|value| match value.strip_prefix('!') {
-                Some(not) => !is(not),
-                None => is(value),
-            })
+        let Some(values) = self.0.get(name) else { return true };
+        values.iter().any(|value| is(&value.text) != value.not)
     }
 }
 
@@ -197,13 +224,17 @@ struct IpAddress<'a> {
     network: &'a str,
 }
 
+fn interface_id(mac: Mac) -> String {
+    mac.to_string().replace(':', "")
+}
+
 fn ethernet_interfaces(node: &Node) -> impl Iterator<Item = EthernetInterface<'_>> {
     let address = |address: &'_ Address| address.ip.to_string();
     node.interfaces
         .iter()
         .enumerate()
         .map(move |(place, interface)| EthernetInterface {
-            id: interface.mac.to_string().replace(':', ""),
+            id: interface_id(interface.mac),
             description: match node.kind.as_str() {
                 "Node" => format!(
                     "Interface {place} for {}",

@@ -314,6 +314,8 @@ fn lists_are_filtered_by_their_query() {
         ("Type=node&nid=1&nid=2", 2),
         ("type=!Node", 5),
         ("id=X1000c0s0b0n0", 1),
+        ("id=!x1000c0s0b00n0", 9),
+        ("id=!x1000c0s0b0n0&id=!x1000c0s0b1n0", 10),
         ("group=compute&role=Compute&state=on&enabled=true", 5),
         ("group=none", 0),
         ("unknown=1", 10),
@@ -322,6 +324,7 @@ fn lists_are_filtered_by_their_query() {
     }
     for (query, expected) in [
         ("MACAddress=52-54-00-BE-EF-01", 1),
+        ("MACAddress=none", 0),
         ("IPAddress=172.16.0.102", 1),
         ("ComponentID=x1000c0s0b0&type=NodeBMC", 1),
         ("network=management", 5),
@@ -334,6 +337,9 @@ fn lists_are_filtered_by_their_query() {
         );
     }
     assert_eq!(smd.get("/hsm/v2/State/Components?id=%", None).unwrap().status, 400);
+    let many = |values| format!("/hsm/v2/State/Components?{}", vec!["id=a"; values].join("&"));
+    assert_eq!(count(&many(64)), 0);
+    assert_eq!(smd.get(&many(65), None).unwrap().status, 400);
 }
 
 #[test]

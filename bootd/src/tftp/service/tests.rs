@@ -1,6 +1,7 @@
 //! The service against a small client of our own, over loopback.
 
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::tftp::testing::config;
@@ -329,6 +330,28 @@ fn more_reads_than_fit_are_told_to_come_back() {
     }
     let (code, text) = rack.read(LOADER, &[]).unwrap_err();
     assert_eq!((code, text.as_str()), (0, "too many transfers, try again"));
+    rack.eventually("bootd_done_total{part=\"tftp\",what=\"aborted\"} 2");
+    rack.still_serves();
+}
+
+#[test]
+fn one_client_takes_no_more_than_its_share() {
+    let rack = Rack::with(Limits {
+        timeout: Duration::from_millis(150),
+        each: 2,
+        ..Limits::default()
+    });
+    let silent = [rack.client(), rack.client()];
+    for client in &silent {
+        client.ask(1, LOADER.as_bytes(), &[]);
+        assert_eq!(client.receive().0, 3);
+    }
+    let (code, text) = rack.read(LOADER, &[]).unwrap_err();
+    assert_eq!((code, text.as_str()), (0, "too many transfers of yours, try again"));
+    let mut other = rack.client();
+    other.socket = UdpSocket::bind("127.0.0.2:0").unwrap();
+    other.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert_eq!(other.read(LOADER, &[]).unwrap().bytes, rack.loader);
     rack.eventually("bootd_done_total{part=\"tftp\",what=\"aborted\"} 2");
     rack.still_serves();
 }
