@@ -74,7 +74,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
 
     let core = Core {
         inventory: Arc::clone(&inventory),
-        store: Some(store),
+        store: Some(store.clone()),
         metrics: Arc::clone(&metrics),
     };
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
@@ -109,6 +109,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         let socket = admin::bind(&config.admin_socket)?;
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),
+            store: store.clone(),
             started: std::time::Instant::now(),
             warnings,
             missing: ArcSwap::default(),

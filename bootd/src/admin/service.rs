@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::views;
 use crate::explain;
 use crate::http::{App, Body, full};
+use crate::state::Store;
 
 /// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,8 @@ pub enum AdminError {
 pub struct Admin {
     /// All that the HTTP listeners know.
     pub app: Arc<App>,
+    /// What survives; it knows whether the disk fails.
+    pub store: Store,
     /// When bootd became ready.
     pub started: std::time::Instant,
     /// Warnings of the start, such as missing loaders.

@@ -102,6 +102,12 @@ pub(super) fn status(admin: &Admin) -> Status {
     let app = &admin.app;
     let mut warnings = admin.warnings.clone();
     warnings.extend(admin.missing.load().iter().cloned());
+    warnings.extend(
+        admin
+            .store
+            .trouble()
+            .map(|text| format!("state: {text}: dynamic leases and changes are refused")),
+    );
     let lost = log::lost();
     warnings
         .extend((lost > 0).then(|| format!("{lost} log lines were lost: whoever reads standard error was too slow")));
