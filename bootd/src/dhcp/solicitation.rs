@@ -4,6 +4,7 @@
 //! it gets here promises nothing: no prefix, no default route (lifetime 0), no DHCPv6, so hosts change nothing else (RFC 4861, 6.2).
 //! [`answer`] is pure; one thread an interface moves the messages. Where IPv6 is off, there is nothing to answer.
 
+use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,6 +100,9 @@ pub(super) fn serve(socket: &Icmp6, metrics: &Arc<Metrics>, ending: &AtomicBool)
         };
         match socket.send(&ADVERTISEMENT, to) {
             Ok(()) => metrics.done(PART, "answered"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                metrics.refused(PART, "send_buffer_full", &to, &error);
+            }
             Err(error) => metrics.refused(PART, "send_failed", &to, &error),
         }
     }

@@ -1,15 +1,15 @@
 //! An ICMPv6 socket on one interface, for neighbour discovery (RFC 4861): hears what is sent to all routers of the link.
 //!
 //! Bound to the device. What it sends has hop limit 255, as receivers demand; the kernel fills in the checksum. Receiving ends after half
-//! a second without a packet, so that a thread can look up.
+//! a second without a packet, so that a thread can look up. Sending never waits.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Interface, NetError};
+use super::{Interface, NetError, send_now};
 
 /// How long a receive waits.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -61,9 +61,9 @@ impl Icmp6 {
         }
     }
 
-    /// Sends a message on the link.
+    /// Sends a message on the link, or fails at once: `WouldBlock` when too many wait already.
     pub fn send(&self, message: &[u8], to: Ipv6Addr) -> io::Result<()> {
         let to = SocketAddrV6::new(to, 0, 0, self.index);
-        self.socket.send_to(message, to).map(drop)
+        send_now(&SockRef::from(&self.socket), message, &SocketAddr::from(to).into())
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! Bound to the device, so that broadcasts of other interfaces stay away; several such sockets share a port. Not shared with anybody else:
 //! without SO_REUSEADDR a second server on the same wire is found at start and not by confused clients. Receiving ends after
-//! half a second without a packet, so that a thread can look up.
+//! half a second without a packet, so that a thread can look up. Sending never waits.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Interface, NetError};
+use super::{Interface, NetError, SENDING, send_now};
 
 /// How long a receive waits.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -45,6 +45,7 @@ impl UdpPort {
             .map_err(|error| failed(error, "broadcast from"))?;
         // Smaller is no reason not to serve.
         let _ = socket.set_recv_buffer_size(WAITING);
+        let _ = socket.set_send_buffer_size(SENDING);
         socket
             .set_read_timeout(Some(PATIENCE))
             .map_err(|error| failed(error, "wait on"))?;
@@ -91,9 +92,10 @@ impl UdpPort {
         }
     }
 
-    /// Sends a packet.
+    /// Sends a packet, or fails at once: `WouldBlock` when too many wait already.
     pub fn send(&self, packet: &[u8], to: (Ipv4Addr, u16)) -> io::Result<()> {
-        self.socket.send_to(packet, to).map(drop)
+        let socket = SockRef::from(&self.socket);
+        send_now(&socket, packet, &SocketAddr::from(to).into())
     }
 }
 

@@ -203,7 +203,11 @@ impl Shell {
     fn send(&self, reply: &Reply, nak: Option<NakWhy>, outlet: &Arc<dyn Outlet>) {
         let packet = encode(reply);
         if let Err(error) = outlet.send(&packet, reply) {
-            return self.deps.metrics.refused(PART, "send_failed", &reply.mac, &error);
+            let reason = match error.kind() {
+                io::ErrorKind::WouldBlock => "send_buffer_full",
+                _ => "send_failed",
+            };
+            return self.deps.metrics.refused(PART, reason, &reply.mac, &error);
         }
         let kind = reply.kind.name();
         self.deps.metrics.done(PART, kind);
