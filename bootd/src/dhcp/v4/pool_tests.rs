@@ -197,6 +197,30 @@ fn an_exhausted_pool_is_silent_until_a_lease_ends() {
 }
 
 #[test]
+fn a_pool_of_declined_addresses_gives_the_one_that_was_declined_longest_ago() {
+    let mut bench = Bench::new();
+    let kept = bench.join(9);
+    let mut declined = Vec::new();
+    for number in 10..17 {
+        bench.pass(1);
+        let ip = bench.join(number);
+        bench.decide(&selecting(number, ip).send(4));
+        declined.push(ip);
+    }
+    assert!(!declined.contains(&kept));
+    for (number, ip) in (20..).zip(&declined) {
+        assert_eq!(bench.join(number), *ip);
+    }
+    let late = Client::new(30).discover();
+    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+    // An address that rests because it became a node's is still its last client's.
+    bench.snapshot = snapshot([node(1, &["172.16.0.200"])]);
+    assert_eq!(bench.refused(Client::new(9).ciaddr(kept)), NakWhy::Taken);
+    bench.snapshot = site();
+    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+}
+
+#[test]
 fn an_address_of_the_inventory_is_never_given() {
     let mut bench = Bench::new();
     let ip = bench.join(9);
@@ -320,6 +344,8 @@ fn check(bench: &Bench, ip: Ipv4Addr, mac: Mac, told: &HashMap<Ipv4Addr, (Mac, D
 fn consistent(table: &Table) -> bool {
     table.by_end.len() == table.entries.len()
         && table.by_end.iter().all(|(until, ip)| table.entries[ip].until == *until)
+        && table.declined.is_subset(&table.by_end)
+        && table.declined.len() == table.entries.values().filter(|entry| entry.is_declined()).count()
         && table.of.iter().all(|(mac, ip)| table.entries[ip].mac == Some(*mac))
         && table.entries.keys().all(|ip| table.holds(*ip))
 }
