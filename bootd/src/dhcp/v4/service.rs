@@ -22,6 +22,7 @@ use super::pool::Pools;
 use super::reply::{Destination, Reply, ReplyKind};
 use super::request::{Request, parse};
 use super::rows::{self, Saved};
+use crate::dhcp::lines::Lines;
 use crate::dhcp::{Deps, LeaseView};
 use crate::net::{FrameSocket, Interface, NetError, UdpPort};
 use crate::state::StoreError;
@@ -39,6 +40,7 @@ pub(crate) struct Shell {
     pools: Mutex<Pools>,
     /// Clients in the pools, readable without their lock.
     pooled: AtomicUsize,
+    lines: Lines,
 }
 
 impl Shell {
@@ -63,6 +65,7 @@ impl Shell {
             policy,
             pools: Mutex::new(pools),
             pooled,
+            lines: Lines::new(Instant::now()),
         })
     }
 
@@ -146,7 +149,9 @@ impl Shell {
                     FreedWhy::Released => "release",
                     FreedWhy::Declined => "decline",
                 };
-                tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
+                if self.lines.may_write(Instant::now()) {
+                    tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
+                }
                 self.deps.metrics.done(PART, why);
                 self.drop_row(mac);
             }
@@ -215,6 +220,9 @@ impl Shell {
         if let Some(note) = reply.booting.note.filter(|_| reply.kind != ReplyKind::Nak) {
             self.deps.metrics.refused(PART, note.label(), &reply.mac, &note);
         }
+        if !self.lines.may_write(Instant::now()) {
+            return;
+        }
         tracing::info!(
             kind,
             mac = %reply.mac,
@@ -230,6 +238,13 @@ impl Shell {
 
     fn ignored(&self, why: Why, request: &Request) {
         self.deps.metrics.refused(PART, why.label(), request, &why);
+    }
+
+    /// Says from time to time how many lines were too many.
+    fn say_left_out(&self) {
+        if let Some(left_out) = self.lines.left_out(Instant::now()) {
+            tracing::warn!(left_out, "dhcp lines left out: clients send too much");
+        }
     }
 
     fn pools(&self) -> MutexGuard<'_, Pools> {
@@ -326,6 +341,7 @@ pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
                 std::thread::sleep(PAUSE);
             }
         }
+        shell.say_left_out();
         if looked.elapsed() >= LOOK_AGAIN {
             looked = Instant::now();
             // A bridge changes its hardware address when ports come and go; while it is gone the last state stays.
