@@ -141,7 +141,7 @@ impl Pools {
         receiving: &Receiving,
         now: Duration,
     ) -> Verdict {
-        let (kind, mac) = match client(request) {
+        let (kind, mac) = match client(request, policy, receiving) {
             Ok(client) => client,
             Err(why) => return Verdict::Ignore(why),
         };
@@ -204,7 +204,8 @@ impl Pools {
         // A renewal comes without relay from wherever the client is; the address that it uses says where.
         let local = |table: &Table| Policy::is_local(&table.subnet, receiving);
         let at = |wanted: &dyn Fn(&Table) -> bool| self.tables.iter().position(wanted);
-        at(&|table| table.of.get(&mac).copied() == Some(request.ciaddr.to_bits()))
+        let used = request.used_ip().map(Ipv4Addr::to_bits);
+        at(&|table| used.is_some() && table.of.get(&mac).copied() == used)
             .or_else(|| at(&|table| local(table) && named(request).any(|ip| table.subnet.contains(ip))))
             .or_else(|| at(&|table| local(table) && table.of.contains_key(&mac)))
             .or_else(|| at(&local))

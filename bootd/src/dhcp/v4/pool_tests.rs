@@ -250,7 +250,7 @@ fn a_client_that_the_inventory_learns_of_is_forgotten() {
 #[test]
 fn relayed_clients_have_the_pool_of_their_subnet() {
     let mut bench = Bench::new();
-    let relayed = |number| Client::new(number).giaddr([10, 1, 0, 254]);
+    let relayed = |number| Client::new(number).giaddr([10, 1, 0, 1]);
     assert_eq!(bench.offered(relayed(9)), [10, 1, 0, 10]);
     assert_eq!(bench.leased(relayed(9).option(50, &[10, 1, 0, 10])).seconds, 300);
     // It renews without the relay.
@@ -359,7 +359,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
         _ => [172, 16, 0, 199 + random.below(10) as u8],
     };
     if random.below(4) == 0 {
-        client = client.giaddr(*random.pick(&[[10, 1, 0, 254], [172, 16, 0, 250], [9, 9, 9, 9]]));
+        client = client.giaddr(*random.pick(&[[10, 1, 0, 1], [172, 16, 0, 250], [9, 9, 9, 9]]));
     }
     if random.below(3) == 0 {
         client = client.ciaddr(address(random));
