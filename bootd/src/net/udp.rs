@@ -21,7 +21,7 @@ const WAITING: usize = 4 << 20;
 #[derive(Debug)]
 pub struct UdpPort {
     socket: UdpSocket,
-    interface: String,
+    index: u32,
 }
 
 impl UdpPort {
@@ -60,25 +60,13 @@ impl UdpPort {
         })?;
         Ok(Self {
             socket: socket.into(),
-            interface: name.clone(),
+            index: interface.index,
         })
     }
 
-    /// A second handle of the same socket.
-    pub fn share(&self) -> Result<Self, NetError> {
-        let socket = self.socket.try_clone().map_err(|source| NetError::Other {
-            what: format!("share a socket on {}", self.interface),
-            source,
-        })?;
-        Ok(Self {
-            socket,
-            interface: self.interface.clone(),
-        })
-    }
-
-    /// The interface's name.
-    pub fn interface(&self) -> &str {
-        &self.interface
+    /// The interface's number. When the interface is made anew it has another one, and this port hears nothing any more.
+    pub fn index(&self) -> u32 {
+        self.index
     }
 
     /// Waits for a packet. `None`: there was none for a while.
@@ -150,7 +138,7 @@ mod tests {
         let loopback = Interface::find("lo").unwrap();
         let port = UdpPort::open(&loopback, 0).unwrap();
         let to = port.socket.local_addr().unwrap().port();
-        port.share().unwrap().send(b"hello", (Ipv4Addr::LOCALHOST, to)).unwrap();
+        port.send(b"hello", (Ipv4Addr::LOCALHOST, to)).unwrap();
         let mut buffer = [0; 16];
         assert_eq!(port.receive(&mut buffer).unwrap().unwrap().0, 5);
         assert!(port.receive(&mut buffer).unwrap().is_none());
