@@ -4,12 +4,14 @@
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
 
+mod lines;
 pub mod solicitation;
 pub mod v4;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
@@ -136,10 +138,10 @@ impl Service {
         for name in &deps.config.interfaces {
             let opened = Interface::find(name).and_then(|interface| Icmp6::open(&interface));
             let spawned = opened.map_err(|error| error.to_string()).and_then(|socket| {
-                let (metrics, ending) = (Arc::clone(&deps.metrics), Arc::clone(&self.ending));
+                let (metrics, ending, on) = (Arc::clone(&deps.metrics), Arc::clone(&self.ending), name.clone());
                 std::thread::Builder::new()
                     .name(format!("nd-{name}"))
-                    .spawn(move || solicitation::serve(&socket, &metrics, &ending))
+                    .spawn(move || solicitation::serve(&on, socket, &metrics, &ending))
                     .map_err(|error| error.to_string())
             });
             match spawned {
@@ -163,3 +165,6 @@ impl Drop for Service {
         self.end();
     }
 }
+
+/// How often the interfaces are looked at: they get other addresses, go, and come back as other ones.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);

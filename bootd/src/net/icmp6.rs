@@ -1,15 +1,15 @@
 //! An ICMPv6 socket on one interface, for neighbour discovery (RFC 4861): hears what is sent to all routers of the link.
 //!
 //! Bound to the device. What it sends has hop limit 255, as receivers demand; the kernel fills in the checksum. Receiving ends after half
-//! a second without a packet, so that a thread can look up.
+//! a second without a packet, so that a thread can look up. Sending never waits.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Interface, NetError};
+use super::{Interface, NetError, send_now};
 
 /// How long a receive waits.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -44,6 +44,11 @@ impl Icmp6 {
         Ok(Self { socket, index })
     }
 
+    /// The interface's number. When the interface is made anew it has another one, and this socket hears nothing any more.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
     /// Waits for a message: its bytes and who sent it. `None`: there was none for a while.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<(&'a [u8], Ipv6Addr)>> {
         match self.socket.recv_from(buffer) {
@@ -61,9 +66,9 @@ impl Icmp6 {
         }
     }
 
-    /// Sends a message on the link.
+    /// Sends a message on the link, or fails at once: `WouldBlock` when too many wait already.
     pub fn send(&self, message: &[u8], to: Ipv6Addr) -> io::Result<()> {
         let to = SocketAddrV6::new(to, 0, 0, self.index);
-        self.socket.send_to(message, to).map(drop)
+        send_now(&SockRef::from(&self.socket), message, &SocketAddr::from(to).into())
     }
 }

@@ -7,10 +7,21 @@ mod interface;
 mod packet;
 mod udp;
 
+use socket2::{SockAddr, Socket};
+
 pub use icmp6::Icmp6;
 pub use interface::Interface;
 pub use packet::FrameSocket;
 pub use udp::UdpPort;
+
+/// Packets that wait for the neighbour's hardware address count here, each for some three seconds: to hosts that are not there, a small buffer
+/// is full at once. The kernel grants less where `net.core.wmem_max` says so.
+const SENDING: usize = 4 << 20;
+
+/// Sends without ever waiting for room in the buffer: a packet that does not fit is an error, `WouldBlock`.
+fn send_now(socket: &Socket, packet: &[u8], to: &SockAddr) -> std::io::Result<()> {
+    socket.send_to_with_flags(packet, to, libc::MSG_DONTWAIT).map(drop)
+}
 
 /// A socket or an interface that cannot be had.
 #[derive(Debug, thiserror::Error)]

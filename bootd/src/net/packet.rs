@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use bootd_sdk::mac::Mac;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::NetError;
+use super::{NetError, SENDING, send_now};
 
 /// Who sends or gets a UDP packet in a frame.
 type End = (Mac, Ipv4Addr, u16);
@@ -22,15 +22,17 @@ pub struct FrameSocket(Socket);
 impl FrameSocket {
     /// Opens it.
     pub fn open() -> Result<Self, NetError> {
-        Socket::new(Domain::PACKET, Type::RAW, None)
-            .map(Self)
-            .map_err(|error| NetError::new(error, "open a packet socket".into(), "CAP_NET_RAW"))
+        let socket = Socket::new(Domain::PACKET, Type::RAW.cloexec(), None)
+            .map_err(|error| NetError::new(error, "open a packet socket".into(), "CAP_NET_RAW"))?;
+        // Smaller is no reason not to serve.
+        let _ = socket.set_send_buffer_size(SENDING);
+        Ok(Self(socket))
     }
 
-    /// Sends a UDP packet out of the interface with this number.
+    /// Sends a UDP packet out of the interface with this number, or fails at once: `WouldBlock` when too many wait already.
     pub fn send(&self, payload: &[u8], interface: u32, from: End, to: End) -> io::Result<()> {
         let frame = frame(payload, from, to).ok_or(io::ErrorKind::InvalidInput)?;
-        self.0.send_to(&frame, &link(interface, to.0)?).map(drop)
+        send_now(&self.0, &frame, &link(interface, to.0)?)
     }
 }
 

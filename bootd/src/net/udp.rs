@@ -2,15 +2,15 @@
 //!
 //! Bound to the device, so that broadcasts of other interfaces stay away; several such sockets share a port. Not shared with anybody else:
 //! without SO_REUSEADDR a second server on the same wire is found at start and not by confused clients. Receiving ends after
-//! half a second without a packet, so that a thread can look up.
+//! half a second without a packet, so that a thread can look up. Sending never waits.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Interface, NetError};
+use super::{Interface, NetError, SENDING, send_now};
 
 /// How long a receive waits.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ const WAITING: usize = 4 << 20;
 #[derive(Debug)]
 pub struct UdpPort {
     socket: UdpSocket,
-    interface: String,
+    index: u32,
 }
 
 impl UdpPort {
@@ -45,6 +45,7 @@ impl UdpPort {
             .map_err(|error| failed(error, "broadcast from"))?;
         // Smaller is no reason not to serve.
         let _ = socket.set_recv_buffer_size(WAITING);
+        let _ = socket.set_send_buffer_size(SENDING);
         socket
             .set_read_timeout(Some(PATIENCE))
             .map_err(|error| failed(error, "wait on"))?;
@@ -59,25 +60,13 @@ impl UdpPort {
         })?;
         Ok(Self {
             socket: socket.into(),
-            interface: name.clone(),
+            index: interface.index,
         })
     }
 
-    /// A second handle of the same socket.
-    pub fn share(&self) -> Result<Self, NetError> {
-        let socket = self.socket.try_clone().map_err(|source| NetError::Other {
-            what: format!("share a socket on {}", self.interface),
-            source,
-        })?;
-        Ok(Self {
-            socket,
-            interface: self.interface.clone(),
-        })
-    }
-
-    /// The interface's name.
-    pub fn interface(&self) -> &str {
-        &self.interface
+    /// The interface's number. When the interface is made anew it has another one, and this port hears nothing any more.
+    pub fn index(&self) -> u32 {
+        self.index
     }
 
     /// Waits for a packet. `None`: there was none for a while.
@@ -91,9 +80,10 @@ impl UdpPort {
         }
     }
 
-    /// Sends a packet.
+    /// Sends a packet, or fails at once: `WouldBlock` when too many wait already.
     pub fn send(&self, packet: &[u8], to: (Ipv4Addr, u16)) -> io::Result<()> {
-        self.socket.send_to(packet, to).map(drop)
+        let socket = SockRef::from(&self.socket);
+        send_now(&socket, packet, &SocketAddr::from(to).into())
     }
 }
 
@@ -148,7 +138,7 @@ mod tests {
         let loopback = Interface::find("lo").unwrap();
         let port = UdpPort::open(&loopback, 0).unwrap();
         let to = port.socket.local_addr().unwrap().port();
-        port.share().unwrap().send(b"hello", (Ipv4Addr::LOCALHOST, to)).unwrap();
+        port.send(b"hello", (Ipv4Addr::LOCALHOST, to)).unwrap();
         let mut buffer = [0; 16];
         assert_eq!(port.receive(&mut buffer).unwrap().unwrap().0, 5);
         assert!(port.receive(&mut buffer).unwrap().is_none());

@@ -90,11 +90,13 @@ pub enum Why {
     NoMac,
     /// It speaks to another server.
     OtherServer,
-    /// Its relay is in no served subnet.
+    /// Its relay, or the link that the relay selects, is in no served subnet.
     RelayNotServed,
+    /// Its relay's address is not one that a relay can have.
+    BadRelay,
     /// A REQUEST that names no address.
     NoAddress,
-    /// An INFORM without an address of a served subnet.
+    /// An INFORM without a host's address of a served subnet.
     InformFromElsewhere,
     /// A node gave its address back; it stays the node's.
     Released,
@@ -119,6 +121,7 @@ impl Why {
             Self::NoMac => "hlen_not_6",
             Self::OtherServer => "other_server",
             Self::RelayNotServed => "relay_not_served",
+            Self::BadRelay => "bad_relay_address",
             Self::NoAddress => "no_address_named",
             Self::InformFromElsewhere => "inform_from_elsewhere",
             Self::Released => "release_of_node",
@@ -139,8 +142,9 @@ impl fmt::Display for Why {
             Self::NoMac => "its hardware address has not 6 bytes",
             Self::OtherServer => "it speaks to another server",
             Self::RelayNotServed => "its relay is in no served subnet",
+            Self::BadRelay => "its relay's address is not a host's, or is our own",
             Self::NoAddress => "it requests without naming an address",
-            Self::InformFromElsewhere => "it informs from an address of no served subnet",
+            Self::InformFromElsewhere => "it informs from an address of no host in a served subnet",
             Self::Released => "it released its address, which stays its own",
             Self::Conflict => "it says that somebody else uses its address",
             Self::NoPool => "it is not in the inventory, and where it is there is no pool",
@@ -165,7 +169,7 @@ impl NakWhy {
 
 /// Decides for a client of the inventory.
 pub fn answer(request: &Request, policy: &Policy, snapshot: &Snapshot, receiving: &Receiving) -> Verdict {
-    let (kind, mac) = match client(request) {
+    let (kind, mac) = match client(request, policy, receiving) {
         Ok(client) => client,
         Err(why) => return Verdict::Ignore(why),
     };
@@ -197,8 +201,10 @@ pub fn answer(request: &Request, policy: &Policy, snapshot: &Snapshot, receiving
             Verdict::Nak(Box::new(nak), NakWhy::OtherAddress)
         }
         Kind::Request => reply(ReplyKind::Ack, Some((ip, policy.lease_time))),
-        // The answer goes to an address that the packet names: only into the served subnets.
-        Kind::Inform if policy.subnet_of(request.ciaddr).is_none() => Verdict::Ignore(Why::InformFromElsewhere),
+        // The answer goes to an address that the packet names.
+        Kind::Inform if !policy.is_host(request.ciaddr) || policy.is_us(request.ciaddr, receiving) => {
+            Verdict::Ignore(Why::InformFromElsewhere)
+        }
         Kind::Inform => reply(ReplyKind::Ack, None),
         Kind::Release => Verdict::Ignore(Why::Released),
         Kind::Decline => Verdict::Ignore(Why::Conflict),
@@ -207,7 +213,8 @@ pub fn answer(request: &Request, policy: &Policy, snapshot: &Snapshot, receiving
 }
 
 /// Who asks for what, as far as it can have an answer at all.
-pub(super) fn client(request: &Request) -> Result<(Kind, Mac), Why> {
+pub(super) fn client(request: &Request, policy: &Policy, receiving: &Receiving) -> Result<(Kind, Mac), Why> {
+    policy.check_relay(request, receiving)?;
     match (request.kind, request.mac) {
         (None, _) => Err(Why::Bootp),
         (Some(Kind::Other(_)), _) => Err(Why::MessageType),
@@ -218,8 +225,7 @@ pub(super) fn client(request: &Request) -> Result<(Kind, Mac), Why> {
 
 /// The addresses that a REQUEST names: option 50, and the one that the client uses already.
 pub(super) fn named(request: &Request) -> impl Iterator<Item = Ipv4Addr> {
-    let used = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
-    [request.requested_ip, used].into_iter().flatten()
+    [request.requested_ip, request.used_ip()].into_iter().flatten()
 }
 
 /// The subnet and the address of a node, where its packet came from.
@@ -236,7 +242,7 @@ fn place<'a>(
     }
     // A renewal comes without relay from wherever the node is; the address that it uses says where.
     Ok(served()
-        .find(|(_, ip)| *ip == request.ciaddr)
+        .find(|(_, ip)| request.used_ip() == Some(*ip))
         .or_else(|| served().find(|(subnet, _)| Policy::is_local(subnet, receiving)))
         .or_else(|| served().next()))
 }

@@ -116,13 +116,13 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     let nodes = snapshot([node(1, &["10.1.0.1"])]);
     let client = Client::new(1)
         .unicast()
-        .giaddr([10, 1, 0, 254])
+        .giaddr([10, 1, 0, 253])
         .option(50, &[10, 1, 0, 9]);
     let Verdict::Nak(nak, _) = decide(&client.request(), &nodes) else {
         panic!("no NAK");
     };
-    assert_eq!(nak.to, Destination::Relay(Ipv4Addr::new(10, 1, 0, 254)));
-    assert_eq!((nak.flags, nak.giaddr), (0x8000, Ipv4Addr::new(10, 1, 0, 254)));
+    assert_eq!(nak.to, Destination::Relay(Ipv4Addr::new(10, 1, 0, 253)));
+    assert_eq!((nak.flags, nak.giaddr), (0x8000, Ipv4Addr::new(10, 1, 0, 253)));
 }
 
 #[test]
@@ -166,6 +166,52 @@ fn each_reply_goes_where_the_client_hears_it() {
         ),
     ] {
         assert_eq!(reply(&client.request(), &site()).to, to);
+    }
+}
+
+#[test]
+fn who_asks_for_an_address_has_none_whatever_its_packet_says() {
+    for used in [[8, 8, 8, 8], [172, 16, 0, 1], [172, 16, 0, 66], [10, 1, 0, 1], [255; 4]] {
+        let known = reply(&Client::new(1).ciaddr(used).discover(), &site());
+        assert_eq!(known.to, Destination::Broadcast);
+        let known = reply(&Client::new(1).unicast().ciaddr(used).discover(), &site());
+        assert_eq!(known.to, Destination::Frame([172, 16, 0, 1].into(), mac(1)));
+    }
+}
+
+#[test]
+fn nothing_is_sent_to_an_address_that_is_not_a_hosts_in_a_served_subnet() {
+    for used in [
+        [172, 16, 0, 255],
+        [172, 16, 0, 0],
+        [255; 4],
+        [127, 0, 0, 1],
+        SERVER.octets(),
+    ] {
+        let inform = Client::new(1).ciaddr(used).send(8);
+        assert_eq!(decide(&inform, &site()), Verdict::Ignore(Why::InformFromElsewhere));
+    }
+    let link = [5, 4, 172, 16, 0, 1];
+    for (relay, why) in [
+        ([255; 4], Why::BadRelay),
+        ([127, 0, 0, 1], Why::BadRelay),
+        ([224, 0, 0, 1], Why::BadRelay),
+        ([0, 0, 0, 1], Why::BadRelay),
+        ([172, 16, 0, 255], Why::BadRelay),
+        ([172, 16, 0, 0], Why::BadRelay),
+        (SERVER.octets(), Why::BadRelay),
+        ([8, 8, 8, 8], Why::RelayNotServed),
+    ] {
+        for kind in [1, 3, 8] {
+            // Link selection does not make another address a relay's, nor does being a stranger.
+            for number in [1, 9] {
+                let client = Client::new(number).giaddr(relay).ciaddr([172, 16, 0, 1]);
+                assert_eq!(
+                    decide(&client.option(82, &link).send(kind), &site()),
+                    Verdict::Ignore(why)
+                );
+            }
+        }
     }
 }
 

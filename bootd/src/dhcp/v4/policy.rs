@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::answer::Why;
 use super::request::Request;
 use crate::config::{Arch, Config, Service, Subnet};
 
@@ -57,6 +58,27 @@ impl Policy {
             .max_by_key(|subnet| subnet.prefix)
     }
 
+    /// Whether an address can be a host's in a served subnet. Nothing is sent to another address that a packet names.
+    pub fn is_host(&self, ip: Ipv4Addr) -> bool {
+        is_unicast(ip)
+            && self
+                .subnet_of(ip)
+                .is_some_and(|subnet| ip != subnet.network && ip != subnet.broadcast())
+    }
+
+    /// Whether the relay that a request names, if any, can be one: replies go to it. With link selection (RFC 3527) too the relay's own
+    /// address must be in a served subnet.
+    pub fn check_relay(&self, request: &Request, receiving: &Receiving) -> Result<(), Why> {
+        let relay = request.giaddr;
+        if relay.is_unspecified() || (self.is_host(relay) && !self.is_us(relay, receiving)) {
+            Ok(())
+        } else if is_unicast(relay) && self.subnet_of(relay).is_none() {
+            Err(Why::RelayNotServed)
+        } else {
+            Err(Why::BadRelay)
+        }
+    }
+
     /// Whether a client means this server by this address.
     pub fn is_us(&self, ip: Ipv4Addr, receiving: &Receiving) -> bool {
         ip == self.address || receiving.addresses.contains(&ip) || self.subnets.iter().any(|subnet| subnet.server == ip)
@@ -75,6 +97,11 @@ impl Policy {
             .iter()
             .any(|&ip| ip == subnet.server || subnet.contains(ip))
     }
+}
+
+/// Neither of "this network" nor of this machine, nor for many.
+fn is_unicast(ip: Ipv4Addr) -> bool {
+    ip.octets()[0] != 0 && !ip.is_loopback() && !ip.is_multicast() && !ip.is_broadcast()
 }
 
 /// A duration as DHCP counts: whole seconds, at least one, and never the all-ones that means "for ever".

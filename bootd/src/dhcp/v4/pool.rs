@@ -71,6 +71,8 @@ struct Table {
     of: HashMap<Mac, u32>,
     /// The entries by the time at which they may be given to somebody else.
     by_end: BTreeSet<(Duration, u32)>,
+    /// Those of them that clients declined, and that rest.
+    declined: BTreeSet<(Duration, u32)>,
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +97,7 @@ impl Pools {
                 entries: HashMap::new(),
                 of: HashMap::new(),
                 by_end: BTreeSet::new(),
+                declined: BTreeSet::new(),
             })
         };
         Self {
@@ -138,7 +141,7 @@ impl Pools {
         receiving: &Receiving,
         now: Duration,
     ) -> Verdict {
-        let (kind, mac) = match client(request) {
+        let (kind, mac) = match client(request, policy, receiving) {
             Ok(client) => client,
             Err(why) => return Verdict::Ignore(why),
         };
@@ -201,7 +204,8 @@ impl Pools {
         // A renewal comes without relay from wherever the client is; the address that it uses says where.
         let local = |table: &Table| Policy::is_local(&table.subnet, receiving);
         let at = |wanted: &dyn Fn(&Table) -> bool| self.tables.iter().position(wanted);
-        at(&|table| table.of.get(&mac).copied() == Some(request.ciaddr.to_bits()))
+        let used = request.used_ip().map(Ipv4Addr::to_bits);
+        at(&|table| used.is_some() && table.of.get(&mac).copied() == used)
             .or_else(|| at(&|table| local(table) && named(request).any(|ip| table.subnet.contains(ip))))
             .or_else(|| at(&|table| local(table) && table.of.contains_key(&mac)))
             .or_else(|| at(&local))
@@ -308,6 +312,13 @@ impl Pools {
     }
 }
 
+impl Entry {
+    /// By its holder. One that rests because it became a node's is still in use by whoever had it.
+    fn is_declined(&self) -> bool {
+        self.state == State::Declined && self.mac.is_some()
+    }
+}
+
 impl Table {
     fn offer(&mut self, request: &Request, policy: &Policy, snapshot: &Snapshot, mac: Mac, now: Duration) -> Verdict {
         let Some(ip) = self.choose(mac, request.requested_ip, snapshot, now) else {
@@ -322,7 +333,8 @@ impl Table {
         Verdict::Reply(Box::new(reply))
     }
 
-    /// The client's own address, else the one that it asks for, else one that nobody ever had, else the one that is free for longest.
+    /// The client's own address, else the one that it asks for, else one that nobody ever had, else the one that is free for longest, else
+    /// the one that was declined longest ago: whoever declines all of them does not empty the pool.
     fn choose(&mut self, mac: Mac, wanted: Option<Ipv4Addr>, snapshot: &Snapshot, now: Duration) -> Option<u32> {
         if let Some(&own) = self.of.get(&mac) {
             if self.usable(own, snapshot) {
@@ -347,14 +359,15 @@ impl Table {
         }
         while let Some(&(until, ip)) = self.by_end.first() {
             if until > now {
-                return None;
+                break;
             }
             if self.usable(ip, snapshot) {
                 return Some(ip);
             }
             self.set(ip, None, State::Free, now + LOOK_AGAIN, None);
         }
-        None
+        let mut declined = self.declined.iter().map(|&(_, ip)| ip);
+        declined.find(|&ip| self.usable(ip, snapshot))
     }
 
     fn grant(&self, request: &Request, policy: &Policy, kind: ReplyKind, mac: Mac, ip: Ipv4Addr) -> Reply {
@@ -393,11 +406,16 @@ impl Table {
     }
 
     fn insert(&mut self, ip: u32, entry: Entry) {
-        let until = entry.until;
+        let end = (entry.until, ip);
+        let declined = entry.is_declined();
         if let Some(former) = self.entries.insert(ip, entry) {
             self.by_end.remove(&(former.until, ip));
+            self.declined.remove(&(former.until, ip));
         }
-        self.by_end.insert((until, ip));
+        self.by_end.insert(end);
+        if declined {
+            self.declined.insert(end);
+        }
     }
 
     /// Ends what a client has here.

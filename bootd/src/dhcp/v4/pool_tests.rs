@@ -197,6 +197,30 @@ fn an_exhausted_pool_is_silent_until_a_lease_ends() {
 }
 
 #[test]
+fn a_pool_of_declined_addresses_gives_the_one_that_was_declined_longest_ago() {
+    let mut bench = Bench::new();
+    let kept = bench.join(9);
+    let mut declined = Vec::new();
+    for number in 10..17 {
+        bench.pass(1);
+        let ip = bench.join(number);
+        bench.decide(&selecting(number, ip).send(4));
+        declined.push(ip);
+    }
+    assert!(!declined.contains(&kept));
+    for (number, ip) in (20..).zip(&declined) {
+        assert_eq!(bench.join(number), *ip);
+    }
+    let late = Client::new(30).discover();
+    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+    // An address that rests because it became a node's is still its last client's.
+    bench.snapshot = snapshot([node(1, &["172.16.0.200"])]);
+    assert_eq!(bench.refused(Client::new(9).ciaddr(kept)), NakWhy::Taken);
+    bench.snapshot = site();
+    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+}
+
+#[test]
 fn an_address_of_the_inventory_is_never_given() {
     let mut bench = Bench::new();
     let ip = bench.join(9);
@@ -226,7 +250,7 @@ fn a_client_that_the_inventory_learns_of_is_forgotten() {
 #[test]
 fn relayed_clients_have_the_pool_of_their_subnet() {
     let mut bench = Bench::new();
-    let relayed = |number| Client::new(number).giaddr([10, 1, 0, 254]);
+    let relayed = |number| Client::new(number).giaddr([10, 1, 0, 1]);
     assert_eq!(bench.offered(relayed(9)), [10, 1, 0, 10]);
     assert_eq!(bench.leased(relayed(9).option(50, &[10, 1, 0, 10])).seconds, 300);
     // It renews without the relay.
@@ -320,6 +344,8 @@ fn check(bench: &Bench, ip: Ipv4Addr, mac: Mac, told: &HashMap<Ipv4Addr, (Mac, D
 fn consistent(table: &Table) -> bool {
     table.by_end.len() == table.entries.len()
         && table.by_end.iter().all(|(until, ip)| table.entries[ip].until == *until)
+        && table.declined.is_subset(&table.by_end)
+        && table.declined.len() == table.entries.values().filter(|entry| entry.is_declined()).count()
         && table.of.iter().all(|(mac, ip)| table.entries[ip].mac == Some(*mac))
         && table.entries.keys().all(|ip| table.holds(*ip))
 }
@@ -333,7 +359,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
         _ => [172, 16, 0, 199 + random.below(10) as u8],
     };
     if random.below(4) == 0 {
-        client = client.giaddr(*random.pick(&[[10, 1, 0, 254], [172, 16, 0, 250], [9, 9, 9, 9]]));
+        client = client.giaddr(*random.pick(&[[10, 1, 0, 1], [172, 16, 0, 250], [9, 9, 9, 9]]));
     }
     if random.below(3) == 0 {
         client = client.ciaddr(address(random));

@@ -120,7 +120,7 @@ impl Reply {
             siaddr: server,
             file: file.unwrap_or_default(),
             options,
-            to: destination(request, yiaddr, grant.mac),
+            to: destination(request, policy, yiaddr, grant.mac),
             xname: grant.node.map(|node| node.id.clone()),
             booting,
             ..Self::bare(request, policy, grant.kind, grant.mac, server)
@@ -161,12 +161,13 @@ impl Reply {
     }
 }
 
-/// The first matching row of the contract's table; `yiaddr` is unspecified in answers to INFORM, which come from `ciaddr`.
-fn destination(request: &Request, yiaddr: Ipv4Addr, mac: Mac) -> Destination {
+/// The first matching row of the contract's table; `yiaddr` is unspecified in answers to INFORM, which come from `ciaddr`. That the relay can
+/// be one was checked before.
+fn destination(request: &Request, policy: &Policy, yiaddr: Ipv4Addr, mac: Mac) -> Destination {
     if !request.giaddr.is_unspecified() {
         Destination::Relay(request.giaddr)
-    } else if !request.ciaddr.is_unspecified() {
-        Destination::Unicast(request.ciaddr)
+    } else if let Some(used) = request.used_ip().filter(|ip| policy.is_host(*ip)) {
+        Destination::Unicast(used)
     } else if request.flags & BROADCAST != 0 {
         Destination::Broadcast
     } else {

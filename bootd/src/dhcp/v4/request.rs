@@ -107,6 +107,9 @@ pub enum BadPacket {
     /// An option's length is impossible for its kind.
     #[error("option {0} has {1} bytes")]
     BadOption(u8, usize),
+    /// An option that a reply repeats is longer than one option can be: replies are not to be made large by who asks.
+    #[error("option {0} has {1} bytes, which a reply would repeat")]
+    EchoTooLong(u8, usize),
 }
 
 impl BadPacket {
@@ -120,6 +123,7 @@ impl BadPacket {
             Self::TruncatedOption(_) => "truncated_option",
             Self::NoEnd => "no_end_option",
             Self::BadOption(..) => "bad_option_length",
+            Self::EchoTooLong(..) => "echoed_option_over_255",
         }
     }
 }
@@ -165,8 +169,8 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
         host_name: options.get(OptionCode::Hostname).and_then(printable),
         vendor_class: options.take(OptionCode::ClassIdentifier).unwrap_or_default(),
         wanted: options.take(OptionCode::ParameterRequestList),
-        client_id: options.take(OptionCode::ClientIdentifier),
-        relay_agent: options.take(OptionCode::RelayAgentInformation),
+        client_id: echoed(&mut options, OptionCode::ClientIdentifier)?,
+        relay_agent: echoed(&mut options, OptionCode::RelayAgentInformation)?,
     })
 }
 
@@ -179,6 +183,12 @@ impl Request {
     /// The client lists this option.
     pub fn lists(&self, code: OptionCode) -> bool {
         self.wanted.as_ref().is_some_and(|list| list.contains(&code.into()))
+    }
+
+    /// The address that the client uses already. Who asks for an address has none, whatever the packet says.
+    pub fn used_ip(&self) -> Option<Ipv4Addr> {
+        let has = !self.ciaddr.is_unspecified() && self.kind != Some(Kind::Discover);
+        has.then_some(self.ciaddr)
     }
 
     /// An address of the link that the client is on, when a relay says so: sub-option 5 of option 82 (RFC 3527), else `giaddr`.
@@ -256,6 +266,14 @@ fn option_address(options: &Options, code: OptionCode) -> Result<Option<Ipv4Addr
         None => Ok(None),
         Some(&[a, b, c, d]) => Ok(Some(Ipv4Addr::new(a, b, c, d))),
         Some(value) => Err(BadPacket::BadOption(code.into(), value.len())),
+    }
+}
+
+/// An option that goes back as it came.
+fn echoed(options: &mut Options, code: OptionCode) -> Result<Option<Vec<u8>>, BadPacket> {
+    match options.take(code) {
+        Some(value) if value.len() > usize::from(u8::MAX) => Err(BadPacket::EchoTooLong(code.into(), value.len())),
+        value => Ok(value),
     }
 }
 
@@ -344,6 +362,11 @@ mod tests {
         assert_eq!(of(Client::new(1).option(54, &[1; 8])), BadPacket::BadOption(54, 8));
         assert_eq!(of(Client::new(1).option(53, &[1])), BadPacket::BadOption(53, 2));
         assert_eq!(of(Client::new(1).raw(&[43, 200, 1])), BadPacket::TruncatedOption(43));
+        for code in [61, 82] {
+            let whole = Client::new(1).option(code, &[7; 255]);
+            assert!(parse(&whole.clone().discover()).is_ok());
+            assert_eq!(of(whole.option(code, &[7])), BadPacket::EchoTooLong(code, 256));
+        }
     }
 
     #[test]

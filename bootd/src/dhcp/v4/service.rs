@@ -22,7 +22,9 @@ use super::pool::Pools;
 use super::reply::{Destination, Reply, ReplyKind};
 use super::request::{Request, parse};
 use super::rows::{self, Saved};
-use crate::dhcp::{Deps, LeaseView};
+use crate::dhcp::lines::Lines;
+use crate::dhcp::{Deps, LOOK_AGAIN, LeaseView};
+use crate::metrics::Metrics;
 use crate::net::{FrameSocket, Interface, NetError, UdpPort};
 use crate::state::StoreError;
 
@@ -39,6 +41,7 @@ pub(crate) struct Shell {
     pools: Mutex<Pools>,
     /// Clients in the pools, readable without their lock.
     pooled: AtomicUsize,
+    lines: Lines,
 }
 
 impl Shell {
@@ -63,6 +66,7 @@ impl Shell {
             policy,
             pools: Mutex::new(pools),
             pooled,
+            lines: Lines::new(Instant::now()),
         })
     }
 
@@ -146,7 +150,9 @@ impl Shell {
                     FreedWhy::Released => "release",
                     FreedWhy::Declined => "decline",
                 };
-                tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
+                if self.lines.may_write(Instant::now()) {
+                    tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
+                }
                 self.deps.metrics.done(PART, why);
                 self.drop_row(mac);
             }
@@ -203,13 +209,20 @@ impl Shell {
     fn send(&self, reply: &Reply, nak: Option<NakWhy>, outlet: &Arc<dyn Outlet>) {
         let packet = encode(reply);
         if let Err(error) = outlet.send(&packet, reply) {
-            return self.deps.metrics.refused(PART, "send_failed", &reply.mac, &error);
+            let reason = match error.kind() {
+                io::ErrorKind::WouldBlock => "send_buffer_full",
+                _ => "send_failed",
+            };
+            return self.deps.metrics.refused(PART, reason, &reply.mac, &error);
         }
         let kind = reply.kind.name();
         self.deps.metrics.done(PART, kind);
         self.deps.metrics.sent(PART, kind, packet.len() as u64);
         if let Some(note) = reply.booting.note.filter(|_| reply.kind != ReplyKind::Nak) {
             self.deps.metrics.refused(PART, note.label(), &reply.mac, &note);
+        }
+        if !self.lines.may_write(Instant::now()) {
+            return;
         }
         tracing::info!(
             kind,
@@ -226,6 +239,13 @@ impl Shell {
 
     fn ignored(&self, why: Why, request: &Request) {
         self.deps.metrics.refused(PART, why.label(), request, &why);
+    }
+
+    /// Says from time to time how many lines were too many.
+    fn say_left_out(&self) {
+        if let Some(left_out) = self.lines.left_out(Instant::now()) {
+            tracing::warn!(left_out, "dhcp lines left out: clients send too much");
+        }
     }
 
     fn pools(&self) -> MutexGuard<'_, Pools> {
@@ -245,30 +265,32 @@ fn settled(request: &Request, verdict: &Verdict) -> Option<Mac> {
 
 /// The sockets of one interface.
 pub(crate) struct Port {
-    udp: UdpPort,
+    name: String,
+    number: u16,
     frames: Arc<Frames>,
     /// Shared with ACKs that wait for the store.
     outlet: Arc<dyn Outlet>,
 }
 
 struct Frames {
-    udp: UdpPort,
+    udp: ArcSwap<UdpPort>,
     socket: FrameSocket,
     interface: ArcSwap<Interface>,
 }
 
 impl Port {
     /// Opens them.
-    pub(crate) fn open(name: &str, port: u16) -> Result<Self, NetError> {
+    pub(crate) fn open(name: &str, number: u16) -> Result<Self, NetError> {
         let interface = Interface::find(name)?;
-        let udp = UdpPort::open(&interface, port)?;
+        let udp = UdpPort::open(&interface, number)?;
         let frames = Arc::new(Frames {
-            udp: udp.share()?,
+            udp: ArcSwap::from_pointee(udp),
             socket: FrameSocket::open()?,
             interface: ArcSwap::from_pointee(interface),
         });
         Ok(Self {
-            udp,
+            name: name.into(),
+            number,
             outlet: Arc::clone(&frames) as Arc<dyn Outlet>,
             frames,
         })
@@ -276,13 +298,32 @@ impl Port {
 
     /// The interface's name.
     pub(crate) fn name(&self) -> &str {
-        self.udp.interface()
+        &self.name
+    }
+
+    /// Takes over what the interface is now. A socket keeps to the one that it was opened on: made anew, the interface needs another.
+    fn follow(&self, interface: Interface, metrics: &Metrics) {
+        let index = interface.index;
+        if self.frames.udp.load().index() != index {
+            match UdpPort::open(&interface, self.number) {
+                Ok(udp) => {
+                    self.frames.udp.store(Arc::new(udp));
+                    tracing::warn!(
+                        interface = self.name,
+                        index,
+                        "the interface is a new one: DHCP is heard again"
+                    );
+                }
+                Err(error) => metrics.refused(PART, "reopen_failed", &self.name, &error),
+            }
+        }
+        self.frames.interface.store(Arc::new(interface));
     }
 }
 
 impl Outlet for Frames {
     fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()> {
-        let to = |ip: Ipv4Addr, port| self.udp.send(packet, (ip, port));
+        let to = |ip: Ipv4Addr, port| self.udp.load().send(packet, (ip, port));
         match reply.to {
             Destination::Relay(relay) => to(relay, SERVER_PORT),
             Destination::Unicast(ip) => to(ip, CLIENT_PORT),
@@ -308,9 +349,10 @@ impl Outlet for Frames {
 pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
     let mut buffer = vec![0; LARGEST];
     let mut receiving = receiving(&port.frames.interface.load());
-    let mut looked = Instant::now();
+    let (mut looked, mut there) = (Instant::now(), true);
     while !ending.load(Ordering::Relaxed) {
-        match port.udp.receive(&mut buffer) {
+        let udp = port.frames.udp.load_full();
+        match udp.receive(&mut buffer) {
             Ok(Some((length, peer))) => {
                 let peer: SocketAddr = peer;
                 shell.packet(&buffer[..length], &peer, &receiving, &port.outlet);
@@ -322,12 +364,21 @@ pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
                 std::thread::sleep(PAUSE);
             }
         }
+        shell.say_left_out();
         if looked.elapsed() >= LOOK_AGAIN {
             looked = Instant::now();
             // A bridge changes its hardware address when ports come and go; while it is gone the last state stays.
-            if let Ok(interface) = Interface::find(port.name()) {
-                receiving = self::receiving(&interface);
-                port.frames.interface.store(Arc::new(interface));
+            match Interface::find(port.name()) {
+                Ok(interface) => {
+                    there = true;
+                    receiving = self::receiving(&interface);
+                    port.follow(interface, &shell.deps.metrics);
+                }
+                Err(error) if there => {
+                    there = false;
+                    tracing::warn!(interface = port.name(), %error, "no DHCP there until it comes back");
+                }
+                Err(_) => {}
             }
         }
     }
@@ -364,8 +415,6 @@ const CLIENT_PORT: u16 = 68;
 const LARGEST: usize = 9216;
 /// After a failing receive, so that a lasting failure does not eat the processor.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often the interface's addresses are looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 #[path = "service_tests.rs"]
