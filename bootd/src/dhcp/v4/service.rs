@@ -324,23 +324,23 @@ impl Port {
 impl Outlet for Frames {
     fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()> {
         let to = |ip: Ipv4Addr, port| self.udp.load().send(packet, (ip, port));
+        let broadcast = || to(Ipv4Addr::BROADCAST, CLIENT_PORT);
+        let interface = self.interface.load();
+        // No frames on loopback and the like.
+        let frame = |ip: Ipv4Addr, mac: Mac| {
+            let from = (interface.ethernet?, reply.server, SERVER_PORT);
+            let to = (mac, ip, CLIENT_PORT);
+            Some(self.socket.send(packet, interface.index, from, to))
+        };
         match reply.to {
             Destination::Relay(relay) => to(relay, SERVER_PORT),
             Destination::Unicast(ip) => to(ip, CLIENT_PORT),
-            Destination::Broadcast => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
-            Destination::Frame(ip, mac) => {
-                let interface = self.interface.load();
-                match interface.ethernet {
-                    Some(own) => self.socket.send(
-                        packet,
-                        interface.index,
-                        (own, reply.server, SERVER_PORT),
-                        (mac, ip, CLIENT_PORT),
-                    ),
-                    // No frames on loopback and the like.
-                    None => to(Ipv4Addr::BROADCAST, CLIENT_PORT),
-                }
-            }
+            Destination::Broadcast => broadcast().or_else(|error| match error.kind() {
+                // Replies to hosts that are not there fill the buffer of UDP; frames wait for nobody.
+                io::ErrorKind::WouldBlock => frame(Ipv4Addr::BROADCAST, Mac([0xff; 6])).unwrap_or(Err(error)),
+                _ => Err(error),
+            }),
+            Destination::Frame(ip, mac) => frame(ip, mac).unwrap_or_else(broadcast),
         }
     }
 }
