@@ -12,6 +12,7 @@ pub mod dhcp;
 pub mod explain;
 pub mod http;
 pub mod inventory;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod net;

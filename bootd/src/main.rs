@@ -9,7 +9,7 @@ use bootd::admin::{self, Admin};
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Cli, Exit, Verb};
 use bootd::config::Config;
-use bootd::http::{self, App, Bodies};
+use bootd::http::{self, App, Bounds};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
@@ -98,7 +98,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
             artifacts,
             files,
             metrics,
-            bodies: Bodies::default(),
+            bounds: Bounds::default(),
         });
         let shutdown = CancellationToken::new();
         let mut serving = tokio::task::JoinSet::new();

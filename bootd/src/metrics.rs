@@ -38,16 +38,6 @@ pub struct Metrics {
     /// Present amounts, such as nodes, or mistakes in a plugin's data.
     pub amount: Family<Labels, Gauge>,
     limits: Mutex<HashMap<(&'static str, &'static str), Limit>>,
-    lines: Mutex<HashMap<&'static str, Budget>>,
-}
-
-/// Ordinary lines a second a part.
-const LINES: u32 = 500;
-
-struct Budget {
-    since: Instant,
-    written: u32,
-    left_out: u64,
 }
 
 struct Limit {
@@ -77,7 +67,6 @@ impl Default for Metrics {
             bytes,
             amount,
             limits: Mutex::default(),
-            lines: Mutex::default(),
         }
     }
 }
@@ -131,28 +120,6 @@ impl Metrics {
             let (peer, detail) = (shown(&peer.to_string()), shown(&detail.to_string()));
             tracing::warn!(part, reason, peer, detail, left_out, "refused");
         }
-    }
-
-    /// Whether an ordinary line about a client may be written now, and how many were left out since the last one: at most
-    /// [`LINES`] a second a part, so that nobody fills the log by asking.
-    pub fn line(&self, part: &'static str) -> Option<u64> {
-        let now = Instant::now();
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = lines.entry(part).or_insert(Budget {
-            since: now,
-            written: 0,
-            left_out: 0,
-        });
-        if now.duration_since(budget.since) >= Duration::from_secs(1) {
-            budget.since = now;
-            budget.written = 0;
-        }
-        if budget.written >= LINES {
-            budget.left_out += 1;
-            return None;
-        }
-        budget.written += 1;
-        Some(std::mem::take(&mut budget.left_out))
     }
 
     /// All counters as Prometheus (OpenMetrics) text.

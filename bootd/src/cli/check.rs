@@ -12,7 +12,7 @@ use super::{Exit, Place, load};
 use crate::cache::Artifacts;
 use crate::config::{Config, ConfigError, Service};
 use crate::explain;
-use crate::http::{App, Bodies};
+use crate::http::{App, Bounds};
 use crate::inventory::{Inventory, ServedSubnets, Snapshot};
 use crate::metrics::Metrics;
 use crate::net::Interface;
@@ -107,7 +107,7 @@ async fn look(config: Config) -> Findings {
         artifacts: Arc::new(artifacts),
         files: Arc::new(ArcSwap::from_pointee(files)),
         metrics,
-        bodies: Bodies::default(),
+        bounds: Bounds::default(),
     };
     found.mistakes.extend(explain::missing_files(&app).await);
     found

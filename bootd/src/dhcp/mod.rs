@@ -4,7 +4,6 @@
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
 
-mod lines;
 pub mod solicitation;
 pub mod v4;
 

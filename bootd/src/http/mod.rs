@@ -9,7 +9,7 @@ pub mod range;
 mod router;
 mod service;
 
-pub use router::{App, Bodies, Connection};
+pub use router::{App, Bounds, Connection};
 pub use service::{BindError, bind, run};
 
 use bytes::Bytes;

@@ -22,6 +22,7 @@ use super::{Body, artifacts, full, loaders};
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
 use crate::inventory::Inventory;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::plugins::{CallError, Plugins, Routed};
 use crate::tftp::Files;
@@ -40,16 +41,24 @@ pub struct App {
     pub files: Arc<ArcSwap<Files>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Memory for bodies.
-    pub bodies: Bodies,
+    /// What all connections share.
+    pub bounds: Bounds,
 }
 
-/// Memory for request bodies, shared by all connections.
-pub struct Bodies(Semaphore);
+/// What all connections together may have.
+pub struct Bounds {
+    /// Memory for request bodies, in KiB.
+    bodies: Semaphore,
+    /// Log lines.
+    lines: Lines,
+}
 
-impl Default for Bodies {
+impl Default for Bounds {
     fn default() -> Self {
-        Self(Semaphore::new(ALL_BODIES_KIB as usize))
+        Self {
+            bodies: Semaphore::new(ALL_BODIES_KIB as usize),
+            lines: Lines::new(Instant::now()),
+        }
     }
 }
 
@@ -89,9 +98,13 @@ impl App {
             response.body().size_hint().exact().unwrap_or(0),
         );
         let ms = started.elapsed().as_millis();
-        if let Some(left_out) = self.metrics.line("http") {
+        let now = Instant::now();
+        if self.bounds.lines.may_write(now) {
             let path = shown(&path);
-            tracing::info!(%peer, %method, path, status, bytes, ms, left_out, "http request");
+            tracing::info!(%peer, %method, path, status, bytes, ms, "http request");
+        }
+        if let Some(left_out) = self.bounds.lines.left_out(now) {
+            tracing::warn!(left_out, "http lines left out: clients send too much");
         }
         self.metrics.done("http", class(status));
         self.metrics.sent("http", "boot", bytes);
@@ -176,7 +189,11 @@ impl App {
         let share = u32::try_from(limit.div_ceil(1024))
             .unwrap_or(u32::MAX)
             .min(ALL_BODIES_KIB);
-        let share = self.bodies.0.try_acquire_many(share).map_err(|_| Unread::TooMany)?;
+        let share = self
+            .bounds
+            .bodies
+            .try_acquire_many(share)
+            .map_err(|_| Unread::TooMany)?;
         let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
         drop(share);
         match read {

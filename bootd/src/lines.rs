@@ -1,14 +1,14 @@
 //! How many info lines clients can cause: as many as boots need, and a flood of packets is no flood of lines.
 //!
-//! A bucket: [`BURST`] lines at once, one [`EACH`] in the long run, which is 200 a second. What is left out is counted, and said at most once a second. The time is
-//! passed in.
+//! A bucket: [`BURST`] lines at once, one [`EACH`] in the long run, which is 200 a second. What is left out is counted, and said at most
+//! once a second. The time is passed in.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Allows lines, all threads together.
 #[derive(Debug)]
-pub(super) struct Lines(Mutex<Bucket>);
+pub(crate) struct Lines(Mutex<Bucket>);
 
 #[derive(Debug)]
 struct Bucket {
@@ -21,7 +21,7 @@ struct Bucket {
 
 impl Lines {
     /// With room for a burst.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self(Mutex::new(Bucket {
             room: BURST,
             filled: now,
@@ -31,7 +31,7 @@ impl Lines {
     }
 
     /// Whether a line may be written; otherwise it is counted.
-    pub(super) fn may_write(&self, now: Instant) -> bool {
+    pub(crate) fn may_write(&self, now: Instant) -> bool {
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         bucket.fill(now);
         match bucket.room.checked_sub(1) {
@@ -47,7 +47,7 @@ impl Lines {
     }
 
     /// How many lines were left out, when there were some and it is time to say so.
-    pub(super) fn left_out(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn left_out(&self, now: Instant) -> Option<u64> {
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if bucket.left_out == 0 || now.saturating_duration_since(bucket.said) < BETWEEN {
             return None;
