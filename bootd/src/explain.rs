@@ -214,10 +214,19 @@ fn artifact_urls(config: &Config, script: &str) -> Vec<String> {
     urls
 }
 
-/// Every file that some node's boot script names and this box cannot serve, with what to do.
-pub async fn missing_files(app: &App) -> Vec<String> {
+/// What is not right with the files that boot scripts name.
+#[derive(Debug, Default)]
+pub struct BootFiles {
+    /// Files of this box's buckets that cannot be had, with what to do.
+    pub missing: Vec<String>,
+    /// Kernels, initramfs and root images that lead past this box.
+    pub elsewhere: Vec<String>,
+}
+
+/// Looks at the boot scripts of all nodes.
+pub async fn boot_files(app: &App) -> BootFiles {
     let snapshot = app.inventory.snapshot();
-    let mut urls = BTreeSet::new();
+    let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
     for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
         for interface in &entry.node.interfaces {
             let asker = Asker {
@@ -227,22 +236,40 @@ pub async fn missing_files(app: &App) -> Vec<String> {
                 address: None,
             };
             if let Some(script) = asker.script(interface.mac, None).await {
-                urls.extend(artifact_urls(&app.config, &script.rewritten));
+                let urls = artifact_urls(&app.config, &script.rewritten);
+                let foreign = file_urls(&script.rewritten).filter(|url| !urls.iter().any(|own| own == url));
+                elsewhere.extend(foreign.map(str::to_owned));
+                here.extend(urls);
             }
         }
     }
     // Nodes share files: each is asked for once.
-    let names = urls.into_iter().collect::<Vec<_>>().join(" ");
-    let files = files_of(app, &names).await.into_iter();
-    files
-        .filter_map(|file| {
-            let problem = file.problem?;
-            Some(format!(
-                "{}: {problem}: a boot script names it; put it there or correct the boot parameters",
-                file.name
-            ))
-        })
-        .collect()
+    let names = here.into_iter().collect::<Vec<_>>().join(" ");
+    let missing = files_of(app, &names).await.into_iter().filter_map(|file| {
+        let (name, problem) = (file.name, file.problem?);
+        let advice = "a boot script names it; put it there or correct the boot parameters";
+        Some(format!("{name}: {problem}: {advice}"))
+    });
+    let elsewhere = elsewhere.into_iter().map(|url| {
+        format!("{url}: a boot script names it, and no origin has it: nodes fetch it past this box; see origin.from")
+    });
+    BootFiles {
+        missing: missing.collect(),
+        elsewhere: elsewhere.collect(),
+    }
+}
+
+/// The URLs of kernel, initramfs and root image in a boot script.
+fn file_urls(script: &str) -> impl Iterator<Item = &str> {
+    script.lines().flat_map(|line| {
+        let mut words = line.split_whitespace();
+        let fetched = match words.next() {
+            Some("kernel" | "initrd") => words.clone().find(|word| word.contains("://")),
+            _ => None,
+        };
+        let root = words.find_map(|word| word.strip_prefix("root=live:"));
+        fetched.into_iter().chain(root).filter(|url| url.contains("://"))
+    })
 }
 
 /// Asks plugins on behalf of a node.
@@ -316,5 +343,20 @@ impl Asker<'_> {
             Ok(answer) => Some(answer),
             Err(error) => Some(Answer::text(503, error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_urls;
+
+    #[test]
+    fn kernel_initramfs_and_root_image_are_found_and_other_urls_are_not() {
+        let script = "#!ipxe\nkernel --name kernel http://a/k initrd=initrd ro root=live:s3://b/r ds=nocloud-net;s=http://c/ || goto retry\n\
+                      initrd --name initrd http://a/i || goto retry\nchain http://c/boot/v1/bootscript?mac=x\n";
+        assert_eq!(
+            file_urls(script).collect::<Vec<_>>(),
+            ["http://a/k", "s3://b/r", "http://a/i"]
+        );
     }
 }

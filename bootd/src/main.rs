@@ -122,7 +122,10 @@ fn serve(config: Config) -> anyhow::Result<()> {
         tracing::info!(signal, "stopping");
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         shutdown.cancel();
-        while serving.join_next().await.is_some() {}
+        tokio::select! {
+            () = async { while serving.join_next().await.is_some() {} } => {}
+            _ = wait_for_the_end() => tracing::info!("told twice: open downloads are cut off"),
+        }
         anyhow::Ok(())
     })?;
     plugins.stop();

@@ -74,7 +74,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, AdminError> {
 /// Looks every few minutes whether the files that boot scripts name are there. A file that is missing is said once, and in `bootd status`.
 pub async fn look_for_missing_files(admin: Arc<Admin>, shutdown: CancellationToken) {
     loop {
-        let missing = explain::missing_files(&admin.app).await;
+        let missing = explain::boot_files(&admin.app).await.missing;
         let before = admin.missing.swap(Arc::new(missing.clone()));
         for text in missing.iter().filter(|text| !before.contains(text)) {
             tracing::warn!(text, "a boot file is missing");

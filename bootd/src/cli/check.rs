@@ -109,7 +109,9 @@ async fn look(config: Config) -> Findings {
         metrics,
         bounds: Bounds::default(),
     };
-    found.mistakes.extend(explain::missing_files(&app).await);
+    let files = explain::boot_files(&app).await;
+    found.mistakes.extend(files.missing);
+    found.advice.extend(files.elsewhere);
     found
 }
 
