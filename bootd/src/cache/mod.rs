@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -24,6 +24,7 @@ use futures_util::Stream;
 use crate::config::Config;
 use crate::http::BodyError;
 use crate::http::range::Spec;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 
 pub use name::Name;
@@ -33,6 +34,7 @@ use origin::Origin;
 pub struct Artifacts {
     origins: BTreeMap<String, Origin>,
     metrics: Arc<Metrics>,
+    lines: Arc<Lines>,
 }
 
 /// What is wanted of an object.
@@ -142,7 +144,15 @@ impl Artifacts {
             });
             origins.insert(origin.bucket.clone(), ready);
         }
-        (Self { origins, metrics }, mistakes)
+        let lines = Arc::new(Lines::new(Instant::now()));
+        (
+            Self {
+                origins,
+                metrics,
+                lines,
+            },
+            mistakes,
+        )
     }
 
     /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it.
@@ -166,6 +176,11 @@ impl Artifacts {
     /// Whether there is such a bucket.
     pub fn has_bucket(&self, bucket: &str) -> bool {
         self.origins.contains_key(bucket)
+    }
+
+    /// How many log lines reading objects may cause.
+    pub(crate) fn lines(&self) -> &Arc<Lines> {
+        &self.lines
     }
 
     /// Where what happens to objects is counted.

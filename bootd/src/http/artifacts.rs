@@ -26,6 +26,7 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 use super::range::{self, Condition, Spec, Version};
 use super::{Body, BodyError, full};
 use crate::cache::{Artifacts, Name, Object, ObjectBody, OpenError, Want};
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 
 /// Answers a request for this path, as it came, still percent-encoded. Dropping this, or the body of the answer, ends the work for it.
@@ -42,6 +43,7 @@ pub async fn respond(
             let read = Read {
                 started,
                 metrics: Arc::clone(artifacts.metrics()),
+                lines: Arc::clone(artifacts.lines()),
                 bucket,
                 path: shown(path),
                 peer,
@@ -202,6 +204,7 @@ struct Sending {
 struct Read {
     started: Instant,
     metrics: Arc<Metrics>,
+    lines: Arc<Lines>,
     bucket: String,
     path: String,
     peer: IpAddr,
@@ -247,6 +250,7 @@ impl Drop for Sending {
         let Read {
             started,
             metrics,
+            lines,
             bucket,
             path,
             peer,
@@ -256,7 +260,13 @@ impl Drop for Sending {
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics.done("artifacts", if done { "read" } else { "aborted" });
         metrics.sent("artifacts", bucket, bytes);
-        tracing::info!(%path, %peer, status, bytes, ms, done, "artifact read");
+        let now = Instant::now();
+        if lines.may_write(now) {
+            tracing::info!(%path, %peer, status, bytes, ms, done, "artifact read");
+        }
+        if let Some(left_out) = lines.left_out(now) {
+            tracing::warn!(left_out, "artifact lines left out: clients send too much");
+        }
     }
 }
 
