@@ -54,6 +54,16 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     }
     let tftp = tftp(&mut m, raw.tftp);
     let http = http(&mut m, raw.http);
+    let boots = http
+        .listeners
+        .iter()
+        .any(|listener| listener.serve.contains(&Service::Boot));
+    if !interfaces.is_empty() && !boots && !m.has("http.listener") {
+        m.wrong(
+            "http.listener",
+            "none serves \"boot\", so no node would get a boot script",
+        );
+    }
     let admin = m.table("admin", raw.admin);
     m.unknown("admin", &admin.unknown, raw::Admin::KEYS);
     let admin_socket = m.path("admin.socket", admin.socket, ADMIN_SOCKET);
@@ -358,12 +368,6 @@ fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
             access,
             trusted_proxies,
         });
-    }
-    if !listeners.iter().any(|l| l.serve.contains(&Service::Boot)) && !m.has("http.listener") {
-        m.wrong(
-            "http.listener",
-            "none serves \"boot\", so no node would get a boot script",
-        );
     }
     Http {
         listeners,

@@ -166,7 +166,7 @@ impl fmt::Display for Arch {
 /// HTTP settings.
 #[derive(Debug, Clone)]
 pub struct Http {
-    /// The listeners; at least one serves `boot`.
+    /// The listeners; where DHCP is answered, at least one serves `boot`.
     pub listeners: Vec<Listener>,
     /// How long a plugin may take for an answer before the client gets 504.
     pub plugin_deadline: Duration,

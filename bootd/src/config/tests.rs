@@ -119,3 +119,15 @@ fn urls_of_a_bucket_lead_to_the_artifacts_listener() {
     );
     assert!(rewrites.iter().all(|r| r.to == "http://172.16.0.254:9000/boot-images/"));
 }
+
+#[test]
+fn a_box_that_answers_no_dhcp_may_serve_artifacts_alone() {
+    let listener = "[[http.listener]]\naddress = \"0.0.0.0:9000\"\nserve = [\"artifacts\"]\n";
+    let proxy = format!("[server]\naddress = \"172.16.0.254\"\n{listener}");
+    parse(&proxy, Path::new("bootd.toml")).unwrap();
+    let rack = mistakes(&format!("{SMALLEST}{listener}"));
+    assert_eq!(
+        rack,
+        ["http.listener: none serves \"boot\", so no node would get a boot script"]
+    );
+}

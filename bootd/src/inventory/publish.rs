@@ -3,7 +3,8 @@
 //! A publication is checked against everything else that is published; what passes is in effect when [`Inventory::publish`] returns.
 //! The copy on disk is written afterwards, only the rows that changed; at the next start it is there before any plugin answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -38,6 +39,8 @@ pub struct Inventory {
     working: Mutex<Working>,
     subnets: ServedSubnets,
     store: Option<Store>,
+    /// A write failed: the copy on disk is not what the last snapshot said.
+    behind: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -93,6 +96,7 @@ impl Inventory {
             }),
             subnets,
             store,
+            behind: Arc::default(),
             metrics,
         };
         inventory.take_effect(&mut inventory.lock(), owners);
@@ -186,11 +190,19 @@ impl Inventory {
         }
     }
 
-    /// Hands the difference to the store's writer; a full queue is counted, and the next publication tries again.
+    /// Hands the difference to the store's writer. A write that fails is counted; the next publication then writes everything.
     fn keep(&self, old: &Snapshot, new: &Snapshot) {
         let Some(store) = &self.store else { return };
         let key = |entry: &Entry| format!("{}/{}", entry.owner, entry.node.id);
-        let before: HashMap<String, &Arc<Node>> = old.entries().iter().map(|e| (key(e), &e.node)).collect();
+        let mut before: HashMap<String, Option<&Arc<Node>>> =
+            old.entries().iter().map(|e| (key(e), Some(&e.node))).collect();
+        if self.behind.swap(false, Ordering::AcqRel) {
+            // What is on disk counts, of which only the keys are known here.
+            before = match store.scan(TABLE, "") {
+                Ok(rows) => rows.into_keys().map(|key| (key, None)).collect(),
+                Err(error) => return self.kept(Err(error)),
+            };
+        }
         let after: HashMap<String, &Arc<Node>> = new.entries().iter().map(|e| (key(e), &e.node)).collect();
         let row = |key: &String| Row {
             table: TABLE.into(),
@@ -199,7 +211,7 @@ impl Inventory {
         let write = Write {
             put: after
                 .iter()
-                .filter(|(key, node)| before.get(*key).is_none_or(|old| old != *node))
+                .filter(|(key, node)| before.get(*key).copied().flatten() != Some(**node))
                 .filter_map(|(key, node)| Some((row(key), serde_json::to_string(&***node).ok()?)))
                 .collect(),
             delete: before.keys().filter(|key| !after.contains_key(*key)).map(row).collect(),
@@ -208,9 +220,15 @@ impl Inventory {
         if write == Write::default() {
             return;
         }
-        let metrics = Arc::clone(&self.metrics);
-        let written = store.write(write, move |result| report_store(&metrics, result));
-        report_store(&self.metrics, written);
+        let (metrics, behind) = (Arc::clone(&self.metrics), Arc::clone(&self.behind));
+        let written = store.write(write, move |result| report_store(&metrics, &behind, result));
+        if written.is_err() {
+            self.kept(written);
+        }
+    }
+
+    fn kept(&self, result: Result<(), StoreError>) {
+        report_store(&self.metrics, &self.behind, result);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Working> {
@@ -218,8 +236,9 @@ impl Inventory {
     }
 }
 
-fn report_store(metrics: &Metrics, result: Result<(), StoreError>) {
+fn report_store(metrics: &Metrics, behind: &AtomicBool, result: Result<(), StoreError>) {
     if let Err(error) = result {
+        behind.store(true, Ordering::Release);
         metrics.refused("inventory", error.label(), &"state store", &error);
     }
 }
@@ -233,7 +252,7 @@ struct Candidates {
 
 impl Candidates {
     fn of(owner: &Owner, publication: Publication) -> Self {
-        let gone: Vec<String> = publication.gone.iter().map(|id| xname::normalise(id)).collect();
+        let gone: HashSet<String> = publication.gone.iter().map(|id| xname::normalise(id)).collect();
         let mut new = Vec::with_capacity(publication.nodes.len());
         let mut unreadable = Vec::new();
         for (row, value) in publication.nodes.into_iter().enumerate() {
@@ -283,15 +302,11 @@ fn merge(owners: &[Owner], at: usize, candidates: Candidates, subnets: &ServedSu
         keep_accepted(owner, &mut checker);
     }
     let owner = &mut merged[at];
-    let replaced: HashMap<&str, usize> = candidates
-        .new
-        .iter()
-        .map(|(row, node)| (node.id.as_str(), *row))
-        .collect();
+    let replaced: HashSet<&str> = candidates.new.iter().map(|(_, node)| node.id.as_str()).collect();
     let (old, kept): (Vec<_>, Vec<_>) = candidates
         .kept
         .into_iter()
-        .partition(|node| replaced.contains_key(node.id.as_str()));
+        .partition(|node| replaced.contains(node.id.as_str()));
     owner.last_good = false;
     owner.rows = kept;
     owner.refused = Vec::new();
@@ -456,6 +471,31 @@ mod tests {
         assert_eq!(owners, ["smd", "other"]);
         let report = inventory.publish("other", full(vec![good(1)])).unwrap();
         assert_eq!(report.refused[0].reason, "the plugin smd comes first and has this id");
+    }
+
+    #[test]
+    fn a_copy_on_disk_that_fell_behind_catches_up_with_the_next_publication() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let first = inventory(Some(store.clone()));
+        first.publish("smd", full(vec![good(1), good(2)])).unwrap();
+        store.write_and_wait(Write::default()).unwrap();
+        // As after a write that failed: node 1 is missing on disk, and one that is gone is still there.
+        let row = |id: &str| Row {
+            table: TABLE.into(),
+            key: format!("smd/{id}"),
+        };
+        let wrong = Write {
+            put: vec![(row("x1000c0s0b9n0"), good(9).to_string())],
+            delete: vec![row("x1000c0s0b1n0")],
+            ..Write::default()
+        };
+        store.write_and_wait(wrong).unwrap();
+        first.behind.store(true, Ordering::Release);
+        first.publish("smd", full(vec![good(1), good(2), good(3)])).unwrap();
+        store.write_and_wait(Write::default()).unwrap();
+        let keys: Vec<String> = store.scan(TABLE, "").unwrap().into_keys().collect();
+        assert_eq!(keys, ["smd/x1000c0s0b1n0", "smd/x1000c0s0b2n0", "smd/x1000c0s0b3n0"]);
     }
 
     #[test]

@@ -155,8 +155,13 @@ impl Plugins {
             server: server.clone(),
         };
         let (instance, setup) = Instance::start(&plugin.name, file, table, &configuration, self.core.clone())?;
-        self.routes.add(self.instances.len(), &plugin.name, &setup.routes)?;
-        instance.spawn(&setup, purpose)?;
+        // Routes lead to what runs, so they come last.
+        let started = instance.spawn(&setup, purpose);
+        let added = started.and_then(|()| self.routes.add(self.instances.len(), &plugin.name, &setup.routes));
+        if let Err(error) = added {
+            instance.tell_to_stop();
+            return Err(error);
+        }
         self.instances.push(instance);
         Ok(())
     }
@@ -185,8 +190,8 @@ impl Plugins {
                     .position(|other| other.name == plugin.name)
                     .unwrap_or_default();
                 Mistake {
-                    key: format!("plugin[{at}] ({})", plugin.name),
-                    text: error.to_string(),
+                    key: format!("plugin[{at}].config"),
+                    text: format!("{}: {error}", plugin.name),
                 }
             })
             .collect();
