@@ -187,6 +187,11 @@ pub(super) const fn bare_table() -> abi::Host {
         store_get: None,
         store_scan: None,
         store_commit: None,
+        fetch: None,
+        metric: None,
+        metric_add: None,
+        metric_set: None,
+        event: None,
     }
 }
 

@@ -8,9 +8,13 @@
 //! - [`Str`] is borrowed: UTF-8, valid until the call returns. [`Buf`] is given away: its receiver calls `release` exactly once.
 //! - Requests, answers and records are JSON. Their fields are documented in `bootd_sdk::wire`; unknown fields are ignored by both sides.
 //! - No panic and no exception may cross. Nothing here is ever unmapped, so a function pointer stays callable for the process's life.
-//! - Every function of [`Host`] may be called from any thread between the start of `init` and the return of `run`.
+//! - Every function of [`Host`] may be called from any thread between the start of `init` and the return of `run`. Afterwards it does nothing and says
+//!   [`status::STOPPING`].
+//! - Ids (metrics, and the instance that `ctx` names) are a slot and a generation, looked up and never dereferenced: a stale or invented one is
+//!   refused and counted.
 //!
-//! This crate has no dependencies and no logic; `plugins/sdk` makes it safe to use from Rust.
+//! This crate has no dependencies and no logic; `plugins/sdk` makes it safe to use from Rust. `include/bootd_plugin.h` is the same for C,
+//! made from this file by its test.
 #![no_std]
 
 use core::ffi::c_void;
@@ -19,8 +23,8 @@ use core::ffi::c_void;
 pub const MAGIC: u64 = 0x0000_3144_544f_4f42;
 /// A change of meaning or order; it is part of the entry symbol's name too.
 pub const MAJOR: u32 = 1;
-/// Functions were appended.
-pub const MINOR: u32 = 0;
+/// Functions were appended. 1: `fetch`, `metric`, `metric_add`, `metric_set`, `event`.
+pub const MINOR: u32 = 1;
 /// The one symbol that a plugin exports, of type [`Entry`].
 pub const ENTRY_SYMBOL: &str = "bootd_plugin_entry_v1";
 
@@ -40,7 +44,8 @@ pub mod status {
     pub const FAILED: Status = -1;
     /// The plugin panicked. The host takes the instance out of service and starts another.
     pub const PANICKED: Status = -2;
-    /// An argument is not what this page says: not UTF-8, not JSON, a field of the wrong type. The output buffer holds the reason.
+    /// An argument is not what this page says: not UTF-8, not JSON, a field of the wrong type, an id that names nothing. The output buffer, if
+    /// any, holds the reason.
     pub const BAD_ARGUMENT: Status = -3;
 }
 
@@ -119,6 +124,19 @@ pub struct Host {
     /// Writes several keys at once, or none: `commit` is a `wire::Commit`. What returned `OK` survives a power cut; `NONE`: a
     /// precondition did not hold and nothing was written.
     pub store_commit: Option<unsafe extern "C" fn(ctx: *const c_void, commit: Str, error: *mut Buf) -> Status>,
+    /// Since minor 1. Makes an HTTP request and waits for its answer: `request` is a `wire::Fetch`, `reply` gets a `wire::Fetched`. Any status is
+    /// `OK`; `FAILED`: there was no answer. Returns early with `STOPPING`.
+    pub fetch: Option<unsafe extern "C" fn(ctx: *const c_void, request: Str, reply: *mut Buf) -> Status>,
+    /// Since minor 1. Declares a number that bootd shows among its metrics: `declaration` is a `wire::Metric`; `id` is set. Declared
+    /// again it is the same one, with the same value, also after a restart of the plugin.
+    pub metric: Option<unsafe extern "C" fn(ctx: *const c_void, declaration: Str, id: *mut u64) -> Status>,
+    /// Since minor 1. Adds to a metric; a counter only grows.
+    pub metric_add: Option<unsafe extern "C" fn(ctx: *const c_void, id: u64, by: i64) -> Status>,
+    /// Since minor 1. Sets a gauge.
+    pub metric_set: Option<unsafe extern "C" fn(ctx: *const c_void, id: u64, value: i64) -> Status>,
+    /// Since minor 1. Waits for the next event of the kinds that `wire::Setup` named, at most `timeout_ns`: `event` gets a `wire::Event`.
+    /// `NONE`: none came. Events that nobody takes are lost, the oldest first, and the next one says how many.
+    pub event: Option<unsafe extern "C" fn(ctx: *const c_void, timeout_ns: u64, event: *mut Buf) -> Status>,
 }
 
 /// What a plugin offers to bootd. All functions may block; each runs on a thread that the host owns and names after the plugin.
@@ -145,7 +163,8 @@ pub struct Plugin {
     >,
     /// The plugin's own thread: poll, publish, sleep. Returns when `sleep` says `STOPPING`. NULL: nothing to do in the background.
     pub run: Option<unsafe extern "C" fn(instance: *mut c_void) -> Status>,
-    /// Answers an HTTP request: `request` is a `wire::Request`, `answer` gets a `wire::Answer`. Called from several threads at once.
+    /// Answers an HTTP request: `request` is a `wire::Request`, `answer` gets a `wire::Answer`. Called from several threads at once. No call
+    /// with a method other than `GET` is under way while another instance's `init` runs.
     pub handle: Option<unsafe extern "C" fn(instance: *mut c_void, request: Str, answer: *mut Buf) -> Status>,
     /// Looks up a MAC that the inventory does not have: `OK` and a `wire::Node`, or `NONE`. Called from several threads at once.
     pub resolve: Option<unsafe extern "C" fn(instance: *mut c_void, mac: Str, node: *mut Buf) -> Status>,
@@ -174,18 +193,43 @@ mod tests {
     use super::*;
     use core::mem::{offset_of, size_of};
 
+    /// Every field's offset, in order: a new one only comes at the end.
+    macro_rules! offsets {
+        ($of:ty: $($field:ident),+) => { [$(offset_of!($of, $field)),+] };
+    }
+
     #[test]
     fn the_layout_of_version_1_never_changes() {
         assert_eq!((size_of::<Str>(), size_of::<Buf>()), (16, 32));
-        assert_eq!(offset_of!(Host, size), 16);
-        assert_eq!(offset_of!(Host, ctx), 24);
-        assert_eq!(offset_of!(Host, log_enabled), 32);
-        assert_eq!(offset_of!(Host, publish), 72);
-        assert_eq!(offset_of!(Host, store_commit), 120);
-        assert_eq!(size_of::<Host>(), 128);
-        assert_eq!(offset_of!(Plugin, name), 24);
-        assert_eq!(offset_of!(Plugin, init), 56);
-        assert_eq!(offset_of!(Plugin, free), 88);
+        assert_eq!(offsets!(Str: ptr, len), [0, 8]);
+        assert_eq!(offsets!(Buf: ptr, len, owner, release), [0, 8, 16, 24]);
+        assert_eq!(offsets!(Host: magic, major, minor, size, ctx), [0, 8, 12, 16, 24]);
+        assert_eq!(
+            offsets!(Host: log_enabled, log, now_unix_ns, now_boot_ns, sleep, publish, nodes, bump, health),
+            [32, 40, 48, 56, 64, 72, 80, 88, 96]
+        );
+        assert_eq!(offsets!(Host: store_get, store_scan, store_commit), [104, 112, 120]);
+        assert_eq!(
+            offsets!(Host: fetch, metric, metric_add, metric_set, event),
+            [128, 136, 144, 152, 160]
+        );
+        assert_eq!(size_of::<Host>(), 168);
+        assert_eq!(
+            offsets!(Plugin: magic, major, minor, size, name, version),
+            [0, 8, 12, 16, 24, 40]
+        );
+        assert_eq!(offsets!(Plugin: init, run, handle, resolve, free), [56, 64, 72, 80, 88]);
         assert_eq!(size_of::<Plugin>(), 96);
+    }
+
+    #[test]
+    fn the_values_of_version_1_never_change() {
+        use status::*;
+        assert_eq!(
+            [OK, NONE, STOPPING, FAILED, PANICKED, BAD_ARGUMENT],
+            [0, 1, 2, -1, -2, -3]
+        );
+        assert_eq!([level::ERROR, level::WARN, level::INFO, level::DEBUG], [3, 4, 6, 7]);
+        assert_eq!(MAGIC.to_le_bytes(), *b"BOOTD1\0\0");
     }
 }

@@ -1,10 +1,11 @@
 //! A host for unit tests: runs a [`Plugin`] through the real border, with everything in memory.
 //!
 //! It takes each published row as it is (bootd's own validation is not here; [`FakeHost::refuse`] plays it), keeps what is said of health, and never sleeps for real:
-//! [`FakeHost::sleeps`] says how many sleeps pass before `run` is told to stop.
+//! [`FakeHost::sleeps`] says how many sleeps pass before `run` is told to stop. Fetches are answered by a function of the test,
+//! events are those that the test sends.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,10 @@ use bootd_abi as abi;
 use crate::border::{Table, table};
 use crate::mac::Mac;
 use crate::text::{borrowed, empty, given, lent, taken};
-use crate::wire::{self, Answer, Commit, Health, Node, Publication, Query, Refusal, Report, Request, Setup};
+use crate::wire::{
+    self, Answer, Commit, Event, Fetch, Fetched, Happening, Health, Metric, MetricKind, Node, Publication, Query,
+    Refusal, Report, Request, Setup,
+};
 use crate::{Error, Plugin};
 
 /// A host in memory. Each is leaked: the ABI promises its table for the process's life.
@@ -24,9 +28,15 @@ pub struct FakeHost {
     health: Mutex<Health>,
     store: Mutex<BTreeMap<String, String>>,
     refused: Mutex<BTreeMap<String, String>>,
+    answers: Mutex<Box<Answers>>,
+    metrics: Mutex<Vec<(Metric, i64)>>,
+    events: Mutex<VecDeque<Event>>,
     bumps: AtomicU64,
     sleeps: AtomicU64,
 }
+
+/// What answers fetches: an answer, or why there is none.
+type Answers = dyn FnMut(&Fetch) -> Result<Fetched, String> + Send;
 
 /// Why there is no instance: `init` said so.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +78,19 @@ impl FakeHost {
                 store_get: Some(store_get),
                 store_scan: Some(store_scan),
                 store_commit: Some(store_commit),
+                fetch: Some(fetch),
+                metric: Some(metric),
+                metric_add: Some(metric_add),
+                metric_set: Some(metric_set),
+                event: Some(event),
             },
             nodes: Mutex::default(),
             health: Mutex::default(),
             store: Mutex::default(),
             refused: Mutex::default(),
+            answers: Mutex::new(Box::new(|fetch| Err(format!("{} is not there", fetch.url)))),
+            metrics: Mutex::default(),
+            events: Mutex::default(),
             bumps: AtomicU64::new(0),
             sleeps: AtomicU64::new(0),
         }));
@@ -146,6 +164,25 @@ impl FakeHost {
     /// How often the plugin bumped.
     pub fn bumps(&self) -> u64 {
         self.bumps.load(Ordering::SeqCst)
+    }
+
+    /// What answers fetches from now on: an answer, or why there is none. Until then there is none.
+    pub fn answer_fetches(&self, answers: impl FnMut(&Fetch) -> Result<Fetched, String> + Send + 'static) {
+        *lock(&self.answers) = Box::new(answers);
+    }
+
+    /// The value of a metric; `None`: it was not declared.
+    pub fn metric(&self, name: &str) -> Option<i64> {
+        let metrics = lock(&self.metrics);
+        metrics
+            .iter()
+            .find(|(metric, _)| metric.name == name)
+            .map(|(_, value)| *value)
+    }
+
+    /// Something happens. The plugin sees it whether its `init` asked for this kind or not.
+    pub fn happens(&self, what: Happening) {
+        lock(&self.events).push_back(Event { lost: 0, what });
     }
 
     /// How many sleeps of `run` pass, at once, before it is told to stop.
@@ -413,4 +450,77 @@ unsafe extern "C" fn store_commit(ctx: *const c_void, commit: abi::Str, _: *mut 
     store.extend(commit.put);
     store.retain(|key, _| !commit.delete.contains(key));
     abi::status::OK
+}
+
+unsafe extern "C" fn fetch(ctx: *const c_void, request: abi::Str, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, text) = unsafe { (this(ctx), lent(request).unwrap_or_default()) };
+    let Ok(request) = serde_json::from_str::<Fetch>(text) else {
+        return abi::status::BAD_ARGUMENT;
+    };
+    let (status, text) = match (lock(&host.answers))(&request) {
+        Ok(fetched) => (abi::status::OK, serde_json::to_string(&fetched).unwrap_or_default()),
+        Err(text) => (abi::status::FAILED, text),
+    };
+    // SAFETY: the plugin passes a place for a buffer.
+    unsafe { *out = given(text) };
+    status
+}
+
+unsafe extern "C" fn metric(ctx: *const c_void, declaration: abi::Str, id: *mut u64) -> abi::Status {
+    // SAFETY: called through the table, with a lent text.
+    let (host, text) = unsafe { (this(ctx), lent(declaration).unwrap_or_default()) };
+    let Ok(declared) = serde_json::from_str::<Metric>(text) else {
+        return abi::status::BAD_ARGUMENT;
+    };
+    let mut metrics = lock(&host.metrics);
+    let at = metrics.iter().position(|(metric, _)| metric.name == declared.name);
+    let at = at.unwrap_or_else(|| {
+        metrics.push((declared, 0));
+        metrics.len() - 1
+    });
+    // SAFETY: the plugin passes a place for the id.
+    unsafe { *id = at as u64 };
+    abi::status::OK
+}
+
+unsafe extern "C" fn metric_add(ctx: *const c_void, id: u64, by: i64) -> abi::Status {
+    // SAFETY: called through the table.
+    change(unsafe { this(ctx) }, id, |kind, value| {
+        (kind == MetricKind::Gauge || by >= 0).then(|| *value += by)
+    })
+}
+
+unsafe extern "C" fn metric_set(ctx: *const c_void, id: u64, to: i64) -> abi::Status {
+    // SAFETY: called through the table.
+    change(unsafe { this(ctx) }, id, |kind, value| {
+        (kind == MetricKind::Gauge).then(|| *value = to)
+    })
+}
+
+fn change(host: &FakeHost, id: u64, f: impl FnOnce(MetricKind, &mut i64) -> Option<()>) -> abi::Status {
+    let mut metrics = lock(&host.metrics);
+    let metric = usize::try_from(id).ok().and_then(|at| metrics.get_mut(at));
+    match metric.and_then(|(metric, value)| f(metric.kind, value)) {
+        Some(()) => abi::status::OK,
+        None => abi::status::BAD_ARGUMENT,
+    }
+}
+
+unsafe extern "C" fn event(ctx: *const c_void, timeout_ns: u64, out: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table.
+    let next = lock(&unsafe { this(ctx) }.events).pop_front();
+    match next {
+        Some(event) => {
+            // SAFETY: the plugin passes a place for a buffer.
+            unsafe { *out = given(serde_json::to_string(&event).unwrap_or_default()) };
+            abi::status::OK
+        }
+        // Waiting is a sleep, which may be the last one.
+        // SAFETY: called through the table.
+        None => match unsafe { sleep(ctx, timeout_ns) } {
+            abi::status::OK => abi::status::NONE,
+            stopping => stopping,
+        },
+    }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::text::{borrowed, empty, taken};
-use crate::wire::{Commit, Health, Node, Publication, Query, Report};
+use crate::wire::{Commit, Event, Fetch, Fetched, Health, Metric, MetricKind, Node, Publication, Query, Report};
 
 /// bootd, as a plugin sees it. Cheap to copy; usable from any thread until `run` has returned.
 #[derive(Clone, Copy)]
@@ -156,6 +156,79 @@ impl Host {
         let done = raw_call(&text, |text, out| unsafe { f(ctx, text, out) })?;
         Ok(done.is_some())
     }
+
+    /// Makes an HTTP request and waits for its answer, whatever its status. [`HostError::Failed`]: there was none.
+    pub fn fetch(&self, request: &Fetch) -> Result<Fetched, HostError> {
+        let (f, ctx) = service!(self, fetch).ok_or(HostError::Missing("fetch"))?;
+        // SAFETY: a service of the host, called as the ABI says.
+        call(request, |text, out| unsafe { f(ctx, text, out) })?.ok_or(HostError::Missing("fetch"))
+    }
+
+    /// A counter among bootd's metrics; see [`Metric`] for its name. The same name is the same counter.
+    pub fn counter(&self, name: &str) -> Number {
+        self.metric(name, MetricKind::Counter)
+    }
+
+    /// A gauge among bootd's metrics.
+    pub fn gauge(&self, name: &str) -> Number {
+        self.metric(name, MetricKind::Gauge)
+    }
+
+    fn metric(&self, name: &str, kind: MetricKind) -> Number {
+        let declaration = Metric {
+            name: name.into(),
+            kind,
+        };
+        let declared = service!(self, metric).and_then(|(f, ctx)| {
+            let (text, mut id) = (serde_json::to_string(&declaration).ok()?, 0);
+            // SAFETY: the text is borrowed for the call; the id has a place.
+            let status = unsafe { f(ctx, borrowed(&text), &raw mut id) };
+            (status == abi::status::OK).then_some(id)
+        });
+        if declared.is_none() {
+            tracing::warn!(name, "a metric cannot be declared");
+        }
+        Number {
+            host: *self,
+            id: declared,
+        }
+    }
+
+    /// Waits for the next event of the kinds that `init` asked for; `None` when none came in time.
+    pub fn event(&self, within: Duration) -> Result<Option<Event>, HostError> {
+        let (f, ctx) = service!(self, event).ok_or(HostError::Missing("event"))?;
+        let mut out = empty();
+        // SAFETY: a service of the host, called as the ABI says.
+        let status = unsafe { f(ctx, u64::try_from(within.as_nanos()).unwrap_or(u64::MAX), &raw mut out) };
+        // SAFETY: the host gave it, or nobody wrote to it.
+        let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
+        outcome(status, text)?.map(|text| parse(&text)).transpose()
+    }
+}
+
+/// A number among bootd's metrics. Without a host that has metrics it counts nothing.
+#[derive(Clone, Copy)]
+pub struct Number {
+    host: Host,
+    id: Option<u64>,
+}
+
+impl Number {
+    /// Adds to it; a counter only grows.
+    pub fn add(&self, by: i64) {
+        if let (Some(id), Some((f, ctx))) = (self.id, service!(self.host, metric_add)) {
+            // SAFETY: a service of the host, called as the ABI says.
+            unsafe { f(ctx, id, by) };
+        }
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, value: i64) {
+        if let (Some(id), Some((f, ctx))) = (self.id, service!(self.host, metric_set)) {
+            // SAFETY: a service of the host, called as the ABI says.
+            unsafe { f(ctx, id, value) };
+        }
+    }
 }
 
 /// JSON in, JSON out; `None` when the host says that there is no such thing.
@@ -172,6 +245,10 @@ fn raw_call(input: &str, f: impl FnOnce(abi::Str, *mut abi::Buf) -> abi::Status)
     let status = f(borrowed(input), &raw mut out);
     // SAFETY: the host gave it, or nobody wrote to it.
     let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
+    outcome(status, text)
+}
+
+fn outcome(status: abi::Status, text: String) -> Result<Option<String>, HostError> {
     match status {
         abi::status::OK => Ok(Some(text)),
         abi::status::NONE => Ok(None),

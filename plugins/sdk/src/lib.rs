@@ -41,15 +41,18 @@ pub mod xname;
 pub mod yaml;
 
 pub use border::{Table, table};
-pub use host::{Host, HostError, Stopping};
+pub use host::{Host, HostError, Number, Stopping};
 
 use serde::de::DeserializeOwned;
 
 /// What most plugins need.
 pub mod prelude {
     pub use crate::mac::Mac;
-    pub use crate::wire::{Access, Answer, Health, Mistake, Node, Publication, Query, Request, Route, Setup};
-    pub use crate::{Error, Host, HostError, Plugin, Start, Stopping, export_plugin};
+    pub use crate::wire::{
+        Access, Answer, Event, EventKind, Fetch, Fetched, Happening, Health, Mistake, Node, Publication, Query,
+        Request, Route, Setup,
+    };
+    pub use crate::{Error, Host, HostError, Number, Plugin, Start, Stopping, export_plugin};
     pub use serde::Deserialize;
 }
 

@@ -131,6 +131,9 @@ pub struct Setup {
     pub routes: Vec<Route>,
     /// It publishes nodes, and answers `resolve`.
     pub provides_nodes: bool,
+    /// The events that it wants to see.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventKind>,
 }
 
 /// An HTTP route of a plugin; the longest matching prefix wins.
@@ -391,6 +394,153 @@ pub struct Commit {
     /// Keys to delete.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub delete: Vec<String>,
+}
+
+/// An HTTP request that the host makes for a plugin. Redirects are not followed: they come as answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fetch {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// An `http` or `https` URL.
+    pub url: String,
+    /// Header fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// The body; empty: none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub body: String,
+    /// Milliseconds until the whole answer must be there, at most 300,000.
+    pub timeout_ms: u64,
+    /// Bytes that the answer's body may have, at most 256 MiB; a larger one is a failure.
+    pub most_bytes: usize,
+    /// A file of PEM certificates that are trusted instead of the system's, for `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Self {
+            method: "GET".into(),
+            url: String::new(),
+            headers: Vec::new(),
+            body: String::new(),
+            timeout_ms: 10_000,
+            most_bytes: 16 * 1024 * 1024,
+            ca: None,
+        }
+    }
+}
+
+impl Fetch {
+    /// A `GET` with the default limits: 10 seconds, 16 MiB.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The answer to a [`Fetch`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fetched {
+    /// The status, whatever it is.
+    pub status: u16,
+    /// Header fields; names in lower case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// The body. One that is not UTF-8 is a failure.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub body: String,
+}
+
+impl Fetched {
+    /// A header field by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// A number of a plugin that bootd shows as `bootd_plugin_counter_total` or `bootd_plugin_gauge`, with the labels `plugin` and `name`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metric {
+    /// 1 to 64 of `a` to `z`, `0` to `9` and `_`. At most 64 metrics a plugin.
+    pub name: String,
+    /// What it counts.
+    pub kind: MetricKind,
+}
+
+/// The kinds of a [`Metric`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// What a plugin can be told of as it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventKind {
+    /// The inventory changed.
+    Inventory,
+    /// A client of the boot listener was answered.
+    Http,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Events that were lost before this one, because nobody took them in time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+}
+
+/// What happened, by kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Happening {
+    /// [`EventKind::Inventory`].
+    Inventory {
+        /// Counts the changes since the start.
+        generation: u64,
+    },
+    /// [`EventKind::Http`].
+    Http {
+        /// The client, after trusted proxies.
+        peer: IpAddr,
+        /// The method.
+        method: String,
+        /// The path, without the query.
+        path: String,
+        /// The answer's status.
+        status: u16,
+    },
+}
+
+impl Happening {
+    /// Its kind.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Inventory { .. } => EventKind::Inventory,
+            Self::Http { .. } => EventKind::Http,
+        }
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// `text` with each URL that begins with a rewrite's `from` led to its `to`. A URL begins at the start of the text, or after anything that
