@@ -68,15 +68,13 @@ fn serve(config: Config) -> anyhow::Result<()> {
         snapshot: inventory.shared(),
         store: store.clone(),
         metrics: Arc::clone(&metrics),
-        unknown: Arc::new(move |mac| asked.get().into_iter().for_each(|plugins| plugins.unknown(mac))),
+        unknown: Arc::new(move |mac| {
+            let _ = asked.get().map(|plugins| plugins.unknown(mac, Box::new(|| {})));
+        }),
     })?;
     let tftp = tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?;
 
-    let core = Core {
-        inventory: Arc::clone(&inventory),
-        store: Some(store.clone()),
-        metrics: Arc::clone(&metrics),
-    };
+    let core = Core::new(Arc::clone(&inventory), Some(store.clone()), Arc::clone(&metrics));
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
     plugins.settings_are_good(&config)?;
 

@@ -26,6 +26,22 @@ pub struct Labels {
     pub what: String,
 }
 
+/// A number that a plugin declared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginLabels {
+    plugin: String,
+    name: String,
+}
+
+impl PluginLabels {
+    fn new(plugin: &str, name: &str) -> Self {
+        Self {
+            plugin: plugin.into(),
+            name: name.into(),
+        }
+    }
+}
+
 /// All counters.
 pub struct Metrics {
     registry: Registry,
@@ -37,6 +53,8 @@ pub struct Metrics {
     pub bytes: Family<Labels, Counter>,
     /// Present amounts, such as nodes, or mistakes in a plugin's data.
     pub amount: Family<Labels, Gauge>,
+    plugin_counters: Family<PluginLabels, Counter>,
+    plugin_gauges: Family<PluginLabels, Gauge>,
     limits: Mutex<HashMap<(&'static str, &'static str), Limit>>,
 }
 
@@ -52,6 +70,8 @@ impl Default for Metrics {
         let refused: Family<Labels, Counter> = Family::default();
         let bytes: Family<Labels, Counter> = Family::default();
         let amount: Family<Labels, Gauge> = Family::default();
+        let plugin_counters: Family<PluginLabels, Counter> = Family::default();
+        let plugin_gauges: Family<PluginLabels, Gauge> = Family::default();
         registry.register("done", "Things done, by part and outcome", done.clone());
         registry.register(
             "refused",
@@ -60,12 +80,20 @@ impl Default for Metrics {
         );
         registry.register("bytes_sent", "Bytes sent, by part", bytes.clone());
         registry.register("amount", "Present amounts, by part", amount.clone());
+        registry.register(
+            "plugin_counter",
+            "Counters that plugins declare",
+            plugin_counters.clone(),
+        );
+        registry.register("plugin_gauge", "Gauges that plugins declare", plugin_gauges.clone());
         Self {
             registry,
             done,
             refused,
             bytes,
             amount,
+            plugin_counters,
+            plugin_gauges,
             limits: Mutex::default(),
         }
     }
@@ -100,6 +128,17 @@ impl Metrics {
                 what: what.into(),
             })
             .set(value);
+    }
+
+    /// A counter of a plugin; the same one for the same name.
+    pub fn plugin_counter(&self, plugin: &str, name: &str) -> Counter {
+        self.plugin_counters
+            .get_or_create_owned(&PluginLabels::new(plugin, name))
+    }
+
+    /// A gauge of a plugin; the same one for the same name.
+    pub fn plugin_gauge(&self, plugin: &str, name: &str) -> Gauge {
+        self.plugin_gauges.get_or_create_owned(&PluginLabels::new(plugin, name))
     }
 
     /// Counts a refusal and logs it with the peer, at most once a second a reason.

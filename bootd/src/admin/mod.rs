@@ -1,6 +1,7 @@
-//! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `plugins` and `explain`, and gives metrics.
+//! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `plugins`, `explain` and `reload`, and gives metrics.
 //!
-//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. Reads only. Never answers nodes.
+//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload` changes something, all else only
+//! reads. Never answers nodes.
 
 mod service;
 pub mod views;

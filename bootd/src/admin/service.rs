@@ -121,10 +121,17 @@ pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: Cancellati
 
 impl Admin {
     async fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
-        if request.method() != Method::GET {
-            return error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
-        }
         let query = request.uri().query().unwrap_or_default();
+        match (request.method(), request.uri().path()) {
+            (&Method::POST, "/reload") => return self.reload(query).await,
+            (&Method::GET, _) => {}
+            _ => {
+                return error(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "only GET, and POST /reload, are served here",
+                );
+            }
+        }
         match request.uri().path() {
             "/status" => json(&views::status(self)),
             "/nodes" => json(&views::nodes(&self.app)),
@@ -141,6 +148,19 @@ impl Admin {
                 Err(text) => error(StatusCode::BAD_REQUEST, &text),
             },
             _ => error(StatusCode::NOT_FOUND, "no such view"),
+        }
+    }
+
+    /// Reloads the plugins that the query names, as `plugin=NAME`, or all.
+    async fn reload(&self, query: &str) -> Response<Body> {
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        let names = pairs.filter_map(|(key, value)| (key == "plugin").then(|| value.into_owned()));
+        match self.app.plugins.reload(names.collect()).await {
+            Some(reloaded) => json(&reloaded),
+            None => error(
+                StatusCode::NOT_FOUND,
+                "no plugin of this name is configured (see bootd plugins)",
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::Request;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -12,6 +12,15 @@ use crate::config;
 
 /// Fetches a view as text; what goes wrong is printed with what to do.
 pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
+    send(place, Method::GET, path)
+}
+
+/// Asks the running bootd to do something, and gives what it says.
+pub(super) fn post<T: DeserializeOwned>(place: &Place, path: &str) -> Result<T, Exit> {
+    understood(&send(place, Method::POST, path)?)
+}
+
+fn send(place: &Place, method: Method, path: &str) -> Result<String, Exit> {
     // A bootd that serves can be asked while its next configuration is being written.
     let socket = match config::admin_socket(&place.config) {
         Some(socket) => socket,
@@ -36,7 +45,9 @@ pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
             .await
             .map_err(|error| failed(&error))?;
         tokio::spawn(connection);
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header("host", "bootd")
             .body(Empty::<Bytes>::new())
             .map_err(|error| failed(&error))?;
@@ -64,8 +75,11 @@ pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
 
 /// Fetches a view.
 pub(super) fn view<T: DeserializeOwned>(place: &Place, path: &str) -> Result<T, Exit> {
-    let text = text(place, path)?;
-    serde_json::from_str(&text).map_err(|error| {
+    understood(&text(place, path)?)
+}
+
+fn understood<T: DeserializeOwned>(text: &str) -> Result<T, Exit> {
+    serde_json::from_str(text).map_err(|error| {
         eprintln!("bootd: the running bootd's answer is not understood (is it another version?): {error}");
         Exit::Failed
     })

@@ -71,20 +71,17 @@ async fn look(config: Config) -> Findings {
             return found;
         }
     };
-    let core = Core {
-        inventory: Arc::clone(&inventory),
-        store: None,
-        metrics: Arc::clone(&metrics),
-    };
+    let core = Core::new(Arc::clone(&inventory), None, Arc::clone(&metrics));
     let plugins = Plugins::load(&config, core, Purpose::Check);
     if let Err(ConfigError::Mistakes { mistakes, .. }) = plugins.settings_are_good(&config) {
         found.mistakes.extend(mistakes.iter().map(ToString::to_string));
     }
-    for (name, error) in plugins
-        .failed()
-        .filter(|(_, error)| !matches!(error, LoadError::Settings(_)))
-    {
-        found.mistakes.push(format!("plugin {name}: {error}"));
+    for (name, error) in plugins.out_of_service() {
+        match error.as_deref() {
+            Some(LoadError::Settings(_)) => {}
+            Some(error) => found.mistakes.push(format!("plugin {name}: {error}")),
+            None => found.mistakes.push(format!("plugin {name}: its init does not return")),
+        }
     }
     for (name, health) in plugins.health() {
         found.mistakes.extend(

@@ -11,6 +11,7 @@ mod check;
 mod explain;
 mod nodes;
 mod plugins;
+mod reload;
 mod status;
 
 use std::io::Write;
@@ -44,6 +45,8 @@ pub enum Verb {
     Nodes(Look),
     /// Show the plugins.
     Plugins(Look),
+    /// Load plugins anew, beside those that serve; each takes over when its start succeeded.
+    Reload(reload::Arguments),
     /// Show whether all is well.
     Status(Look),
 }
@@ -95,6 +98,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Nodes(look) => nodes::run(&look),
         Verb::Plugins(look) => plugins::run(&look),
+        Verb::Reload(arguments) => reload::run(&arguments),
         Verb::Status(look) => status::run(&look),
     }
 }

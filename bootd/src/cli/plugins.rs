@@ -13,7 +13,7 @@ pub(super) fn run(look: &Look) -> Exit {
     };
     for plugin in &view {
         say!(
-            "{:<12} {:<9} {:<8} {}",
+            "{:<12} {:<10} {:<8} {}",
             plugin.name,
             plugin.state,
             plugin.version,
@@ -21,6 +21,21 @@ pub(super) fn run(look: &Look) -> Exit {
         );
         if let Some(file) = &plugin.file {
             say!("    file   {}", file.display());
+        }
+        if let Some(seconds) = plugin.next_try_s {
+            say!("    next   in {seconds} s");
+        }
+        if plugin.restarts > 0 {
+            say!("    starts {} after a failure", plugin.restarts);
+        }
+        if let Some(reason) = &plugin.reason {
+            say!("    reason {reason}");
+        }
+        if plugin.left_behind > 0 {
+            say!(
+                "    hang   {} earlier instances or starts never came back",
+                plugin.left_behind
+            );
         }
         if plugin.stuck > 0 {
             say!(

@@ -26,6 +26,20 @@ pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::pool::State;
 
+/// What is done when a look-up is over.
+pub type Then = Box<dyn FnOnce() + Send>;
+
+/// What became of a client that the inventory does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// A look-up begins; [`Then`] is called once, on another thread, when it is over: within about two seconds.
+    Begun,
+    /// A look-up for an earlier packet is under way.
+    Waiting,
+    /// There is nobody to ask, or nobody knew it a moment ago.
+    Nobody,
+}
+
 /// What DHCP works with.
 #[derive(Clone)]
 pub struct Deps {

@@ -223,7 +223,8 @@ impl App {
 
     /// No plugin has this path. While one is out of service it may be its path, so clients are told to try again.
     fn nowhere(&self, path: &str) -> Response<Body> {
-        let missing: Vec<&str> = self.plugins.failed().map(|(name, _)| name).collect();
+        let out = self.plugins.out_of_service();
+        let missing: Vec<&str> = out.iter().map(|(name, _)| *name).collect();
         if missing.is_empty() || path == "/" {
             return text(StatusCode::NOT_FOUND, "404 page not found\n");
         }
@@ -373,7 +374,7 @@ fn response(answer: Answer) -> Response<Body> {
 
 fn failed(error: &CallError) -> Response<Body> {
     let status = match error {
-        CallError::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+        CallError::QueueFull | CallError::NotRunning | CallError::Retired => StatusCode::SERVICE_UNAVAILABLE,
         CallError::Deadline => StatusCode::GATEWAY_TIMEOUT,
         CallError::Missing => StatusCode::NOT_FOUND,
         CallError::Failed(_) | CallError::Nonsense(_) => StatusCode::INTERNAL_SERVER_ERROR,

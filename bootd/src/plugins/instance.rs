@@ -1,13 +1,15 @@
-//! One plugin instance: its threads, its calls, its deadlines.
+//! One plugin instance: its threads, its calls, its deadlines, its end.
 //!
 //! A call is a job on the instance's own threads, behind a bounded queue: requests on a small pool, look-ups of nodes on a thread beside it,
 //! so that slow requests do not delay a node just added. Who asked waits for the answer until the deadline and then goes on without it. A
-//! thread that does not come back is counted and never killed.
+//! thread that does not come back is counted and never killed. An instance that is retired takes no new call, finishes those that it has,
+//! is told to stop, and is freed by its own thread: whoever retires it waits for nothing.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,11 +17,12 @@ use std::time::{Duration, Instant};
 use bootd_abi as abi;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::text::{borrowed, empty, lent, taken};
-use bootd_sdk::wire::{Answer, Configuration, Health, Request, Setup};
+use bootd_sdk::wire::{Answer, Configuration, Setup};
 use tokio::sync::oneshot;
 
-use super::services::Services;
-use super::{Core, LoadError, Purpose, locked};
+use super::gate::Pass;
+use super::services::{Registered, Shared};
+use super::{LoadError, Purpose, locked};
 
 /// Threads that answer requests, a plugin.
 const THREADS: usize = 2;
@@ -29,6 +32,10 @@ const QUEUE: usize = 256;
 const RESOLVE_QUEUE: usize = 64;
 /// Bytes that an answer of a plugin may have.
 const MOST_ANSWER: usize = 16 * 1024 * 1024;
+/// The niceness of a plugin's threads: one that spins leaves the processor to packets.
+const NICE: i32 = 5;
+/// The niceness of `run`, for which nobody waits.
+const NICE_RUN: i32 = 10;
 
 /// A call that brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +46,12 @@ pub enum CallError {
     /// No answer within the deadline.
     #[error("the plugin did not answer in time")]
     Deadline,
+    /// No instance of it is in service just now.
+    #[error("the plugin is not running (see bootd plugins)")]
+    NotRunning,
+    /// This instance takes no more calls; another one does.
+    #[error("the plugin's instance is ending")]
+    Retired,
     /// The plugin has no function for it.
     #[error("the plugin has no such function")]
     Missing,
@@ -56,6 +69,8 @@ impl CallError {
         match self {
             Self::QueueFull => "queue_full",
             Self::Deadline => "deadline",
+            Self::NotRunning => "not_running",
+            Self::Retired => "retired",
             Self::Missing => "no_function",
             Self::Failed(_) => "failed",
             Self::Nonsense(_) => "nonsense",
@@ -63,20 +78,54 @@ impl CallError {
     }
 }
 
+/// Why an instance must be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    /// It panicked; its state may be half written.
+    #[error("{0}")]
+    Panicked(String),
+    /// Its background work ended with this status.
+    #[error("its run ended with status {0}")]
+    RunEnded(abi::Status),
+    /// All threads for requests, or the one for look-ups, are in calls that are over their deadline.
+    #[error("its calls do not come back: {0} are over their deadline")]
+    Stuck(usize),
+}
+
+impl Trouble {
+    /// The metric label.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Panicked(_) => "panicked",
+            Self::RunEnded(_) => "run_ended",
+            Self::Stuck(_) => "stuck",
+        }
+    }
+}
+
 /// A plugin in service.
 pub(super) struct Instance {
+    inner: Arc<Inner>,
+    requests: Jobs,
+    resolves: Jobs,
+}
+
+/// What the instance's threads hold.
+struct Inner {
     name: String,
     file: PathBuf,
     plugin: &'static abi::Plugin,
-    /// What `init` made.
+    /// What `init` made; freed by the thread that ends the instance.
     pointer: Pointer,
-    services: &'static Services,
-    provides_nodes: bool,
-    requests: Jobs,
-    resolves: Jobs,
+    services: Registered,
+    setup: Setup,
+    started: Instant,
     /// The deadline of the call that each thread is in: the pool's, then the one for look-ups.
     busy: [Mutex<Option<Instant>>; THREADS + 1],
-    background: Mutex<Option<JoinHandle<()>>>,
+    trouble: Mutex<Option<Trouble>>,
+    /// The thread of `run`, for its use of the processor.
+    run_thread: Mutex<Option<rustix::process::Pid>>,
+    ended: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -104,38 +153,54 @@ struct Job {
     call: Call,
     reply: Reply,
     deadline: Instant,
+    /// A write holds it until its call returns.
+    _pass: Option<Pass>,
 }
 
 /// Jobs that wait for a thread.
 struct Jobs {
-    sender: SyncSender<Job>,
+    /// `None`: retired.
+    sender: Mutex<Option<SyncSender<Job>>>,
     queue: Arc<Mutex<Receiver<Job>>>,
 }
 
 impl Jobs {
     fn new(most: usize) -> Self {
         let (sender, queue) = sync_channel(most);
-        let queue = Arc::new(Mutex::new(queue));
-        Self { sender, queue }
+        Self {
+            sender: Mutex::new(Some(sender)),
+            queue: Arc::new(Mutex::new(queue)),
+        }
+    }
+
+    fn submit(&self, job: Job) -> Result<(), CallError> {
+        let sender = locked(&self.sender);
+        let sender = sender.as_ref().ok_or(CallError::Retired)?;
+        sender.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => CallError::QueueFull,
+            TrySendError::Disconnected(_) => CallError::Retired,
+        })
     }
 }
 
 impl Instance {
-    /// Runs `init`.
+    /// Runs `init` and starts the instance's threads: the pool, the one for look-ups, and the one that, to serve, calls `run` and ends
+    /// the instance.
     pub(super) fn start(
         name: &str,
         file: PathBuf,
         plugin: &'static abi::Plugin,
         configuration: &Configuration,
-        core: Core,
-    ) -> Result<(Arc<Self>, Setup), LoadError> {
-        let services = Services::leak(name, core);
+        shared: &Arc<Shared>,
+        purpose: Purpose,
+    ) -> Result<Arc<Self>, LoadError> {
         let text = serde_json::to_string(configuration).map_err(|error| LoadError::Setup(error.to_string()))?;
         let init = plugin
             .init
             .ok_or_else(|| LoadError::Abi(file.clone(), "init is NULL".into()))?;
+        let services = Registered::new(shared);
         let (mut pointer, mut out) = (std::ptr::null_mut(), empty());
-        // SAFETY: the table was checked by the loader; the services are leaked; the text is lent for the call.
+        // SAFETY: the table was checked by the loader; the host's table is leaked; the text is lent for the call.
         let status = unsafe { init(services.table(), borrowed(&text), &raw mut pointer, &raw mut out) };
         // SAFETY: the plugin gave it, or nobody wrote to it.
         let text = unsafe { taken(out, MOST_ANSWER) }.unwrap_or_default();
@@ -144,99 +209,146 @@ impl Instance {
             abi::status::BAD_ARGUMENT => return Err(LoadError::Settings(text)),
             _ => return Err(LoadError::Init(text)),
         }
-        let setup: Setup = serde_json::from_str(&text).map_err(|error| LoadError::Setup(error.to_string()))?;
-        let instance = Self {
-            name: name.into(),
-            file,
-            plugin,
-            pointer: Pointer(pointer),
-            services,
-            provides_nodes: setup.provides_nodes,
+        let setup: Result<Setup, _> = serde_json::from_str(&text);
+        let error = setup.as_ref().err().map(|error| LoadError::Setup(error.to_string()));
+        let setup = setup.unwrap_or_default();
+        services.subscribe(&setup.events);
+        let instance = Arc::new(Self {
+            inner: Arc::new(Inner {
+                name: name.into(),
+                file,
+                plugin,
+                pointer: Pointer(pointer),
+                services,
+                setup,
+                started: Instant::now(),
+                busy: Default::default(),
+                trouble: Mutex::default(),
+                run_thread: Mutex::default(),
+                ended: AtomicBool::new(false),
+            }),
             requests: Jobs::new(QUEUE),
             resolves: Jobs::new(RESOLVE_QUEUE),
-            busy: Default::default(),
-            background: Mutex::default(),
-        };
-        Ok((Arc::new(instance), setup))
-    }
-
-    /// Starts its threads: the pool, the one for look-ups, and to serve also `run`.
-    pub(super) fn spawn(self: &Arc<Self>, setup: &Setup, purpose: Purpose) -> Result<(), LoadError> {
-        if !setup.routes.is_empty() {
-            for number in 0..THREADS {
-                self.spawn_worker(number, &number.to_string(), &self.requests)?;
+        });
+        let started = instance.spawn(purpose);
+        match error.map_or(started, Err) {
+            Ok(()) => Ok(instance),
+            Err(error) => {
+                instance.retire();
+                Err(error)
             }
         }
-        if setup.provides_nodes {
-            self.spawn_worker(THREADS, "resolve", &self.resolves)?;
-        }
-        let (Some(run), Purpose::Serve) = (self.plugin.run, purpose) else {
-            return Ok(());
-        };
-        let instance = Arc::clone(self);
-        let background = std::thread::Builder::new()
-            .name(format!("{}-run", self.name))
-            .spawn(move || {
-                let pointer = instance.pointer;
-                // SAFETY: what `init` made; `run` is called once.
-                let status = unsafe { run(pointer.0) };
-                if !instance.services.is_stopping() && status != abi::status::OK {
-                    tracing::error!(plugin = instance.name, status, "a plugin's background work ended");
-                }
-            });
-        *locked(&self.background) = Some(background.map_err(LoadError::Thread)?);
-        Ok(())
     }
 
-    fn spawn_worker(self: &Arc<Self>, number: usize, name: &str, jobs: &Jobs) -> Result<(), LoadError> {
-        let (instance, queue) = (Arc::clone(self), Arc::clone(&jobs.queue));
-        let name = format!("{}-{name}", self.name);
-        let spawned = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || instance.work(number, &queue));
-        spawned.map(drop).map_err(LoadError::Thread)
+    fn spawn(&self, purpose: Purpose) -> Result<(), LoadError> {
+        let mut workers = Vec::new();
+        let mut failed = None;
+        let mut spawn = |number: usize, thread: &str, jobs: &Jobs| {
+            let (inner, queue) = (Arc::clone(&self.inner), Arc::clone(&jobs.queue));
+            match thread_of(&self.inner.name, thread, NICE, move || inner.work(number, &queue)) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => failed = Some(error),
+            }
+        };
+        if !self.inner.setup.routes.is_empty() {
+            for number in 0..THREADS {
+                spawn(number, &number.to_string(), &self.requests);
+            }
+        }
+        if self.inner.setup.provides_nodes {
+            spawn(THREADS, "resolve", &self.resolves);
+        }
+        // Even an instance whose threads could not start has one that ends it.
+        let inner = Arc::clone(&self.inner);
+        let keeper = thread_of(&self.inner.name, "run", NICE_RUN, move || inner.live(purpose, workers));
+        match (failed, keeper) {
+            (Some(error), _) | (None, Err(error)) => Err(LoadError::Thread(error)),
+            (None, Ok(_)) => Ok(()),
+        }
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.inner.name
     }
 
     pub(super) fn file(&self) -> &Path {
-        &self.file
+        &self.inner.file
     }
 
     pub(super) fn version(&self) -> String {
         // SAFETY: the ABI promises the text for the process's life.
-        unsafe { lent(self.plugin.version) }.unwrap_or("?").to_owned()
+        unsafe { lent(self.inner.plugin.version) }.unwrap_or("?").to_owned()
     }
 
-    pub(super) fn health(&self) -> Health {
-        self.services.health()
+    pub(super) fn setup(&self) -> &Setup {
+        &self.inner.setup
     }
 
-    pub(super) fn bumps(&self) -> u64 {
-        self.services.bumps()
-    }
-
-    pub(super) fn provides_nodes(&self) -> bool {
-        self.provides_nodes
+    /// How long it has been there.
+    pub(super) fn age(&self) -> Duration {
+        self.inner.started.elapsed()
     }
 
     /// Calls that are over their deadline and have not come back.
     pub(super) fn stuck(&self) -> usize {
-        let now = Instant::now();
-        self.busy
+        self.inner
+            .over_deadline(Instant::now())
             .iter()
-            .filter(|busy| locked(busy).is_some_and(|deadline| deadline < now))
+            .filter(|over| **over)
             .count()
     }
 
-    /// Sends a request and waits for its answer, at most until the deadline. Dropped while waiting: the answer is thrown away.
-    pub(super) async fn handle(&self, request: &Request, deadline: Duration) -> Result<Answer, CallError> {
-        let text = serde_json::to_string(request).map_err(|error| CallError::Nonsense(error.to_string()))?;
+    /// Why it must be replaced, if it must.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        if let Some(trouble) = &*locked(&self.inner.trouble) {
+            return Some(trouble.clone());
+        }
+        let now = Instant::now().checked_sub(STUCK_FOR)?;
+        let over = self.inner.over_deadline(now);
+        let stuck = over[..THREADS].iter().all(|over| *over) || over[THREADS];
+        stuck.then(|| Trouble::Stuck(self.stuck()))
+    }
+
+    /// The time that `run` has used of a processor.
+    pub(super) fn run_time(&self) -> Option<Duration> {
+        let thread = (*locked(&self.inner.run_thread))?;
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", thread.as_raw_nonzero())).ok()?;
+        // The name, in brackets, may hold anything; utime and stime are the 12th and 13th field after it.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut times = fields
+            .split_whitespace()
+            .skip(11)
+            .map_while(|field| field.parse::<u64>().ok());
+        let ticks = times.next()? + times.next()?;
+        Some(Duration::from_millis(
+            ticks * 1000 / rustix::param::clock_ticks_per_second(),
+        ))
+    }
+
+    /// Whether all its threads have come back and it is freed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.inner.ended.load(Ordering::Acquire)
+    }
+
+    /// Takes no more calls, finishes those that it has, and ends. Waits for nothing.
+    pub(super) fn retire(&self) {
+        for jobs in [&self.requests, &self.resolves] {
+            drop(locked(&jobs.sender).take());
+        }
+        self.inner.services.stop();
+    }
+
+    /// Sends a request and waits for its answer, at most until the deadline. Dropped while waiting: the answer is thrown away; a write
+    /// keeps its pass until the call returns.
+    pub(super) async fn handle(&self, text: &str, pass: Option<Pass>, deadline: Instant) -> Result<Answer, CallError> {
         let (reply, wait) = oneshot::channel();
-        self.submit(Call::Handle(text), Reply::Task(reply), deadline)?;
-        let text = match tokio::time::timeout(deadline, wait).await {
+        self.requests.submit(Job {
+            call: Call::Handle(text.to_owned()),
+            reply: Reply::Task(reply),
+            deadline,
+            _pass: pass,
+        })?;
+        let text = match tokio::time::timeout_at(deadline.into(), wait).await {
             Ok(Ok(result)) => result?,
             Ok(Err(_)) => return Err(CallError::Failed("its thread is gone".into())),
             Err(_) => return Err(CallError::Deadline),
@@ -251,8 +363,17 @@ impl Instance {
 
     /// Looks up a MAC and waits for the answer, at most until the deadline. For threads that may wait.
     pub(super) fn resolve(&self, mac: Mac, deadline: Duration) -> Result<Option<serde_json::Value>, CallError> {
+        if self.inner.over_deadline(Instant::now())[THREADS] {
+            // Who waits behind a call that hangs waits for nothing.
+            return Err(CallError::Deadline);
+        }
         let (reply, wait) = sync_channel(1);
-        self.submit(Call::Resolve(mac), Reply::Thread(reply), deadline)?;
+        self.resolves.submit(Job {
+            call: Call::Resolve(mac),
+            reply: Reply::Thread(reply),
+            deadline: Instant::now() + deadline,
+            _pass: None,
+        })?;
         let text = match wait.recv_timeout(deadline) {
             Ok(result) => result?,
             Err(RecvTimeoutError::Timeout) => return Err(CallError::Deadline),
@@ -261,40 +382,36 @@ impl Instance {
         text.map(|text| serde_json::from_str(&text).map_err(|error| CallError::Nonsense(error.to_string())))
             .transpose()
     }
+}
 
-    pub(super) fn tell_to_stop(&self) {
-        self.services.stop();
-    }
-
-    /// Waits for `run`; `false` when it did not return in time.
-    pub(super) fn join(&self, within: Duration) -> bool {
-        let Some(background) = locked(&self.background).take() else {
-            return true;
-        };
-        let until = Instant::now() + within;
-        while !background.is_finished() {
-            if Instant::now() >= until {
-                return false;
+impl Inner {
+    /// The life of an instance after `init`: its background work, then the end of everything.
+    fn live(&self, purpose: Purpose, workers: Vec<JoinHandle<()>>) {
+        if let (Some(run), Purpose::Serve) = (self.plugin.run, purpose) {
+            *locked(&self.run_thread) = Some(rustix::thread::gettid());
+            // SAFETY: what `init` made; `run` is called once.
+            let status = unsafe { run(self.pointer.0) };
+            *locked(&self.run_thread) = None;
+            if status != abi::status::OK && !self.services.is_stopping() {
+                self.troubled(match status {
+                    abi::status::PANICKED => Trouble::Panicked("its run panicked".into()),
+                    other => Trouble::RunEnded(other),
+                });
             }
-            std::thread::park_timeout(Duration::from_millis(10));
         }
-        let _ = background.join();
-        true
+        self.services.wait_for_the_end();
+        for worker in workers {
+            // A worker catches nothing because nothing in it panics; one that did is gone all the same.
+            let _ = worker.join();
+        }
+        if let Some(free) = self.plugin.free {
+            // SAFETY: `run` returned and the workers ended, so nothing uses it any more; this thread runs once.
+            unsafe { free(self.pointer.0) };
+        }
+        self.ended.store(true, Ordering::Release);
     }
 
-    fn submit(&self, call: Call, reply: Reply, deadline: Duration) -> Result<(), CallError> {
-        let job = Job {
-            call,
-            reply,
-            deadline: Instant::now() + deadline,
-        };
-        let jobs = match job.call {
-            Call::Handle(_) => &self.requests,
-            Call::Resolve(_) => &self.resolves,
-        };
-        jobs.sender.try_send(job).map_err(|_| CallError::QueueFull)
-    }
-
+    /// Answers jobs until the instance is retired and none is left.
     fn work(&self, number: usize, queue: &Mutex<Receiver<Job>>) {
         loop {
             let job = locked(queue).recv();
@@ -336,7 +453,39 @@ impl Instance {
         match status {
             abi::status::OK => Ok(Some(text)),
             abi::status::NONE => Ok(None),
+            abi::status::PANICKED => {
+                self.troubled(Trouble::Panicked(text.clone()));
+                Err(CallError::Failed(text))
+            }
             _ => Err(CallError::Failed(text)),
         }
     }
+
+    /// The first trouble is the reason.
+    fn troubled(&self, trouble: Trouble) {
+        locked(&self.trouble).get_or_insert(trouble);
+    }
+
+    /// Which threads are in a call that is over its deadline.
+    fn over_deadline(&self, now: Instant) -> [bool; THREADS + 1] {
+        std::array::from_fn(|at| locked(&self.busy[at]).is_some_and(|deadline| deadline < now))
+    }
+}
+
+/// How long all threads must be over their deadlines before the instance is replaced: a moment of slowness is no hang.
+const STUCK_FOR: Duration = Duration::from_secs(1);
+
+fn thread_of(
+    plugin: &str,
+    name: &str,
+    nice: i32,
+    f: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(format!("{plugin}-{name}"))
+        .spawn(move || {
+            // On Linux this is the thread's own. Where it is not allowed, the plugin is as important as packets.
+            let _ = rustix::process::setpriority_process(None, nice);
+            f();
+        })
 }

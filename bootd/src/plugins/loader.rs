@@ -8,8 +8,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bootd_abi as abi;
@@ -51,6 +52,12 @@ pub enum LoadError {
     /// The system has no thread left.
     #[error("no thread can be started for it: {0}")]
     Thread(std::io::Error),
+    /// `init` does not return.
+    #[error("its init has not returned within {0:?}")]
+    InitHangs(Duration),
+    /// Too many of its instances never came back.
+    #[error("{0} instances of it hang; they are left behind, and bootd must be restarted to be rid of them")]
+    TooManyHang(usize),
 }
 
 impl LoadError {
@@ -67,6 +74,8 @@ impl LoadError {
             Self::Setup(_) => "load_setup",
             Self::BadRoute(..) => "load_route",
             Self::Thread(_) => "load_thread",
+            Self::InitHangs(_) => "init_hangs",
+            Self::TooManyHang(_) => "too_many_hang",
         }
     }
 }
@@ -88,8 +97,48 @@ pub(super) fn find(plugin: &PluginConfig, dirs: &[PathBuf]) -> Result<PathBuf, L
     })
 }
 
-/// Loads a file and gives its table, valid for the process's life.
-pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
+/// What tells one file from another in the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mode: u32,
+    owner: u32,
+    /// Seconds and nanoseconds of its last change, contents and attributes alike.
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// That of the file at a path, if there is one.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata| Self::read(&metadata))
+    }
+
+    fn read(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            mode: metadata.mode(),
+            owner: metadata.uid(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// A plugin in the process.
+pub(super) struct Loaded {
+    /// The file that it came from.
+    pub(super) identity: Identity,
+    /// Valid for the process's life.
+    pub(super) table: &'static abi::Plugin,
+    /// What is mapped. Open for ever: the number of its descriptor is part of the path that the linker remembers.
+    mapped: Arc<File>,
+}
+
+/// Loads a file. One that holds the same bytes as `before` is not mapped a second time: a reload that changes nothing costs no memory.
+pub(super) fn load(path: &Path, before: Option<&Loaded>) -> Result<Loaded, LoadError> {
     let read = |error: std::io::Error| LoadError::Read(path.into(), error);
     // A FIFO must not hold up the start: it opens at once and is refused below.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -98,14 +147,44 @@ pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
         .custom_flags(nonblocking)
         .open(path)
         .map_err(read)?;
-    check_owner(path, &file)?;
+    let metadata = file.metadata().map_err(read)?;
+    check_owner(path, &metadata)?;
+    let identity = Identity::read(&metadata);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(read)?;
+    // A file that is written over while it is read is none of the two.
+    if file.metadata().map_err(read)?.len() != bytes.len() as u64 {
+        return Err(LoadError::Link(path.into(), "the file changes while it is read".into()));
+    }
+    let same = before.filter(|before| holds(&before.mapped, &bytes));
+    let (table, mapped) = match same {
+        Some(before) => (before.table, Arc::clone(&before.mapped)),
+        None => link(path, &bytes)?,
+    };
+    Ok(Loaded {
+        identity,
+        table,
+        mapped,
+    })
+}
+
+/// Whether a file holds just these bytes.
+fn holds(file: &File, bytes: &[u8]) -> bool {
+    let mut there = vec![0; bytes.len()];
+    let is_as_long = file
+        .metadata()
+        .is_ok_and(|metadata| metadata.len() == bytes.len() as u64);
+    is_as_long && file.read_exact_at(&mut there, 0).is_ok() && there == bytes
+}
+
+/// Maps the bytes, for ever, and finds the table.
+fn link(path: &Path, bytes: &[u8]) -> Result<(&'static abi::Plugin, Arc<File>), LoadError> {
+    let read = |error: std::io::Error| LoadError::Read(path.into(), error);
+    check_whole(bytes).map_err(|text| LoadError::Link(path.into(), text.into()))?;
     let memfd = rustix::fs::memfd_create("bootd-plugin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|error| read(error.into()))?;
     let mut copy = File::from(memfd);
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(read)?;
-    check_whole(&bytes).map_err(|text| LoadError::Link(path.into(), text.into()))?;
-    copy.write_all(&bytes).map_err(read)?;
+    copy.write_all(bytes).map_err(read)?;
     seal(&copy).map_err(read)?;
     let link = |error: libloading::Error| LoadError::Link(path.into(), linker_text(&error));
     // SAFETY: constructors of the library run now; plugins are trusted code, of an owner that was checked above.
@@ -127,10 +206,12 @@ pub(super) fn load(path: &Path) -> Result<&'static abi::Plugin, LoadError> {
     };
     // Both live for ever: the mapping, and the number of the descriptor, which is part of the path that the linker remembers.
     std::mem::forget(library);
-    std::mem::forget(copy);
+    let copy = Arc::new(copy);
+    std::mem::forget(Arc::clone(&copy));
     // SAFETY: the entry function has no side effects and reads only the head of the table it is shown.
     let table = unsafe { entry(&raw const VERSION_CHECK) };
-    check_table(table).map_err(|field| LoadError::Abi(path.into(), field))
+    let table = check_table(table).map_err(|field| LoadError::Abi(path.into(), field))?;
+    Ok((table, copy))
 }
 
 /// What the entry function is shown: a host without services.
@@ -181,8 +262,7 @@ fn seal(file: &File) -> std::io::Result<()> {
     Err(rustix::io::Errno::BUSY.into())
 }
 
-fn check_owner(path: &Path, file: &File) -> Result<(), LoadError> {
-    let metadata = file.metadata().map_err(|error| LoadError::Read(path.into(), error))?;
+fn check_owner(path: &Path, metadata: &std::fs::Metadata) -> Result<(), LoadError> {
     let refuse = |text: String| Err(LoadError::Permissions(path.into(), text));
     if !metadata.is_file() {
         return refuse("is not a regular file".into());
@@ -245,7 +325,7 @@ mod tests {
         let path = dir.path().join("libbootd_x.so");
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        load(&path).err().unwrap()
+        load(&path, None).err().unwrap()
     }
 
     #[test]
@@ -285,7 +365,7 @@ mod tests {
         let Some(libc) = libc.into_iter().find(|path| path.exists()) else {
             return;
         };
-        let error = load(libc).err().unwrap();
+        let error = load(libc, None).err().unwrap();
         assert!(
             error
                 .to_string()

@@ -1,43 +1,60 @@
-//! Plugins: loaded, kept at arm's length, and asked.
+//! Plugins: loaded, kept at arm's length, asked, and started again.
 //!
-//! `loader` brings a shared object into the process; `services` is what it may ask of us; `instance` calls it, on threads of its own;
-//! `routes` says which plugin answers a path; `kept` holds answers that may be served again. [`Plugins`] ties them together.
-//! Nobody who has a packet or a connection in hand waits for a plugin longer than the deadline. Plugins are trusted code: a crash of one
-//! is a crash of bootd; a hang, a panic or nonsense is not.
+//! `loader` brings a shared object into the process; `services` is what it may ask of us (with `fetch`, `mailbox` and `numbers`);
+//! `instance` calls it, on threads of its own; `slot` is one configured plugin with the instance that serves, `supervisor` starts and
+//! replaces instances; `routes` says which plugin answers a path; `kept` holds answers that may be served again; `lookups` asks for
+//! clients that nobody knows. [`Plugins`] ties them together. Nobody who has a packet or a connection in hand waits for a plugin longer
+//! than the deadline. Plugins are trusted code: a crash of one is a crash of bootd; a hang, a panic or nonsense is not.
 
+mod backoff;
+mod fetch;
+mod gate;
 mod instance;
 mod kept;
 mod loader;
+mod lookups;
+mod mailbox;
+mod numbers;
 mod routes;
 mod services;
+mod slot;
+mod supervisor;
 
 pub use instance::CallError;
 pub use loader::LoadError;
 pub use routes::Routed;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{self, Answer, Configuration, Health, Publication, Request};
+use bootd_sdk::wire::{self, Answer, Configuration, Happening, Health, Publication, Request};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
-use crate::config::{Config, ConfigError, Mistake, Mode, PluginConfig};
+use crate::config::{Config, ConfigError, Mistake, Mode};
+use crate::dhcp::{Lookup, Then};
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::state::Store;
-use instance::Instance;
+use fetch::Fetcher;
 use kept::{Freshness, Kept};
+use lookups::{Lookups, Wanted};
+use mailbox::Events;
 use routes::Routes;
+use slot::Slot;
+use supervisor::{Supervisor, Word};
 
-/// MACs that wait to be looked up at once; more are left to the clients' retries.
-const RESOLVE_QUEUE: usize = 1024;
-/// How long an unknown MAC is not asked for again.
-const RESOLVE_AGAIN: Duration = Duration::from_secs(2);
 /// How long a plugin may take to look up a MAC.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the start waits for plugins; one that takes longer comes into service later.
+const START: Duration = Duration::from_secs(3);
+/// How long the end waits for plugins.
+const END: Duration = Duration::from_secs(2);
 
 /// What plugins work on.
 #[derive(Clone)]
@@ -48,6 +65,21 @@ pub struct Core {
     pub store: Option<Store>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    fetcher: Arc<Fetcher>,
+}
+
+impl Core {
+    /// What plugins of one bootd work on.
+    pub fn new(inventory: Arc<Inventory>, store: Option<Store>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            inventory,
+            store,
+            metrics,
+            events: Arc::default(),
+            fetcher: Arc::default(),
+        }
+    }
 }
 
 /// What plugins are loaded for.
@@ -59,25 +91,13 @@ pub enum Purpose {
     Check,
 }
 
-/// All configured plugins: those in service, and what keeps the others out.
-pub struct Plugins {
-    core: Core,
-    deadline: Duration,
-    instances: Vec<Arc<Instance>>,
-    failed: Vec<(PluginConfig, LoadError)>,
-    routes: Routes,
-    kept: Kept,
-    unknown: SyncSender<Mac>,
-    asked: moka::sync::Cache<Mac, ()>,
-}
-
 /// How a plugin is, for `bootd plugins`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PluginStatus {
     /// Its name in the configuration.
     pub name: String,
-    /// `running`, `degraded` (mistakes in its data, or stuck calls) or `failed`.
+    /// `starting`, `running`, `degraded` (mistakes in its data, stuck calls, a `run` that spins), `restarting` or `failed`.
     pub state: String,
     /// Its own version.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -87,6 +107,18 @@ pub struct PluginStatus {
     pub file: Option<PathBuf>,
     /// What it says of itself, or why it is out of service.
     pub text: String,
+    /// Why its last instance was replaced, or a newer one was not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Starts that followed a failure.
+    pub restarts: u64,
+    /// Seconds until the next start, when one is to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_try_s: Option<u64>,
+    /// Instances that were in service so far.
+    pub generation: u64,
+    /// Instances and starts that never came back.
+    pub left_behind: usize,
     /// Mistakes in its data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<String>,
@@ -97,104 +129,102 @@ pub struct PluginStatus {
     pub stuck: usize,
 }
 
+/// What came of a reload.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// The plugin.
+    pub name: String,
+    /// Instances that were in service so far.
+    pub generation: u64,
+    /// Why the new one is not in service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// All configured plugins: those in service, and what keeps the others out.
+pub struct Plugins {
+    core: Core,
+    deadline: Duration,
+    slots: Vec<Arc<Slot>>,
+    routes: Arc<ArcSwap<Routes>>,
+    kept: Kept,
+    lookups: Lookups,
+    words: SyncSender<Word>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+}
+
 impl Plugins {
-    /// Loads the plugins in order. One that cannot be loaded is left out and reported; the others serve.
+    /// Starts the plugins and waits a moment for them. One that cannot be loaded is left out and reported; the others serve.
     pub fn load(config: &Config, core: Core, purpose: Purpose) -> Arc<Self> {
-        let server = wire::Server {
-            address: config.address.to_string(),
-            boot_url: config.boot_url(),
-        };
-        let (unknown, queue) = sync_channel(RESOLVE_QUEUE);
-        let mut plugins = Self {
+        let slots: Vec<Arc<Slot>> = config
+            .plugins
+            .iter()
+            .map(|plugin| {
+                let configuration = Configuration {
+                    mode: match plugin.mode {
+                        Mode::Local => "local".into(),
+                        Mode::Upstream => "upstream".into(),
+                    },
+                    config: plugin.config.clone(),
+                    folder: config
+                        .path
+                        .parent()
+                        .map(|folder| folder.display().to_string())
+                        .unwrap_or_default(),
+                    server: wire::Server {
+                        address: config.address.to_string(),
+                        boot_url: config.boot_url(),
+                    },
+                };
+                Arc::new(Slot::new(plugin.clone(), configuration, core.clone()))
+            })
+            .collect();
+        let routes = Arc::<ArcSwap<Routes>>::default();
+        let (mut supervisor, words, heard) =
+            Supervisor::begin(&slots, core.clone(), &config.plugin_dirs, purpose, Arc::clone(&routes));
+        supervisor.settle(&heard, START);
+        let (lookups, wanted) = Lookups::new();
+        let plugins = Arc::new(Self {
             deadline: config.http.plugin_deadline,
-            instances: Vec::new(),
-            failed: Vec::new(),
-            routes: Routes::default(),
+            slots,
+            routes,
             kept: Kept::new(),
-            unknown,
-            asked: moka::sync::Cache::builder()
-                .max_capacity(65_536)
-                .time_to_live(RESOLVE_AGAIN)
-                .build(),
+            lookups,
+            words,
+            supervisor: Mutex::default(),
             core,
-        };
-        for plugin in &config.plugins {
-            if let Err(error) = plugins.add(config, plugin, &server, purpose) {
-                tracing::error!(plugin = plugin.name, %error, "a plugin is out of service");
-                plugins.core.metrics.done(PART, error.label());
-                plugins.failed.push((plugin.clone(), error));
-            }
-        }
-        let plugins = Arc::new(plugins);
+        });
         if purpose == Purpose::Serve {
-            plugins.spawn_resolver(queue);
+            let supervised = thread("plugins", move || supervisor.run(&heard));
+            *locked(&plugins.supervisor) = supervised;
+            let asked = Arc::downgrade(&plugins);
+            thread("resolve", move || look_up(&asked, &wanted));
         }
         plugins
     }
 
-    fn add(
-        &mut self,
-        config: &Config,
-        plugin: &PluginConfig,
-        server: &wire::Server,
-        purpose: Purpose,
-    ) -> Result<(), LoadError> {
-        let file = loader::find(plugin, &config.plugin_dirs)?;
-        let table = loader::load(&file)?;
-        let configuration = Configuration {
-            mode: match plugin.mode {
-                Mode::Local => "local".into(),
-                Mode::Upstream => "upstream".into(),
-            },
-            config: plugin.config.clone(),
-            folder: config
-                .path
-                .parent()
-                .map(|folder| folder.display().to_string())
-                .unwrap_or_default(),
-            server: server.clone(),
-        };
-        let (instance, setup) = Instance::start(&plugin.name, file, table, &configuration, self.core.clone())?;
-        // Routes lead to what runs, so they come last.
-        let started = instance.spawn(&setup, purpose);
-        let added = started.and_then(|()| self.routes.add(self.instances.len(), &plugin.name, &setup.routes));
-        if let Err(error) = added {
-            instance.tell_to_stop();
-            return Err(error);
-        }
-        self.instances.push(instance);
-        Ok(())
-    }
-
     /// Which route answers a request.
-    pub fn route(&self, method: &str, path: &str) -> Routed<'_> {
-        self.routes.find(method, path)
+    pub fn route(&self, method: &str, path: &str) -> Routed {
+        self.routes.load().find(method, path)
     }
 
-    /// Plugins that are configured but not in service.
-    pub fn failed(&self) -> impl Iterator<Item = (&str, &LoadError)> {
-        self.failed.iter().map(|(plugin, error)| (plugin.name.as_str(), error))
+    /// Plugins that are configured and not in service, and why.
+    pub fn out_of_service(&self) -> Vec<(&str, Option<Arc<LoadError>>)> {
+        let out = self.slots.iter().filter(|slot| slot.current().is_none());
+        out.map(|slot| (slot.name(), slot.state().error.clone())).collect()
     }
 
     /// The mistakes that plugins found in their settings, which are part of bootd.toml.
     pub fn settings_are_good(&self, config: &Config) -> Result<(), ConfigError> {
-        let wrong = self
-            .failed
-            .iter()
-            .filter(|(_, error)| matches!(error, LoadError::Settings(_)));
-        let mistakes: Vec<Mistake> = wrong
-            .map(|(plugin, error)| {
-                let at = config
-                    .plugins
-                    .iter()
-                    .position(|other| other.name == plugin.name)
-                    .unwrap_or_default();
-                Mistake {
-                    key: format!("plugin[{at}].config"),
-                    text: format!("{}: {error}", plugin.name),
-                }
+        let wrong = self.slots.iter().enumerate().filter_map(|(at, slot)| {
+            let error = slot.state().error.clone()?;
+            matches!(*error, LoadError::Settings(_)).then(|| Mistake {
+                key: format!("plugin[{at}].config"),
+                text: format!("{}: {error}", slot.name()),
             })
-            .collect();
+        });
+        let mistakes: Vec<Mistake> = wrong.collect();
         if mistakes.is_empty() {
             Ok(())
         } else {
@@ -205,47 +235,48 @@ impl Plugins {
         }
     }
 
-    /// What the plugins in service say of themselves.
+    /// What the plugins say of themselves.
     pub fn health(&self) -> impl Iterator<Item = (&str, Health)> {
-        self.instances
-            .iter()
-            .map(|instance| (instance.name(), instance.health()))
+        self.slots.iter().map(|slot| (slot.name(), slot.shared.health()))
     }
 
     /// What the plugins that publish nodes say of themselves.
     pub fn health_of_providers(&self) -> impl Iterator<Item = (&str, Health)> {
-        let providers = self.instances.iter().filter(|instance| instance.provides_nodes());
-        providers.map(|instance| (instance.name(), instance.health()))
+        let providers = self.slots.iter().filter(|slot| {
+            let current = slot.current();
+            current.is_some_and(|instance| instance.setup().provides_nodes)
+        });
+        providers.map(|slot| (slot.name(), slot.shared.health()))
     }
 
     /// Answers a request on a route of the plugin at `plugin`: from memory when a kept answer is fresh, else by asking. When asking
     /// fails, a kept answer that is no longer fresh is better than none.
     pub async fn answer(&self, plugin: usize, request: Request) -> Result<Answer, CallError> {
-        let instance = &self.instances[plugin];
+        let slot = &self.slots[plugin];
         let key = kept::Key::of(plugin, &request);
         let now = Freshness {
-            plugin: instance.bumps(),
+            plugin: slot.shared.bumps(),
             inventory: self.core.inventory.snapshot().generation(),
         };
         let stale = match key.as_ref().and_then(|key| self.kept.find(key)) {
             Some(kept) if kept.freshness == now => {
-                self.core.metrics.done(instance.name(), "kept_answer");
+                self.core.metrics.done(slot.name(), "kept_answer");
                 return Ok(kept.answer.clone());
             }
             stale => stale,
         };
-        match instance.handle(&request, self.deadline).await {
+        match slot.ask(&request, self.deadline).await {
             Ok(answer) => {
-                self.core.metrics.done(instance.name(), "answer");
+                self.core.metrics.done(slot.name(), "answer");
                 if let Some(key) = key.filter(|_| answer.keep && answer.status == 200) {
                     self.kept.keep(key, answer.clone(), now);
                 }
                 Ok(answer)
             }
             Err(error) => {
-                self.core.metrics.refused(PART, error.label(), &instance.name(), &error);
+                self.core.metrics.refused(PART, error.label(), &slot.name(), &error);
                 let kept = stale.ok_or(error)?;
-                self.core.metrics.done(instance.name(), "stale_answer");
+                self.core.metrics.done(slot.name(), "stale_answer");
                 let mut answer = kept.answer.clone();
                 answer.headers.push(("x-bootd-stale".into(), "1".into()));
                 Ok(answer)
@@ -253,79 +284,66 @@ impl Plugins {
         }
     }
 
-    /// A client that the inventory does not know: its MAC is looked up, if it was not a moment ago. Never waits.
-    pub fn unknown(&self, mac: Mac) {
-        if self.asked.contains_key(&mac) {
-            return;
+    /// Tells plugins that want to know what happened.
+    pub fn tell(&self, what: impl FnOnce() -> Happening) {
+        self.core.events.tell(what);
+    }
+
+    /// A client that the inventory does not know: the plugins are asked for its MAC, unless they were a moment ago. Never waits.
+    pub fn unknown(&self, mac: Mac, then: Then) -> Lookup {
+        let providers = |slot: &Arc<Slot>| slot.current().is_some_and(|instance| instance.setup().provides_nodes);
+        if !self.slots.iter().any(providers) {
+            return Lookup::Nobody;
         }
-        self.asked.insert(mac, ());
-        if self.unknown.try_send(mac).is_err() {
-            self.core
-                .metrics
-                .refused(PART, "resolve_queue_full", &mac, &"left to the client's next try");
-        }
+        self.lookups.ask(mac, then, &self.core.metrics)
     }
 
     /// All plugins, in configuration order.
     pub fn status(&self) -> Vec<PluginStatus> {
-        let running = self.instances.iter().enumerate().map(|(at, instance)| {
-            let health = instance.health();
-            let stuck = instance.stuck();
-            let last_good = self.core.inventory.is_last_good(instance.name());
-            let degraded = stuck > 0 || !health.mistakes.is_empty() || last_good;
-            PluginStatus {
-                name: instance.name().into(),
-                state: if degraded { "degraded" } else { "running" }.into(),
-                version: instance.version(),
-                file: Some(instance.file().into()),
-                text: if last_good {
-                    format!("{} (the nodes are those of the last run)", health.text)
-                } else {
-                    health.text
-                },
-                mistakes: health.mistakes.iter().map(ToString::to_string).collect(),
-                routes: self.routes.of(at),
-                stuck,
-            }
-        });
-        let failed = self.failed.iter().map(|(plugin, error)| PluginStatus {
-            name: plugin.name.clone(),
-            state: "failed".into(),
-            version: String::new(),
-            file: plugin.file.clone(),
-            text: error.to_string(),
-            mistakes: Vec::new(),
-            routes: Vec::new(),
-            stuck: 0,
-        });
-        running.chain(failed).collect()
+        let routes = self.routes.load();
+        let each = self.slots.iter().enumerate();
+        each.map(|(at, slot)| slot.status(self.core.inventory.is_last_good(slot.name()), routes.of(at)))
+            .collect()
+    }
+
+    /// Starts new instances of these plugins, or of all when there is no name, from the files that are there now. Each takes the place
+    /// of the old one when its `init` succeeded; the old one finishes what it has. `None`: no plugin has this name.
+    pub async fn reload(&self, names: Vec<String>) -> Option<Vec<Reloaded>> {
+        if names
+            .iter()
+            .any(|name| self.slots.iter().all(|slot| slot.name() != name))
+        {
+            return None;
+        }
+        let (answer, waiting) = oneshot::channel();
+        self.words.try_send(Word::Reload(names, answer)).ok()?;
+        let mut reloaded = Vec::new();
+        for wait in waiting.await.unwrap_or_default() {
+            reloaded.extend(wait.await);
+        }
+        Some(reloaded)
     }
 
     /// Tells all plugins to end and waits a moment for their threads; one that hangs is left behind.
     pub fn stop(&self) {
-        for instance in &self.instances {
-            instance.tell_to_stop();
+        // A full queue is no reason to wait: the supervisor ends with the process.
+        let told = self.words.try_send(Word::Stop).is_ok();
+        if let Some(supervisor) = locked(&self.supervisor).take().filter(|_| told) {
+            let _ = supervisor.join();
         }
-        for instance in &self.instances {
-            if !instance.join(Duration::from_secs(2)) {
-                tracing::warn!(
-                    plugin = instance.name(),
-                    "a plugin did not stop in time and is left behind"
-                );
-            }
+        let ending: Vec<_> = self.slots.iter().filter_map(|slot| slot.current()).collect();
+        for instance in &ending {
+            instance.retire();
         }
-    }
-
-    fn spawn_resolver(self: &Arc<Self>, queue: Receiver<Mac>) {
-        let plugins = Arc::downgrade(self);
-        let spawned = std::thread::Builder::new().name("resolve".into()).spawn(move || {
-            while let Ok(mac) = queue.recv() {
-                let Some(plugins) = plugins.upgrade() else { return };
-                plugins.resolve(mac);
+        let until = Instant::now() + END;
+        for instance in &ending {
+            while !instance.has_ended() && Instant::now() < until {
+                std::thread::park_timeout(Duration::from_millis(5));
             }
-        });
-        if let Err(error) = spawned {
-            tracing::error!(%error, "no thread for looking up unknown MACs; nodes are found when plugins publish them");
+            if !instance.has_ended() {
+                let plugin = instance.name();
+                tracing::warn!(plugin, "a plugin did not stop in time and is left behind");
+            }
         }
     }
 
@@ -334,7 +352,10 @@ impl Plugins {
         if self.core.inventory.snapshot().by_mac(mac).is_some() {
             return;
         }
-        for instance in self.instances.iter().filter(|instance| instance.provides_nodes()) {
+        for slot in &self.slots {
+            let Some(instance) = slot.current().filter(|instance| instance.setup().provides_nodes) else {
+                continue;
+            };
             match instance.resolve(mac, RESOLVE_DEADLINE) {
                 Ok(Some(node)) => {
                     let nodes = vec![node];
@@ -342,9 +363,9 @@ impl Plugins {
                         nodes,
                         ..Publication::default()
                     };
-                    match self.core.inventory.publish(instance.name(), publication) {
+                    match self.core.inventory.publish(slot.name(), publication) {
                         Ok(report) if report.refused.is_empty() => {
-                            tracing::info!(%mac, plugin = instance.name(), "an unknown client is a node now");
+                            tracing::info!(%mac, plugin = slot.name(), "an unknown client is a node now");
                         }
                         Ok(report) => {
                             tracing::warn!(%mac, reason = report.refused[0].reason, "a looked-up node is refused")
@@ -354,8 +375,29 @@ impl Plugins {
                     return;
                 }
                 Ok(None) => {}
-                Err(error) => self.core.metrics.refused(PART, error.label(), &instance.name(), &error),
+                Err(error) => self.core.metrics.refused(PART, error.label(), &slot.name(), &error),
             }
+        }
+    }
+}
+
+/// Looks up one MAC after the other, as long as there are plugins.
+fn look_up(plugins: &std::sync::Weak<Plugins>, wanted: &Receiver<Wanted>) {
+    while let Ok(next) = wanted.recv() {
+        let Some(plugins) = plugins.upgrade() else { return };
+        plugins
+            .lookups
+            .look_up(next, &plugins.core.metrics, |mac| plugins.resolve(mac));
+    }
+}
+
+/// Starts a thread of this part. Without it plugins serve on as they are.
+fn thread(name: &str, f: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    match std::thread::Builder::new().name(name.into()).spawn(f) {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            tracing::error!(%error, name, "no thread: plugins are not started again, or unknown clients not looked up");
+            None
         }
     }
 }

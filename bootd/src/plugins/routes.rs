@@ -1,24 +1,26 @@
 //! Which plugin answers a path: pure. The longest prefix wins; two plugins never have the same one.
 
+use std::sync::Arc;
+
 use bootd_sdk::wire::Route;
 
 use super::LoadError;
 
 /// What a request's method and path lead to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Routed<'a> {
+pub enum Routed {
     /// This plugin, by its place, and its route.
-    To(usize, &'a Route),
+    To(usize, Arc<Route>),
     /// The path exists, with these methods only.
-    OtherMethods(Vec<&'a str>),
+    OtherMethods(Vec<String>),
     /// No plugin has this path.
     Nowhere,
 }
 
 /// The routes of all plugins.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Routes {
-    routes: Vec<(usize, String, Route)>,
+    routes: Vec<(usize, String, Arc<Route>)>,
 }
 
 impl Routes {
@@ -33,27 +35,35 @@ impl Routes {
                 return Err(bad("the prefix does not begin with '/' or is longer than 256 bytes"));
             }
             let same =
-                |other: &&(usize, String, Route)| other.2.method == route.method && other.2.prefix == route.prefix;
+                |other: &&(usize, String, Arc<Route>)| other.2.method == route.method && other.2.prefix == route.prefix;
             if let Some((_, owner, _)) = self.routes.iter().find(same) {
                 return Err(bad(&format!("the plugin {owner} has it already")));
             }
         }
-        self.routes
-            .extend(routes.iter().map(|route| (plugin, name.to_owned(), route.clone())));
+        self.routes.extend(
+            routes
+                .iter()
+                .map(|route| (plugin, name.to_owned(), Arc::new(route.clone()))),
+        );
         self.routes
             .sort_by_key(|(_, _, route)| std::cmp::Reverse(route.prefix.trim_end_matches('*').len()));
         Ok(())
     }
 
-    pub(super) fn find(&self, method: &str, path: &str) -> Routed<'_> {
+    /// Takes a plugin's routes out.
+    pub(super) fn remove(&mut self, plugin: usize) {
+        self.routes.retain(|(owner, _, _)| *owner != plugin);
+    }
+
+    pub(super) fn find(&self, method: &str, path: &str) -> Routed {
         let method = if method == "HEAD" { "GET" } else { method };
         let mut others = Vec::new();
         for (plugin, _, route) in self.routes.iter().filter(|(_, _, route)| covers(&route.prefix, path)) {
             if route.method == method {
-                return Routed::To(*plugin, route);
+                return Routed::To(*plugin, Arc::clone(route));
             }
-            if !others.contains(&route.method.as_str()) {
-                others.push(route.method.as_str());
+            if !others.contains(&route.method) {
+                others.push(route.method.clone());
             }
         }
         if others.is_empty() {
@@ -129,7 +139,7 @@ mod tests {
         assert_eq!(plugin(&routes, "GET", "/cloud-init/admin/groups"), Some(1));
         assert_eq!(
             routes.find("DELETE", "/boot/v1/hosts"),
-            Routed::OtherMethods(vec!["POST", "GET"])
+            Routed::OtherMethods(vec!["POST".into(), "GET".into()])
         );
         assert_eq!(routes.find("GET", "/"), Routed::Nowhere);
         let error = routes

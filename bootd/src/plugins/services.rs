@@ -1,49 +1,125 @@
 //! What a plugin may ask of bootd: the host's side of the ABI.
 //!
-//! Each instance has a [`Services`] of its own, leaked, because the ABI promises its table for the process's life. Every function is
-//! callable from any thread at any time, checks what it gets, and never panics across the border.
+//! Each instance has [`Services`] of its own. The `ctx` that it is given is a number, a slot and a generation, looked up in [`INSTANCES`] at
+//! each call and never dereferenced: a call of an instance that ended, or with an invented `ctx`, finds nothing and is told to stop. Every
+//! function is callable from any thread at any time, checks what it gets, and never panics across the border. Only the 168 bytes of a
+//! table are leaked an instance, because the ABI promises it for the process's life.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
 use bootd_sdk::text::{given, lent};
-use bootd_sdk::wire::{Commit, Health, Node, Publication, Query};
+use bootd_sdk::wire::{Commit, EventKind, Happening, Health, Node, Publication, Query};
 use bootd_sdk::xname;
 use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
-use super::{Core, locked};
+use super::fetch::FetchError;
+use super::mailbox::{Mailbox, Woken};
+use super::numbers::Numbers;
+use super::{Core, PART, locked};
+use crate::lines::Lines;
 use crate::state::{Row, StoreError, Write};
 
-/// The services of one plugin instance.
-pub(super) struct Services {
-    table: OnceLock<abi::Host>,
+/// What all instances of one plugin share, one after the other.
+pub(super) struct Shared {
     name: String,
     core: Core,
     health: Mutex<Health>,
+    /// Grows with each change of what kept answers depend on.
     bumps: AtomicU64,
-    stopping: Mutex<bool>,
-    wake: Condvar,
+    lines: Lines,
+    /// Until when the next publication waits.
+    publish_turn: Mutex<Instant>,
 }
 
-impl Services {
-    pub(super) fn leak(name: &str, core: Core) -> &'static Self {
-        let services: &'static Self = Box::leak(Box::new(Self {
-            table: OnceLock::new(),
+impl Shared {
+    pub(super) fn new(name: &str, core: Core) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
             name: name.into(),
             core,
             health: Mutex::default(),
             bumps: AtomicU64::new(0),
-            stopping: Mutex::new(false),
-            wake: Condvar::new(),
-        }));
-        services.table.get_or_init(|| abi::Host {
-            ctx: std::ptr::from_ref(services).cast(),
+            lines: Lines::new(now),
+            publish_turn: Mutex::new(now),
+        })
+    }
+
+    pub(super) fn health(&self) -> Health {
+        locked(&self.health).clone()
+    }
+
+    pub(super) fn bumps(&self) -> u64 {
+        self.bumps.load(Ordering::Acquire)
+    }
+
+    pub(super) fn bump(&self) {
+        self.bumps.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn take_health(&self, health: Health) {
+        let mistakes = i64::try_from(health.mistakes.len()).unwrap_or(i64::MAX);
+        self.core.metrics.set(&self.name, "data_mistakes", mistakes);
+        let before = std::mem::replace(&mut *locked(&self.health), health.clone());
+        let new = health
+            .mistakes
+            .iter()
+            .filter(|mistake| !before.mistakes.contains(mistake));
+        for mistake in new {
+            if self.lines.may_write(Instant::now()) {
+                tracing::warn!(plugin = self.name, %mistake, "a mistake in a plugin's data");
+            }
+        }
+    }
+}
+
+/// The services of one plugin instance.
+pub(super) struct Services {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+    stopping: CancellationToken,
+    numbers: Numbers,
+}
+
+/// The instances that live, by the slot and the generation in their `ctx`.
+static INSTANCES: RwLock<Vec<(u32, Option<Arc<Services>>)>> = RwLock::new(Vec::new());
+
+/// An instance's place in [`INSTANCES`]; it is taken out when this is dropped.
+pub(super) struct Registered {
+    services: Arc<Services>,
+    table: &'static abi::Host,
+    slot: usize,
+}
+
+impl Registered {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let mut instances = INSTANCES.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = match instances.iter().position(|(_, services)| services.is_none()) {
+            Some(free) => free,
+            None => {
+                instances.push((0, None));
+                instances.len() - 1
+            }
+        };
+        let generation = instances[slot].0 + 1;
+        let services = Arc::new(Services {
+            shared: Arc::clone(shared),
+            mailbox: Arc::default(),
+            stopping: CancellationToken::new(),
+            numbers: Numbers::new(number(slot, generation)),
+        });
+        instances[slot] = (generation, Some(Arc::clone(&services)));
+        drop(instances);
+        let table = Box::leak(Box::new(abi::Host {
+            // No pointer: nobody dereferences it.
+            ctx: std::ptr::without_provenance(id(slot, generation)),
             log_enabled: Some(log_enabled),
             log: Some(log),
             now_unix_ns: Some(now_unix_ns),
@@ -56,76 +132,121 @@ impl Services {
             store_get: Some(store_get),
             store_scan: Some(store_scan),
             store_commit: Some(store_commit),
+            fetch: Some(fetch),
+            metric: Some(metric),
+            metric_add: Some(metric_add),
+            metric_set: Some(metric_set),
+            event: Some(event),
             ..bare_table()
-        });
-        services
+        }));
+        Self { services, table, slot }
     }
 
-    pub(super) fn table(&'static self) -> &'static abi::Host {
-        self.table.get_or_init(bare_table)
+    pub(super) fn table(&self) -> &'static abi::Host {
+        self.table
     }
+}
 
-    pub(super) fn health(&self) -> Health {
-        locked(&self.health).clone()
+impl std::ops::Deref for Registered {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.services
     }
+}
 
-    pub(super) fn bumps(&self) -> u64 {
-        self.bumps.load(Ordering::Acquire)
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.services.stop();
+        let mut instances = INSTANCES.write().unwrap_or_else(PoisonError::into_inner);
+        instances[self.slot].1 = None;
     }
+}
 
+/// `ctx` as a number: the generation, and the slot from 1.
+fn id(slot: usize, generation: u32) -> usize {
+    (generation as usize) << SLOT_BITS | (slot + 1)
+}
+
+/// A short number for the same, for the ids of metrics.
+fn number(slot: usize, generation: u32) -> u32 {
+    // Whatever is cut off would take a million restarts.
+    (generation << 12) | (slot as u32 & 0xfff)
+}
+
+/// Bits of a `ctx` that name the slot.
+const SLOT_BITS: u32 = 24;
+
+/// The services that a `ctx` names, while their instance lives.
+fn this(ctx: *const c_void) -> Option<Arc<Services>> {
+    let id = ctx.addr();
+    let slot = (id & ((1 << SLOT_BITS) - 1)).checked_sub(1)?;
+    let instances = INSTANCES.read().unwrap_or_else(PoisonError::into_inner);
+    let (generation, services) = instances.get(slot)?;
+    services
+        .as_ref()
+        .filter(|_| *generation as usize == id >> SLOT_BITS)
+        .cloned()
+}
+
+impl Services {
+    /// The instance is to end: its waits are over, and it writes and publishes nothing from now on.
     pub(super) fn stop(&self) {
-        *locked(&self.stopping) = true;
-        self.wake.notify_all();
+        self.mailbox.stop();
+        self.stopping.cancel();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        *locked(&self.stopping)
+        self.mailbox.is_stopping()
     }
 
-    fn take_health(&self, health: Health) {
-        let mistakes = i64::try_from(health.mistakes.len()).unwrap_or(i64::MAX);
-        self.core.metrics.set(&self.name, "data_mistakes", mistakes);
-        let before = std::mem::replace(&mut *locked(&self.health), health.clone());
-        for mistake in health
-            .mistakes
-            .iter()
-            .filter(|mistake| !before.mistakes.contains(mistake))
-        {
-            tracing::warn!(plugin = self.name, %mistake, "a mistake in a plugin's data");
-        }
+    /// Waits until the instance is to end.
+    pub(super) fn wait_for_the_end(&self) {
+        while self.mailbox.sleep(Duration::MAX) != Woken::Stopping {}
     }
 
-    fn sleep(&self, time: Duration) -> abi::Status {
-        let until = Instant::now().checked_add(time);
-        let mut stopping = locked(&self.stopping);
-        loop {
-            if *stopping {
-                return abi::status::STOPPING;
+    pub(super) fn subscribe(&self, kinds: &[EventKind]) {
+        self.shared.core.events.subscribe(&self.mailbox, kinds);
+    }
+
+    /// Publications of one plugin take at most a fifth of the time: one that comes sooner waits. So a plugin that publishes without
+    /// end costs its own thread, and a fifth of a processor.
+    fn publish(&self, text: &str) -> Result<String, Refused> {
+        let turn = *locked(&self.shared.publish_turn);
+        let wait = turn.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            self.shared.core.metrics.done(&self.shared.name, "publish_waited");
+            if self.mailbox.sleep(wait) == Woken::Stopping {
+                return Err(Refused::Stopping);
             }
-            let left = until.map_or(Duration::from_secs(3600), |until| {
-                until.saturating_duration_since(Instant::now())
-            });
-            if left.is_zero() {
-                return abi::status::OK;
-            }
-            stopping = match self.wake.wait_timeout(stopping, left) {
-                Ok((guard, _)) => guard,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
         }
+        let started = Instant::now();
+        let result = self.publish_now(text);
+        let rest = (started.elapsed() * PUBLISH_REST).min(LONGEST_PUBLISH_REST);
+        *locked(&self.shared.publish_turn) = Instant::now() + rest;
+        result
     }
 
-    fn publish(&self, publication: Publication) -> Result<String, String> {
-        let report = self
-            .core
+    fn publish_now(&self, text: &str) -> Result<String, Refused> {
+        let publication: Publication = serde_json::from_str(text).map_err(Refused::argument)?;
+        if self.is_stopping() {
+            return Err(Refused::Stopping);
+        }
+        let core = &self.shared.core;
+        let before = core.inventory.snapshot().generation();
+        let report = core
             .inventory
-            .publish(&self.name, publication)
-            .map_err(|error| error.to_string())?;
-        serde_json::to_string(&report).map_err(|error| error.to_string())
+            .publish(&self.shared.name, publication)
+            .map_err(Refused::failed)?;
+        let generation = core.inventory.snapshot().generation();
+        if generation != before {
+            core.events.tell(|| Happening::Inventory { generation });
+        }
+        serde_json::to_string(&report).map_err(Refused::failed)
     }
 
-    fn nodes(&self, query: &Query) -> Result<String, String> {
-        let snapshot = self.core.inventory.snapshot();
+    fn nodes(&self, query: &Query) -> Result<String, Refused> {
+        let snapshot = self.shared.core.inventory.snapshot();
         fn one(node: Option<&Arc<Node>>) -> Vec<&Node> {
             node.map(|node| vec![&**node]).unwrap_or_default()
         }
@@ -142,20 +263,27 @@ impl Services {
                 .collect(),
             _ => snapshot.entries().iter().map(|entry| &*entry.node).collect(),
         };
-        serde_json::to_string(&found).map_err(|error| error.to_string())
+        serde_json::to_string(&found).map_err(Refused::failed)
     }
 
     fn table_name(&self) -> String {
-        format!("plugin/{}", self.name)
+        format!("plugin/{}", self.shared.name)
     }
 
-    fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        let Some(store) = &self.core.store else { return Ok(()) };
+    /// `None`: a precondition did not hold.
+    fn commit(&self, text: &str) -> Result<Option<String>, Refused> {
+        let commit: Commit = serde_json::from_str(text).map_err(Refused::argument)?;
+        if self.is_stopping() {
+            return Err(Refused::Stopping);
+        }
+        let Some(store) = &self.shared.core.store else {
+            return Ok(Some(String::new()));
+        };
         let row = |key: String| Row {
             table: self.table_name(),
             key,
         };
-        store.write_and_wait(Write {
+        let written = store.write_and_wait(Write {
             expect: commit
                 .expect
                 .into_iter()
@@ -163,7 +291,69 @@ impl Services {
                 .collect(),
             put: commit.put.into_iter().map(|(key, value)| (row(key), value)).collect(),
             delete: commit.delete.into_iter().map(row).collect(),
-        })
+        });
+        match written {
+            Ok(()) => Ok(Some(String::new())),
+            Err(StoreError::Conflict) => Ok(None),
+            Err(error) => Err(Refused::failed(error)),
+        }
+    }
+
+    fn log(&self, level: u32, target: &str, message: &str, fields: &str) {
+        let (now, plugin) = (Instant::now(), self.shared.name.as_str());
+        if self.shared.lines.may_write(now) {
+            match level {
+                0..=abi::level::ERROR => {
+                    tracing::error!(target: "plugin", plugin, module = target, fields, "{message}")
+                }
+                abi::level::WARN => tracing::warn!(target: "plugin", plugin, module = target, fields, "{message}"),
+                5..=abi::level::INFO => tracing::info!(target: "plugin", plugin, module = target, fields, "{message}"),
+                _ => tracing::debug!(target: "plugin", plugin, module = target, fields, "{message}"),
+            }
+        }
+        if let Some(left_out) = self.shared.lines.left_out(now) {
+            let metrics = &self.shared.core.metrics;
+            metrics.refused(
+                PART,
+                "log_lines",
+                &plugin,
+                &format!("{left_out} lines left out: it logs too much"),
+            );
+        }
+    }
+
+    /// An id that names nothing: counted, because it is a mistake of the plugin.
+    fn stale_id(&self, error: &dyn std::fmt::Display) -> abi::Status {
+        self.shared
+            .core
+            .metrics
+            .refused(PART, "stale_id", &self.shared.name, error);
+        abi::status::BAD_ARGUMENT
+    }
+}
+
+/// After a publication, its own time so often until the next one.
+const PUBLISH_REST: u32 = 4;
+/// But no longer than this.
+const LONGEST_PUBLISH_REST: Duration = Duration::from_secs(5);
+/// Bytes of a log line's message, and of its fields.
+const LONGEST_LINE: usize = 4096;
+
+/// A service that did not do what was asked.
+#[derive(Debug)]
+enum Refused {
+    Stopping,
+    Argument(String),
+    Failed(String),
+}
+
+impl Refused {
+    fn argument(error: impl std::fmt::Display) -> Self {
+        Self::Argument(error.to_string())
+    }
+
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 
@@ -206,16 +396,22 @@ unsafe extern "C" fn log_enabled(_: *const c_void, level: u32) -> u8 {
 }
 
 unsafe extern "C" fn log(ctx: *const c_void, level: u32, target: abi::Str, message: abi::Str, fields: abi::Str) {
-    // SAFETY: called through the table, with lent texts.
-    let (services, target, message, fields) = unsafe { (this(ctx), lent(target), lent(message), lent(fields)) };
-    let (target, message, fields) = (target.unwrap_or("?"), message.unwrap_or("?"), fields.unwrap_or("?"));
-    let plugin = services.name.as_str();
-    let _ = catch_unwind(AssertUnwindSafe(|| match level {
-        0..=abi::level::ERROR => tracing::error!(target: "plugin", plugin, module = target, fields, "{message}"),
-        abi::level::WARN => tracing::warn!(target: "plugin", plugin, module = target, fields, "{message}"),
-        5..=abi::level::INFO => tracing::info!(target: "plugin", plugin, module = target, fields, "{message}"),
-        _ => tracing::debug!(target: "plugin", plugin, module = target, fields, "{message}"),
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let Some(services) = this(ctx) else { return };
+        // SAFETY: the plugin lends its texts for the call.
+        let texts = unsafe { [lent(target), lent(message), lent(fields)] };
+        let [target, message, fields] = texts.map(|text| cut(text.unwrap_or("?")));
+        services.log(level, target, message, fields);
     }));
+}
+
+/// The beginning of a text, when it is too long for a line.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_LINE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 unsafe extern "C" fn now_unix_ns(_: *const c_void) -> u64 {
@@ -235,46 +431,74 @@ fn clock_ns(clock: ClockId) -> u64 {
 }
 
 unsafe extern "C" fn sleep(ctx: *const c_void, ns: u64) -> abi::Status {
-    // SAFETY: called through the table.
-    unsafe { this(ctx) }.sleep(Duration::from_nanos(ns))
+    // Each wait goes by the mailbox alone, so that the instance's entry is not held meanwhile.
+    let Some(mailbox) = this(ctx).map(|services| Arc::clone(&services.mailbox)) else {
+        return abi::status::STOPPING;
+    };
+    match mailbox.sleep(Duration::from_nanos(ns)) {
+        Woken::Stopping => abi::status::STOPPING,
+        _ => abi::status::OK,
+    }
+}
+
+unsafe extern "C" fn event(ctx: *const c_void, timeout_ns: u64, event: *mut abi::Buf) -> abi::Status {
+    let Some(mailbox) = this(ctx).map(|services| Arc::clone(&services.mailbox)) else {
+        return abi::status::STOPPING;
+    };
+    match mailbox.event(Duration::from_nanos(timeout_ns)) {
+        Woken::Stopping => abi::status::STOPPING,
+        Woken::InTime => abi::status::NONE,
+        Woken::By(what) => {
+            // SAFETY: the plugin passes NULL or a place for a buffer.
+            unsafe { give(event, serde_json::to_string(&what).unwrap_or_default()) };
+            abi::status::OK
+        }
+    }
 }
 
 unsafe extern "C" fn publish(ctx: *const c_void, publication: abi::Str, report: *mut abi::Buf) -> abi::Status {
     // SAFETY: called through the table, with a lent text and a place for a buffer.
-    unsafe { json_call(ctx, publication, report, Services::publish) }
+    unsafe {
+        text_call(ctx, publication, report, |services, text| {
+            services.publish(text).map(Some)
+        })
+    }
 }
 
 unsafe extern "C" fn nodes(ctx: *const c_void, query: abi::Str, nodes: *mut abi::Buf) -> abi::Status {
     // SAFETY: called through the table, with a lent text and a place for a buffer.
-    unsafe { json_call(ctx, query, nodes, |services, query: Query| services.nodes(&query)) }
+    unsafe {
+        text_call(ctx, query, nodes, |services, text| {
+            services.nodes(&json(text)?).map(Some)
+        })
+    }
 }
 
 unsafe extern "C" fn bump(ctx: *const c_void) {
-    // SAFETY: called through the table.
-    unsafe { this(ctx) }.bumps.fetch_add(1, Ordering::AcqRel);
+    if let Some(services) = this(ctx) {
+        services.shared.bump();
+    }
 }
 
 unsafe extern "C" fn health(ctx: *const c_void, health: abi::Str) -> abi::Status {
     // SAFETY: called through the table, with a lent text.
-    let said = unsafe { lent(health) }.and_then(|text| serde_json::from_str::<Health>(text).ok());
-    let Some(health) = said else {
-        return abi::status::BAD_ARGUMENT;
-    };
-    // SAFETY: called through the table.
-    let services = unsafe { this(ctx) };
-    match catch_unwind(AssertUnwindSafe(|| services.take_health(health))) {
-        Ok(()) => abi::status::OK,
-        Err(_) => abi::status::FAILED,
+    unsafe {
+        text_call(ctx, health, std::ptr::null_mut(), |services, text| {
+            let health = json(text)?;
+            // What an instance says while it ends is not how the plugin is.
+            if !services.is_stopping() {
+                services.shared.take_health(health);
+            }
+            Ok(Some(String::new()))
+        })
     }
 }
 
 unsafe extern "C" fn store_get(ctx: *const c_void, key: abi::Str, value: *mut abi::Buf) -> abi::Status {
     // SAFETY: called through the table, with a lent text and a place for a buffer.
     unsafe {
-        text_call(ctx, key, value, |services, key| match &services.core.store {
-            Some(store) => store
-                .get(&services.table_name(), key)
-                .map_err(|error| error.to_string()),
+        text_call(ctx, key, value, |services, key| match &services.shared.core.store {
+            Some(store) => store.get(&services.table_name(), key).map_err(Refused::failed),
             None => Ok(None),
         })
     }
@@ -283,84 +507,118 @@ unsafe extern "C" fn store_get(ctx: *const c_void, key: abi::Str, value: *mut ab
 unsafe extern "C" fn store_scan(ctx: *const c_void, prefix: abi::Str, values: *mut abi::Buf) -> abi::Status {
     // SAFETY: called through the table, with a lent text and a place for a buffer.
     unsafe {
-        text_call(ctx, prefix, values, |services, prefix| match &services.core.store {
-            Some(store) => {
-                let found = store
-                    .scan(&services.table_name(), prefix)
-                    .map_err(|error| error.to_string())?;
-                serde_json::to_string(&found)
-                    .map(Some)
-                    .map_err(|error| error.to_string())
+        text_call(ctx, prefix, values, |services, prefix| {
+            match &services.shared.core.store {
+                Some(store) => {
+                    let found = store.scan(&services.table_name(), prefix).map_err(Refused::failed)?;
+                    serde_json::to_string(&found).map(Some).map_err(Refused::failed)
+                }
+                None => Ok(Some("{}".into())),
             }
-            None => Ok(Some("{}".into())),
         })
     }
 }
 
 unsafe extern "C" fn store_commit(ctx: *const c_void, commit: abi::Str, error: *mut abi::Buf) -> abi::Status {
     // SAFETY: called through the table, with a lent text and a place for a buffer.
+    unsafe { text_call(ctx, commit, error, |services, text| services.commit(text)) }
+}
+
+unsafe extern "C" fn fetch(ctx: *const c_void, request: abi::Str, reply: *mut abi::Buf) -> abi::Status {
+    // SAFETY: called through the table, with a lent text and a place for a buffer.
     unsafe {
-        text_call(ctx, commit, error, |services, text| {
-            let commit = serde_json::from_str(text).map_err(|error| error.to_string())?;
-            match services.commit(commit) {
-                Ok(()) => Ok(Some(String::new())),
-                Err(StoreError::Conflict) => Ok(None),
-                Err(error) => Err(error.to_string()),
-            }
+        text_call(ctx, request, reply, |services, text| {
+            let fetched = services.shared.core.fetcher.fetch(&json(text)?, &services.stopping);
+            let fetched = fetched.map_err(|error| match error {
+                FetchError::Stopping => Refused::Stopping,
+                FetchError::Malformed(_) => Refused::argument(error),
+                _ => Refused::failed(error),
+            })?;
+            serde_json::to_string(&fetched).map(Some).map_err(Refused::failed)
         })
     }
 }
 
-/// # Safety
-/// As for [`text_call`].
-unsafe fn json_call<I: DeserializeOwned>(
-    ctx: *const c_void,
-    input: abi::Str,
-    out: *mut abi::Buf,
-    f: impl FnOnce(&Services, I) -> Result<String, String>,
-) -> abi::Status {
-    // SAFETY: the caller's promise.
-    unsafe {
-        text_call(ctx, input, out, |services, text| {
-            let input = serde_json::from_str(text).map_err(|error| error.to_string())?;
-            f(services, input).map(Some)
+unsafe extern "C" fn metric(ctx: *const c_void, declaration: abi::Str, id: *mut u64) -> abi::Status {
+    let mut declared = None;
+    // SAFETY: called through the table, with a lent text.
+    let status = unsafe {
+        text_call(ctx, declaration, std::ptr::null_mut(), |services, text| {
+            let shared = &services.shared;
+            let made = services
+                .numbers
+                .declare(&shared.name, json(text)?, &shared.core.metrics);
+            declared = Some(made.map_err(Refused::argument)?);
+            Ok(Some(String::new()))
         })
+    };
+    if let Some(made) = declared.filter(|_| !id.is_null()) {
+        // SAFETY: the plugin passes a place for the id.
+        unsafe { *id = made };
     }
+    status
+}
+
+unsafe extern "C" fn metric_add(ctx: *const c_void, id: u64, by: i64) -> abi::Status {
+    change_metric(ctx, |numbers| numbers.add(id, by))
+}
+
+unsafe extern "C" fn metric_set(ctx: *const c_void, id: u64, value: i64) -> abi::Status {
+    change_metric(ctx, |numbers| numbers.set(id, value))
+}
+
+fn change_metric(
+    ctx: *const c_void,
+    f: impl FnOnce(&Numbers) -> Result<(), super::numbers::NumberError>,
+) -> abi::Status {
+    let Some(services) = this(ctx) else {
+        return abi::status::STOPPING;
+    };
+    match f(&services.numbers) {
+        Ok(()) => abi::status::OK,
+        Err(error) => services.stale_id(&error),
+    }
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, Refused> {
+    serde_json::from_str(text).map_err(Refused::argument)
 }
 
 /// Text in, text out; a panic becomes `FAILED`.
 ///
 /// # Safety
-/// `ctx` is that of a [`Services`]' table, `input` a lent text, `out` NULL or a place for a buffer.
+/// `input` is a lent text, `out` NULL or a place for a buffer.
 unsafe fn text_call(
     ctx: *const c_void,
     input: abi::Str,
     out: *mut abi::Buf,
-    f: impl FnOnce(&Services, &str) -> Result<Option<String>, String>,
+    f: impl FnOnce(&Services, &str) -> Result<Option<String>, Refused>,
 ) -> abi::Status {
     // SAFETY: the caller's promise.
-    let (services, input) = unsafe { (this(ctx), lent(input)) };
-    let result = match input {
-        Some(text) => {
-            catch_unwind(AssertUnwindSafe(|| f(services, text))).unwrap_or_else(|_| Err("bootd panicked".into()))
-        }
-        None => Err("not UTF-8".into()),
+    let input = unsafe { lent(input) };
+    let result = match (this(ctx), input) {
+        (None, _) => Err(Refused::Stopping),
+        (Some(_), None) => Err(Refused::Argument("not UTF-8".into())),
+        (Some(services), Some(text)) => catch_unwind(AssertUnwindSafe(|| f(&services, text)))
+            .unwrap_or_else(|_| Err(Refused::Failed("bootd panicked".into()))),
     };
     let (status, text) = match result {
         Ok(Some(text)) => (abi::status::OK, text),
         Ok(None) => (abi::status::NONE, String::new()),
-        Err(text) => (abi::status::FAILED, text),
+        Err(Refused::Stopping) => (abi::status::STOPPING, String::new()),
+        Err(Refused::Argument(text)) => (abi::status::BAD_ARGUMENT, text),
+        Err(Refused::Failed(text)) => (abi::status::FAILED, text),
     };
-    if !out.is_null() {
-        // SAFETY: the caller's promise.
-        unsafe { *out = given(text) };
-    }
+    // SAFETY: the caller's promise.
+    unsafe { give(out, text) };
     status
 }
 
 /// # Safety
-/// `ctx` is that of a [`Services`]' table; services are leaked.
-unsafe fn this(ctx: *const c_void) -> &'static Services {
-    // SAFETY: the caller's promise.
-    unsafe { &*ctx.cast::<Services>() }
+/// `out` is NULL or a place for a buffer.
+unsafe fn give(out: *mut abi::Buf, text: String) {
+    if !out.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { *out = given(text) };
+    }
 }

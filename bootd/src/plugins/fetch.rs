@@ -1,0 +1,249 @@
+//! HTTP requests that bootd makes for its plugins: one client, one trust, one place for limits. A fetch ends with its answer, its timeout,
+//! its limit, or the end of the instance that asked. Environment proxies are not used: a rack's services are beside it. Bodies and header
+//! values are never logged: they hold tokens.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bootd_sdk::wire::{Fetch, Fetched};
+use reqwest::{Certificate, Client, Method};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// The longest that a fetch may take.
+const LONGEST: Duration = Duration::from_secs(300);
+/// Bytes that a fetched body may have at most, whatever the plugin says.
+const MOST_BYTES: usize = 256 * 1024 * 1024;
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    /// The request is not one.
+    #[error("not a request: {0}")]
+    Malformed(String),
+    /// The file of trusted certificates cannot be used.
+    #[error("ca {0}: {1}")]
+    Ca(PathBuf, String),
+    /// No connection, no answer, or half of one.
+    #[error("{0}")]
+    Network(String),
+    /// It took too long.
+    #[error("no whole answer within {0:?}")]
+    Timeout(Duration),
+    /// The body is larger than the plugin wants.
+    #[error("the answer has more than {0} bytes")]
+    TooLarge(usize),
+    /// The body is not text.
+    #[error("the answer is not UTF-8")]
+    NotText,
+    /// The instance is to end.
+    #[error("the plugin is stopping")]
+    Stopping,
+    /// The system has no thread or descriptor left.
+    #[error("bootd cannot fetch: {0}")]
+    Here(String),
+}
+
+/// Makes the requests of all plugins.
+#[derive(Default)]
+pub(super) struct Fetcher {
+    runtime: OnceLock<Runtime>,
+    /// A client for each set of trusted certificates, and when its file was last changed.
+    clients: Mutex<HashMap<Option<PathBuf>, (Option<SystemTime>, Client)>>,
+}
+
+impl Fetcher {
+    /// Makes a request and waits for its answer. For threads that may wait.
+    pub(super) fn fetch(&self, fetch: &Fetch, stopping: &CancellationToken) -> Result<Fetched, FetchError> {
+        let client = self.client(fetch.ca.as_deref().map(Path::new))?;
+        let timeout = Duration::from_millis(fetch.timeout_ms).min(LONGEST);
+        self.runtime()?.block_on(async {
+            tokio::select! {
+                () = stopping.cancelled() => Err(FetchError::Stopping),
+                done = tokio::time::timeout(timeout, answer(&client, fetch)) => {
+                    done.unwrap_or(Err(FetchError::Timeout(timeout)))
+                }
+            }
+        })
+    }
+
+    fn runtime(&self) -> Result<&Runtime, FetchError> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let made = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("fetch")
+            .enable_all()
+            .build()
+            .map_err(|error| FetchError::Here(error.to_string()))?;
+        Ok(self.runtime.get_or_init(|| made))
+    }
+
+    /// The client that trusts these certificates; a file that changed is read again.
+    fn client(&self, ca: Option<&Path>) -> Result<Client, FetchError> {
+        let bad = |text: String| FetchError::Ca(ca.unwrap_or(Path::new("")).into(), text);
+        let changed = match ca {
+            Some(path) => {
+                let metadata = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?;
+                metadata.modified().ok()
+            }
+            None => None,
+        };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients
+            .get(&ca.map(Path::to_owned))
+            .filter(|(when, _)| *when == changed)
+        {
+            return Ok(client.clone());
+        }
+        let mut builder = Client::builder()
+            .user_agent(concat!("bootd/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .no_proxy();
+        if let Some(path) = ca {
+            let pem = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| bad(causes(&error)))?;
+            if certificates.is_empty() {
+                return Err(bad("holds no certificate in PEM form".into()));
+            }
+            builder = builder.tls_certs_only(certificates);
+        }
+        let client = builder.build().map_err(|error| FetchError::Here(causes(&error)))?;
+        clients.insert(ca.map(Path::to_owned), (changed, client.clone()));
+        Ok(client)
+    }
+}
+
+async fn answer(client: &Client, fetch: &Fetch) -> Result<Fetched, FetchError> {
+    let method =
+        Method::from_bytes(fetch.method.as_bytes()).map_err(|error| FetchError::Malformed(error.to_string()))?;
+    let mut request = client.request(method, &fetch.url);
+    for (name, value) in &fetch.headers {
+        request = request.header(name, value);
+    }
+    if !fetch.body.is_empty() {
+        request = request.body(fetch.body.clone());
+    }
+    let request = request.build().map_err(|error| FetchError::Malformed(causes(&error)))?;
+    let network = |error: reqwest::Error| FetchError::Network(causes(&error.without_url()));
+    let mut response = client.execute(request).await.map_err(network)?;
+    let most = fetch.most_bytes.min(MOST_BYTES);
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(network)? {
+        if body.len() + part.len() > most {
+            return Err(FetchError::TooLarge(most));
+        }
+        body.extend_from_slice(&part);
+    }
+    let headers = response.headers().iter();
+    Ok(Fetched {
+        status: response.status().as_u16(),
+        headers: headers
+            .map(|(name, value)| (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into()))
+            .collect(),
+        body: String::from_utf8(body).map_err(|_| FetchError::NotText)?,
+    })
+}
+
+/// An error with its causes, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+
+    /// A server that answers one connection with these bytes.
+    fn serves(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(answer).unwrap();
+        });
+        address
+    }
+
+    fn fetch(fetch: &Fetch) -> Result<Fetched, FetchError> {
+        Fetcher::default().fetch(fetch, &CancellationToken::new())
+    }
+
+    #[test]
+    fn any_status_is_an_answer_and_redirects_are_not_followed() {
+        let to = serves(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 2\r\n\r\nhi");
+        let fetched = fetch(&Fetch::get(format!("http://{to}/"))).unwrap();
+        assert_eq!((fetched.status, fetched.body.as_str()), (302, "hi"));
+        assert_eq!(fetched.header("location"), Some("http://127.0.0.1:1/"));
+    }
+
+    #[test]
+    fn half_an_answer_a_large_one_and_one_that_is_no_text_are_failures() {
+        let half = serves(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        assert!(matches!(
+            fetch(&Fetch::get(format!("http://{half}/"))),
+            Err(FetchError::Network(_))
+        ));
+        let large = serves(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nmore than 8");
+        let small = Fetch {
+            most_bytes: 8,
+            ..Fetch::get(format!("http://{large}/"))
+        };
+        assert!(matches!(fetch(&small), Err(FetchError::TooLarge(8))));
+        let binary = serves(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\xff");
+        assert!(matches!(
+            fetch(&Fetch::get(format!("http://{binary}/"))),
+            Err(FetchError::NotText)
+        ));
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_costs_the_timeout_and_the_end_of_an_instance_ends_its_fetch() {
+        let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let quick = Fetch {
+            timeout_ms: 20,
+            ..Fetch::get(format!("http://{}/", silent.local_addr().unwrap()))
+        };
+        assert!(matches!(fetch(&quick), Err(FetchError::Timeout(_))));
+        let stopping = CancellationToken::new();
+        stopping.cancel();
+        let fetcher = Fetcher::default();
+        assert!(matches!(
+            fetcher.fetch(&Fetch::get("http://127.0.0.1:1/"), &stopping),
+            Err(FetchError::Stopping | FetchError::Network(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_no_request_is_named() {
+        for url in ["", "no url", "ftp://x/"] {
+            let error = fetch(&Fetch::get(url)).unwrap_err();
+            assert!(
+                matches!(error, FetchError::Malformed(_) | FetchError::Network(_)),
+                "{url}: {error}"
+            );
+        }
+        let ca = Fetch {
+            ca: Some("/nowhere/ca.pem".into()),
+            ..Fetch::get("https://127.0.0.1:1/")
+        };
+        assert!(fetch(&ca).unwrap_err().to_string().starts_with("ca /nowhere/ca.pem: "));
+    }
+}

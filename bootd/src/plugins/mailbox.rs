@@ -1,0 +1,182 @@
+//! What an instance waits for: the end of its sleep, an event, or the word to stop. Events are lossy and bounded: whoever sends one never
+//! waits, and the oldest is lost first, counted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bootd_sdk::wire::{Event, EventKind, Happening};
+
+/// Events that wait for a plugin; more push out the oldest.
+const WAITING: usize = 256;
+
+/// The mailbox of one instance.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopping: bool,
+    kinds: Vec<EventKind>,
+    waiting: VecDeque<Happening>,
+    lost: u64,
+}
+
+/// Why a wait is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Its time is.
+    InTime,
+    /// Something happened.
+    By(Event),
+    /// The instance is to end.
+    Stopping,
+}
+
+impl Mailbox {
+    /// Waits for the time to pass; events stay where they are.
+    pub(super) fn sleep(&self, time: Duration) -> Woken {
+        self.wait(time, |_| None)
+    }
+
+    /// Waits for an event.
+    pub(super) fn event(&self, time: Duration) -> Woken {
+        self.wait(time, |state| {
+            let what = state.waiting.pop_front()?;
+            let lost = std::mem::take(&mut state.lost);
+            Some(Event { lost, what })
+        })
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.wake.notify_all();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    fn wait(&self, time: Duration, take: impl Fn(&mut State) -> Option<Event>) -> Woken {
+        let until = Instant::now().checked_add(time);
+        let mut state = self.lock();
+        loop {
+            if state.stopping {
+                return Woken::Stopping;
+            }
+            if let Some(event) = take(&mut state) {
+                return Woken::By(event);
+            }
+            let left = until.map_or(FOR_EVER, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Woken::InTime;
+            }
+            state = match self.wake.wait_timeout(state, left.min(FOR_EVER)) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    fn put(&self, what: &Happening) {
+        let mut state = self.lock();
+        if state.stopping || !state.kinds.contains(&what.kind()) {
+            return;
+        }
+        if state.waiting.len() >= WAITING {
+            state.waiting.pop_front();
+            state.lost += 1;
+        }
+        state.waiting.push_back(what.clone());
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a thread waits before it looks again all the same.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// Who wants to be told of what.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    takers: ArcSwap<Vec<Arc<Mailbox>>>,
+}
+
+impl Events {
+    /// From now on this mailbox gets events of these kinds.
+    pub(super) fn subscribe(&self, mailbox: &Arc<Mailbox>, kinds: &[EventKind]) {
+        if kinds.is_empty() {
+            return;
+        }
+        mailbox.lock().kinds = kinds.to_vec();
+        self.takers.rcu(|takers| {
+            let going_on = takers.iter().filter(|taker| !taker.is_stopping());
+            going_on.cloned().chain([Arc::clone(mailbox)]).collect::<Vec<_>>()
+        });
+    }
+
+    /// Something happened. Costs a look when nobody wants to know.
+    pub(super) fn tell(&self, what: impl FnOnce() -> Happening) {
+        let takers = self.takers.load();
+        if takers.is_empty() {
+            return;
+        }
+        let what = what();
+        for taker in takers.iter() {
+            taker.put(&what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inventory(generation: u64) -> Happening {
+        Happening::Inventory { generation }
+    }
+
+    #[test]
+    fn events_that_nobody_takes_are_lost_oldest_first_and_counted() {
+        let (events, mailbox) = (Events::default(), Arc::<Mailbox>::default());
+        events.subscribe(&mailbox, &[EventKind::Inventory]);
+        for generation in 0..300 {
+            events.tell(|| inventory(generation));
+        }
+        let next = || mailbox.event(Duration::ZERO);
+        let what = inventory(44);
+        assert_eq!(next(), Woken::By(Event { lost: 44, what }));
+        let what = inventory(45);
+        assert_eq!(next(), Woken::By(Event { lost: 0, what }));
+        assert_eq!((0..300).filter(|_| next() != Woken::InTime).count(), 254);
+    }
+
+    #[test]
+    fn only_the_kinds_that_were_asked_for_come() {
+        let (events, mailbox) = (Events::default(), Arc::<Mailbox>::default());
+        events.tell(|| panic!("nobody wants to know"));
+        events.subscribe(&mailbox, &[EventKind::Http]);
+        events.tell(|| inventory(1));
+        assert_eq!(mailbox.event(Duration::ZERO), Woken::InTime);
+    }
+
+    #[test]
+    fn the_word_to_stop_ends_every_wait_at_once_and_for_good() {
+        let mailbox = Arc::<Mailbox>::default();
+        let sleeping = std::thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || mailbox.sleep(Duration::MAX)
+        });
+        mailbox.stop();
+        assert_eq!(sleeping.join().unwrap(), Woken::Stopping);
+        assert_eq!(mailbox.event(Duration::MAX), Woken::Stopping);
+    }
+}
