@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod peer;
+pub mod plugin;
 pub mod prepare;
 pub mod process;
 pub mod server;

@@ -3,8 +3,9 @@
 //! The log is asked for as JSON; each line also goes to `bootd.log`, as it came.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -77,6 +78,37 @@ impl Bootd {
     pub fn start_again(&mut self) -> Result<()> {
         self.child = launch(&self.binary, &self.config, &self.dir, &self.journal)?;
         Ok(())
+    }
+
+    /// How a plugin is, as `bootd plugins --json` tells.
+    pub fn plugin(&self, name: &str) -> Result<Value> {
+        let output = Command::new(&self.binary)
+            .args(["plugins", "--json", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .output()
+            .context("start bootd plugins")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "bootd plugins: {} {said}", output.status);
+        let plugins: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+        let found = plugins.into_iter().find(|plugin| plugin["name"] == name);
+        found.with_context(|| format!("bootd plugins names no {name}"))
+    }
+
+    /// Starts new instances of these plugins, with `bootd reload`.
+    pub fn reload(&self, plugins: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command.arg("reload").args(plugins).arg("--config").arg(&self.config);
+        command.stdin(Stdio::null()).output().context("start bootd reload")
+    }
+
+    /// What it counts, as its admin socket tells.
+    pub fn metrics(&self) -> Result<String> {
+        let mut socket = UnixStream::connect(self.dir.join("admin.sock")).context("the admin socket")?;
+        socket.write_all(b"GET /metrics HTTP/1.0\r\nHost: bootd\r\n\r\n")?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Its log file.
