@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bootd_tests::namespace::in_rack;
+use bootd_tests::plugin::{build_c, exports};
 use bootd_tests::{BOOT_LIMIT, Event, Rack, Stage, Step, data, eventually};
 
 #[test]
@@ -79,6 +80,35 @@ fn two_nodes_boot_and_the_unknown_one_is_added_while_it_retries() {
         unknown.wait(Step::Login, BOOT_LIMIT)?;
         unknown.wait_console("nid009 login: ", Duration::ZERO)?;
         unknown.wait_console("address 172.16.0.9 ", Duration::ZERO)?;
+        bootd.must_run()
+    });
+}
+
+#[test]
+fn the_node_of_a_plugin_in_plain_c_boots() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let file = build_c("plugins/example-c/example.c", &[], rack.path("libbootd_example_c.so"))?;
+        ensure!(exports(&file)? == ["bootd_plugin_entry_v1"], "{:?}", exports(&file)?);
+        // In the place of smd: no other plugin knows a node.
+        let smd = format!(
+            "name = \"smd\"\nconfig.nodes = \"{}\"\n",
+            rack.path("nodes.yaml").display()
+        );
+        let config = rack.config();
+        ensure!(config.contains(&smd), "no smd in the rack's configuration:\n{config}");
+        let example = format!(
+            "name = \"example-c\"\nfile = \"{}\"\n\
+             config = {{ id = \"x1000c0s0b0n0\", mac = \"52:54:00:be:ef:01\", ip = \"172.16.0.1\" }}\n",
+            file.display()
+        );
+        rack.write("bootd.toml", &config.replace(&smd, &example))?;
+        let mut bootd = rack.start_bootd()?;
+        let mut node = rack.power_on(1)?;
+        node.wait(Step::Login, BOOT_LIMIT)?;
+        node.wait_console("address 172.16.0.1 ", Duration::ZERO)?;
+        let plugin = bootd.plugin("example-c")?;
+        ensure!(plugin["state"] == "running" && plugin["version"] == "1.0", "{plugin:#}");
         bootd.must_run()
     });
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use bootd_tests::plugin::exports;
 use bootd_tests::server;
 use serde_json::Value;
 
@@ -24,6 +25,17 @@ fn no_plugin_file_beside_bootd_is_stale() -> Result<()> {
     }
     for name in expected.iter().map(String::as_str).chain(["bootd"]) {
         fresh(&folder.join(name))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn each_plugin_exports_one_symbol() -> Result<()> {
+    let binary = server::binary()?;
+    let folder = binary.parent().context("folder of bootd")?;
+    for name in plugin_files()? {
+        let exports = exports(&folder.join(&name))?;
+        ensure!(exports == ["bootd_plugin_entry_v1"], "{name} exports {exports:?}");
     }
     Ok(())
 }

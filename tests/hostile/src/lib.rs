@@ -47,7 +47,7 @@ struct Hostile {
 
 /// Instances so far: statics outlive them, because nothing is ever unmapped.
 static INSTANCES: AtomicU32 = AtomicU32::new(0);
-/// Requests so far, of all instances.
+/// Requests of nodes so far, of all instances.
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
 
 impl Plugin for Hostile {
@@ -96,11 +96,18 @@ impl Plugin for Hostile {
     }
 
     fn handle(&self, request: Request) -> Answer {
-        let asked = REQUESTS.fetch_add(1, Ordering::SeqCst);
+        // bootd itself asks, too, for its look at the boot files; nodes say which host they mean.
+        let is_node = request.headers.iter().any(|(name, _)| name == "host");
+        let asked = if is_node {
+            REQUESTS.fetch_add(1, Ordering::SeqCst)
+        } else {
+            0
+        };
         match self.behaviour {
             Behaviour::PanicInHandle => panic!("handle panics on purpose"),
             Behaviour::HangInHandle => hang(),
             Behaviour::Nonsense => nonsense(&request.path),
+            Behaviour::ScriptThenHang | Behaviour::ScriptThenPanic if !is_node => Answer::text(404, "not yet\n"),
             Behaviour::ScriptThenHang | Behaviour::ScriptThenPanic if asked == 0 => {
                 Answer::text(200, "#!ipxe\necho kept\n").kept()
             }
@@ -177,6 +184,9 @@ impl Hostile {
                 .log(6, "hostile", &format!("line {n} of a million"), "{\"a\":1}");
         }
         self.say(format!("a million lines in {} ms", begun.elapsed().as_millis()));
+        while self.host.sleep(Duration::from_millis(500)).is_ok() {
+            self.host.log(6, "hostile", "one more line", "");
+        }
     }
 
     fn say(&self, text: String) {
