@@ -34,6 +34,7 @@ pub mod fake;
 pub mod file;
 pub mod form;
 mod host;
+pub mod json;
 pub mod mac;
 pub mod text;
 pub mod wire;

@@ -1,0 +1,151 @@
+//! JSON as clients of OpenCHAMI's services send it: keys in any case, as Go's decoder takes them (contract 2.1). A key that stands twice,
+//! after case folding, is refused: of two values nobody knows which was meant. Nesting is bounded by the parser, at 128.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// Reads one document whose outermost object has its keys in any case. `T`'s fields are named in lower case; those of inner structs fold
+/// with `#[serde(deserialize_with = "bootd_sdk::json::folded")]`, and maps of the user's own keys are left alone.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = folded(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Deserializes a struct whose keys come in any case; anything but an object is passed on as it is.
+pub fn folded<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(deserializer.deserialize_any(Folding(PhantomData))?).map_err(de::Error::custom)
+}
+
+/// The same for a list of structs; `null` is an empty one, as Go's decoder has it.
+pub fn folded_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(bound = "T: DeserializeOwned")]
+    struct One<T>(#[serde(deserialize_with = "folded")] T);
+    let list = <Option<Vec<One<T>>> as de::Deserialize>::deserialize(deserializer)?;
+    Ok(list.unwrap_or_default().into_iter().map(|One(value)| value).collect())
+}
+
+/// A field that may be `null`, which is the same as absent: with `#[serde(default, deserialize_with = ...)]`.
+pub fn null_is_default<'de, D: Deserializer<'de>, T: de::Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(<Option<T> as de::Deserialize>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+struct Folding<'de>(PhantomData<&'de ()>);
+
+impl<'de> Visitor<'de> for Folding<'de> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, value)) = access.next_entry::<String, Value>()? {
+            let key = key.to_lowercase();
+            if map.contains_key(&key) {
+                return Err(de::Error::custom(format_args!("the key '{key}' stands twice")));
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = access.next_element()? {
+            list.push(value);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Outer {
+        #[serde(deserialize_with = "folded")]
+        component: Inner,
+        #[serde(default, deserialize_with = "folded_list")]
+        more: Vec<Inner>,
+        #[serde(default, deserialize_with = "null_is_default")]
+        force: bool,
+        #[serde(default)]
+        own: Map<String, Value>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Inner {
+        id: String,
+    }
+
+    #[test]
+    fn keys_come_in_any_case_and_the_users_own_stay_as_they_are() {
+        let text = r#"{"Component":{"ID":"a"},"MORE":[{"Id":"b"}],"Force":null,"own":{"Key":1}}"#;
+        let outer: Outer = parse(text).unwrap();
+        let inner = |id: &str| Inner { id: id.into() };
+        assert_eq!((outer.component, outer.more), (inner("a"), vec![inner("b")]));
+        assert!(!outer.force && outer.own.contains_key("Key"));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_after_folding_is_refused() {
+        for text in [
+            r#"{"component":{"id":"a"},"Component":{"id":"b"}}"#,
+            r#"{"component":{"id":"a","ID":"b"}}"#,
+        ] {
+            let error = parse::<Outer>(text).unwrap_err().to_string();
+            assert!(error.contains("stands twice"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_followed_by_more_or_nested_too_deep_is_refused() {
+        for text in [
+            r#"{"component":{"id":"a"}"#,
+            r#"{"component":{"id":"a"}} x"#,
+            "[]",
+            "null",
+            "1",
+        ] {
+            assert!(parse::<Outer>(text).is_err(), "{text}");
+        }
+        assert!(parse::<Value>(&"[".repeat(10_000)).is_err());
+        assert!(parse::<Value>(&"{\"a\":".repeat(10_000)).is_err());
+    }
+}
