@@ -1,6 +1,8 @@
 // A plugin whose table is what -DCASE says; tests/hostile.rs builds each. The good ones answer GET /table/CASE.
 #include "bootd_plugin.h"
 
+#include <stdlib.h>
+
 #define GOOD 0
 #define WRONG_MAGIC 1
 #define NEWER_MAJOR 2
@@ -12,6 +14,7 @@
 #define SHORT_TABLE 8
 #define ONLY_INIT 9     // must load: every function but init may be NULL
 #define NAME_NOT_UTF8 10
+#define CRASH 11        // for `bootd plugins check` alone: plugins are trusted not to
 
 static bootd_str text(const char *t, size_t len) { return (bootd_str){(const uint8_t *)t, len}; }
 static bootd_buf answer(const char *t, size_t len) { return (bootd_buf){(uint8_t *)(uintptr_t)t, len, NULL, NULL}; }
@@ -32,6 +35,9 @@ static bootd_status init(const bootd_host *host, bootd_str config, void **instan
 
 static bootd_status handle(void *instance, bootd_str request, bootd_buf *out) {
     (void)instance, (void)request;
+#if CASE == CRASH
+    abort();
+#endif
     *out = answer(LITERAL("{\"body\":\"good\\n\"}"));
     return BOOTD_OK;
 }

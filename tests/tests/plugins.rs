@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use bootd_tests::plugin::exports;
+use bootd_tests::plugin::{build_c, exports, hostile};
 use bootd_tests::server;
 use serde_json::Value;
 
@@ -38,6 +38,100 @@ fn each_plugin_exports_one_symbol() -> Result<()> {
         ensure!(exports == ["bootd_plugin_entry_v1"], "{name} exports {exports:?}");
     }
     Ok(())
+}
+
+#[test]
+fn each_plugin_keeps_the_contract() -> Result<()> {
+    let data = |name: &str| format!("{}/data/{name}", env!("CARGO_MANIFEST_DIR"));
+    let binary = server::binary()?;
+    let settings = [
+        ("libbootd_smd.so", vec![format!("nodes={}", data("nodes.yaml"))]),
+        (
+            "libbootd_bss.so",
+            vec![format!("boot=[\"{}\"]", data("boot-compute.yaml"))],
+        ),
+        (
+            "libbootd_cloud_init.so",
+            vec![
+                format!("defaults={}", data("ci-defaults.yaml")),
+                format!("groups=[\"{}\"]", data("ci-group-compute.yaml")),
+            ],
+        ),
+        ("libhostile.so", vec!["behaviour=good".into()]),
+    ];
+    for (name, settings) in settings {
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let (code, said) = check(&binary.with_file_name(name), &settings)?;
+        ensure!(code == Some(0) && said.contains("keeps the contract"), "{name}: {said}");
+    }
+    let example = build_c("plugins/example-c/example.c", &[], scratch("libbootd_example_c.so"))?;
+    let (code, said) = check(
+        &example,
+        &["id=x1000c0s0b0n0", "mac=52:54:00:be:ef:01", "ip=172.16.0.1"],
+    )?;
+    ensure!(code == Some(0) && !said.contains("bad "), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_breaks_the_contract_is_named_by_the_check() -> Result<()> {
+    let tables = |case: u8| {
+        build_c(
+            "tests/hostile/tables.c",
+            &[&format!("-DCASE={case}")],
+            scratch(&format!("t{case}.so")),
+        )
+    };
+    let raw = build_c("tests/hostile/raw.c", &[], scratch("raw.so"))?;
+    for (file, behaviour, bad) in [
+        (tables(1)?, None, "bad   file: "),
+        (tables(10)?, None, "bad   name: it is not UTF-8"),
+        (tables(11)?, None, "bad   it crashed (signal 6)"),
+        // It leaks what it is given, and takes what is no request.
+        (raw, None, "bad   a request that is no JSON: OK instead of BAD_ARGUMENT"),
+        (
+            hostile()?,
+            Some("panic-in-init"),
+            "bad   init: PANICKED: panicked: init panics on purpose",
+        ),
+        (
+            hostile()?,
+            Some("fail-in-init"),
+            "bad   init: FAILED: init fails on purpose",
+        ),
+        (hostile()?, Some("panic-in-handle"), "bad   GET /hostile: PANICKED"),
+        (
+            hostile()?,
+            Some("hang-in-resolve"),
+            "bad   a look-up of an unknown MAC: no answer within 1s",
+        ),
+        (
+            hostile()?,
+            Some("run-spins"),
+            "run did not return within 2s of STOPPING",
+        ),
+    ] {
+        let behaviour = behaviour.map(|behaviour| format!("behaviour={behaviour}"));
+        let settings: Vec<&str> = behaviour.iter().map(String::as_str).collect();
+        let (code, said) = check(&file, &settings)?;
+        ensure!(code == Some(1) && said.contains(bad), "{bad} is not in:\n{said}");
+    }
+    Ok(())
+}
+
+/// `bootd plugins check`: its exit code, and what it says.
+fn check(file: &Path, settings: &[&str]) -> Result<(Option<i32>, String)> {
+    let file = file.display().to_string();
+    let mut words = vec!["plugins", "check", &file];
+    settings.iter().for_each(|setting| words.extend(["--set", setting]));
+    let output = server::command(&words)?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// A file for this test program alone.
+fn scratch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
 }
 
 /// The file is there, it is what cargo built, and none of its sources is newer.

@@ -43,8 +43,8 @@ pub enum Verb {
     Explain(explain::Arguments),
     /// Show the inventory.
     Nodes(Look),
-    /// Show the plugins.
-    Plugins(Look),
+    /// Show the plugins, or check a plugin file.
+    Plugins(plugins::Arguments),
     /// Load plugins anew, beside those that serve; each takes over when its start succeeded.
     Reload(reload::Arguments),
     /// Show whether all is well.
@@ -97,7 +97,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Check(place) => check::run(&place),
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Nodes(look) => nodes::run(&look),
-        Verb::Plugins(look) => plugins::run(&look),
+        Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),
         Verb::Status(look) => status::run(&look),
     }

@@ -133,6 +133,8 @@ pub(super) struct Loaded {
     pub(super) identity: Identity,
     /// Valid for the process's life.
     pub(super) table: &'static abi::Plugin,
+    /// What gave the table.
+    pub(super) entry: abi::Entry,
     /// What is mapped. Open for ever: the number of its descriptor is part of the path that the linker remembers.
     mapped: Arc<File>,
 }
@@ -157,13 +159,14 @@ pub(super) fn load(path: &Path, before: Option<&Loaded>) -> Result<Loaded, LoadE
         return Err(LoadError::Link(path.into(), "the file changes while it is read".into()));
     }
     let same = before.filter(|before| holds(&before.mapped, &bytes));
-    let (table, mapped) = match same {
-        Some(before) => (before.table, Arc::clone(&before.mapped)),
+    let (entry, table, mapped) = match same {
+        Some(before) => (before.entry, before.table, Arc::clone(&before.mapped)),
         None => link(path, &bytes)?,
     };
     Ok(Loaded {
         identity,
         table,
+        entry,
         mapped,
     })
 }
@@ -178,7 +181,7 @@ fn holds(file: &File, bytes: &[u8]) -> bool {
 }
 
 /// Maps the bytes, for ever, and finds the table.
-fn link(path: &Path, bytes: &[u8]) -> Result<(&'static abi::Plugin, Arc<File>), LoadError> {
+fn link(path: &Path, bytes: &[u8]) -> Result<(abi::Entry, &'static abi::Plugin, Arc<File>), LoadError> {
     let read = |error: std::io::Error| LoadError::Read(path.into(), error);
     check_whole(bytes).map_err(|text| LoadError::Link(path.into(), text.into()))?;
     let memfd = rustix::fs::memfd_create("bootd-plugin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
@@ -211,7 +214,7 @@ fn link(path: &Path, bytes: &[u8]) -> Result<(&'static abi::Plugin, Arc<File>), 
     // SAFETY: the entry function has no side effects and reads only the head of the table it is shown.
     let table = unsafe { entry(&raw const VERSION_CHECK) };
     let table = check_table(table).map_err(|field| LoadError::Abi(path.into(), field))?;
-    Ok((table, copy))
+    Ok((entry, table, copy))
 }
 
 /// What the entry function is shown: a host without services.

@@ -3,10 +3,11 @@
 //! `loader` brings a shared object into the process; `services` is what it may ask of us (with `fetch`, `mailbox` and `numbers`);
 //! `instance` calls it, on threads of its own; `slot` is one configured plugin with the instance that serves, `supervisor` starts and
 //! replaces instances; `routes` says which plugin answers a path; `kept` holds answers that may be served again; `lookups` asks for
-//! clients that nobody knows. [`Plugins`] ties them together. Nobody who has a packet or a connection in hand waits for a plugin longer
+//! clients that nobody knows; `conformance` checks a plugin file. [`Plugins`] ties them together. Nobody who has a packet or a connection in hand waits for a plugin longer
 //! than the deadline. Plugins are trusted code: a crash of one is a crash of bootd; a hang, a panic or nonsense is not.
 
 mod backoff;
+pub mod conformance;
 mod fetch;
 mod gate;
 mod instance;

@@ -120,3 +120,8 @@ macro_rules! export_plugin {
         };
     };
 }
+
+/// The plugin in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
