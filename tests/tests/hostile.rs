@@ -2,6 +2,8 @@
 //! DHCP, TFTP and the other plugins' routes answer, and `bootd plugins` says what is wrong with it.
 //!
 //! What they do is in `tests/hostile`: wrong tables in `tables.c`, calls that no safe code makes in `raw.c`, all else in `src/lib.rs`.
+// What was measured is shown by --nocapture inside the namespace, and by failures.
+#![allow(clippy::print_stdout)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};

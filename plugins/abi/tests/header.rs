@@ -75,15 +75,15 @@ fn root() -> PathBuf {
 /// What cbindgen makes of the source, with the names in its comments as C knows them.
 fn header() -> String {
     let source = root().join("src/lib.rs");
-    let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
+    let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).expect("cbindgen.toml");
     let mut made = Vec::new();
     cbindgen::Builder::new()
         .with_src(&source)
         .with_config(config)
         .generate()
-        .unwrap()
+        .expect("src/lib.rs as C")
         .write(&mut made);
-    let made = String::from_utf8(made).unwrap();
+    let made = String::from_utf8(made).expect("UTF-8");
 
     // The values of a status come last there; they belong behind their type.
     let (values, mut parts): (Vec<&str>, Vec<&str>) = made.trim().split("\n\n").partition(|part| {
@@ -94,12 +94,12 @@ fn header() -> String {
     let after = parts
         .iter()
         .position(|part| part.contains("typedef int32_t bootd_status;"))
-        .unwrap();
+        .expect("the type of a status");
     parts.splice(after + 1..after + 1, values);
 
     let text = format!(
         "{}\n{}\n",
-        preamble(&std::fs::read_to_string(source).unwrap()),
+        preamble(&std::fs::read_to_string(source).expect("src/lib.rs")),
         parts.join("\n\n")
     );
     let magic = abi::MAGIC;
