@@ -412,21 +412,25 @@ fn a_plugin_file_that_is_swapped_all_the_time_is_loaded_whole_or_not_at_all() {
             Ok(vec![entry])
         })?;
         let path = path.get().context("path")?;
-        let whole = fs::read(path)?;
+        let mut whole = fs::read(path)?;
+        let mut other = fs::read(hostile()?.with_file_name("libbootd_smd.so"))?;
+        let longest = whole.len().max(other.len());
+        other.resize(longest, 0);
+        whole.resize(longest, 0);
         let (done, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| -> Result<()> {
             scope.spawn(|| {
-                // In place and by renaming, half and whole.
+                // In place and by renaming: half of it, another plugin of the same length, and whole.
                 let aside = path.with_extension("new");
                 while !done.load(Ordering::Acquire) {
-                    for bytes in [&whole[..whole.len() / 2], &whole[..]] {
+                    for bytes in [&whole[..whole.len() / 2], &other[..], &whole[..]] {
                         let _ = fs::write(path, bytes);
                         let _ = fs::write(&aside, bytes).and_then(|()| fs::rename(&aside, path));
                         swaps.fetch_add(2, Ordering::AcqRel);
                     }
                 }
             });
-            let result = (0..15).try_for_each(|_| {
+            let result = (0..200).try_for_each(|_| {
                 // Whether it succeeds is a matter of luck; bootd goes on either way.
                 site.bootd.reload(&["swapped"])?;
                 dhcp(&site.socket).map(drop)
