@@ -68,7 +68,10 @@ fn serve(config: Config) -> anyhow::Result<()> {
         snapshot: inventory.shared(),
         store: store.clone(),
         metrics: Arc::clone(&metrics),
-        unknown: Arc::new(move |mac| asked.get().into_iter().for_each(|plugins| plugins.unknown(mac))),
+        unknown: Arc::new(move |mac, _then| {
+            asked.get().into_iter().for_each(|plugins| plugins.unknown(mac));
+            dhcp::Lookup::Nobody
+        }),
     })?;
     let tftp = tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?;
 

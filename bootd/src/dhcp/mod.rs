@@ -38,7 +38,21 @@ pub struct Deps {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.
-    pub unknown: Arc<dyn Fn(Mac) + Send + Sync>,
+    pub unknown: Arc<dyn Fn(Mac, Then) -> Lookup + Send + Sync>,
+}
+
+/// What is to happen when a look-up is over. It holds a packet, so whoever keeps many of these bounds their number.
+pub type Then = Box<dyn FnOnce() + Send>;
+
+/// What comes of asking about a hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// A look-up begins. When it is over, found or not, [`Then`] is called once, on another thread; that takes about a second at most.
+    Begun,
+    /// It began with an earlier packet. Nothing will be called.
+    Waiting,
+    /// It was looked up a moment ago, or there is nobody to ask. Nothing will be called.
+    Nobody,
 }
 
 /// Why DHCP cannot start.
