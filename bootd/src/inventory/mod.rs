@@ -13,7 +13,9 @@ mod publish;
 mod rules;
 mod shards;
 mod snapshot;
+mod told;
 
 pub use publish::{Inventory, PublishError};
 pub use rules::{Reason, ServedSubnets};
 pub use snapshot::{Entry, Snapshot};
+pub use told::Told;

@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use bootd_sdk::wire::{Node, Overlay, Publication, Refusal, Report};
-use bootd_sdk::xname;
-use serde_json::Value;
+use bootd_sdk::wire::{Node, Overlay, Refusal, Report};
 
 use super::draft::{Draft, Owner};
 use super::kept::Kept;
-use super::rules::{Reason, ServedSubnets};
+use super::rules::{Reason, ServedSubnets, refusal};
 use super::snapshot::Snapshot;
+use super::told::{Rows, Told};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::state::{Store, StoreError};
@@ -112,14 +111,15 @@ impl Inventory {
     }
 
     /// Checks a publication and, unless it is a dry run, puts it into effect.
-    pub fn publish(&self, plugin: &str, publication: Publication) -> Result<Report, PublishError> {
+    pub fn publish(&self, plugin: &str, publication: impl Into<Told>) -> Result<Report, PublishError> {
+        let publication = publication.into();
         let most = publication.nodes.len().max(publication.overlays.len());
         if most > MOST_NODES {
             return Err(PublishError::TooMany(most));
         }
         let dry_run = publication.dry_run;
         // Reading takes longest; other publishers do not wait for that.
-        let rows = Rows::read(publication);
+        let rows = publication.read();
         let mut working = self.lock();
         let at = working.owners.iter().position(|o| *o.name == *plugin);
         let at = at.ok_or_else(|| PublishError::UnknownPlugin(plugin.to_owned()))?;
@@ -202,52 +202,7 @@ fn last_good(draft: &mut Draft<'_>, kept: &Kept) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A publication whose rows were read, each with its place in it.
-struct Rows {
-    full: bool,
-    gone: Vec<String>,
-    nodes: Vec<(usize, Arc<Node>)>,
-    overlays: Vec<(usize, Arc<Overlay>)>,
-    unreadable: Vec<Refusal>,
-    unreadable_overlays: Vec<Refusal>,
-}
-
 impl Rows {
-    fn read(publication: Publication) -> Self {
-        let mut rows = Self {
-            full: publication.full,
-            gone: publication.gone.iter().map(|id| xname::normalise(id)).collect(),
-            nodes: Vec::with_capacity(publication.nodes.len()),
-            overlays: Vec::with_capacity(publication.overlays.len()),
-            unreadable: Vec::new(),
-            unreadable_overlays: Vec::new(),
-        };
-        for (row, value) in publication.nodes.into_iter().enumerate() {
-            let id = id_of(&value);
-            match serde_json::from_value::<Node>(value) {
-                Ok(node) => rows.nodes.push((row, Arc::new(canonical(node)))),
-                Err(error) => {
-                    let reason = Reason::NotANode(error.to_string());
-                    rows.unreadable.push(refusal(row, id, &reason));
-                }
-            }
-        }
-        for (row, value) in publication.overlays.into_iter().enumerate() {
-            let id = id_of(&value);
-            match serde_json::from_value::<Overlay>(value) {
-                Ok(mut overlay) => {
-                    overlay.id = xname::normalise(&overlay.id);
-                    rows.overlays.push((row, Arc::new(overlay)));
-                }
-                Err(error) => {
-                    let reason = Reason::NotAnOverlay(error.to_string());
-                    rows.unreadable_overlays.push(refusal(row, id, &reason));
-                }
-            }
-        }
-        rows
-    }
-
     /// Puts them into a draft.
     fn apply(self, draft: &mut Draft<'_>, at: usize) -> Report {
         let owner = &mut draft.owners[at];
@@ -346,27 +301,6 @@ fn apply_overlays(
             draft.remove_overlay(at, &id);
         }
     }
-}
-
-fn refusal(row: usize, id: String, reason: &Reason) -> Refusal {
-    let reason = reason.to_string();
-    Refusal { row, id, reason }
-}
-
-/// The id of a row, as far as it can be read.
-fn id_of(row: &Value) -> String {
-    let id = row.get("id").and_then(Value::as_str).unwrap_or_default();
-    id.chars().take(64).collect()
-}
-
-fn canonical(mut node: Node) -> Node {
-    node.id = xname::normalise(&node.id);
-    if node.kind.is_empty() {
-        node.kind = xname::kind(&node.id).unwrap_or_default().to_owned();
-    }
-    node.groups.sort();
-    node.groups.dedup();
-    node
 }
 
 #[cfg(test)]

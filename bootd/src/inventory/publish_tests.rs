@@ -4,7 +4,8 @@ use super::super::kept::NODES;
 use super::*;
 use crate::state::{Row, Write};
 use bootd_sdk::mac::Mac;
-use serde_json::json;
+use bootd_sdk::wire::Publication;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 

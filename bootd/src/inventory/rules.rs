@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{Node, Overlay};
+use bootd_sdk::wire::{Node, Overlay, Refusal};
 use bootd_sdk::xname;
 
 use super::snapshot::{Entry, Snapshot};
@@ -91,6 +91,12 @@ impl fmt::Display for Reason {
             ),
         }
     }
+}
+
+/// A row that is refused.
+pub(super) fn refusal(row: usize, id: String, reason: &Reason) -> Refusal {
+    let reason = reason.to_string();
+    Refusal { row, id, reason }
 }
 
 /// The subnets that bootd serves, as far as rows are concerned.

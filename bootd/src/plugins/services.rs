@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
 use bootd_sdk::text::{given, lent};
-use bootd_sdk::wire::{Commit, Health, Node, Publication, Query};
+use bootd_sdk::wire::{Commit, Health, Node, Query};
 use bootd_sdk::xname;
 use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
 
 use super::{Core, locked};
+use crate::inventory::Told;
 use crate::state::{Row, StoreError, Write};
 
 /// The services of one plugin instance.
@@ -115,7 +116,7 @@ impl Services {
         }
     }
 
-    fn publish(&self, publication: Publication) -> Result<String, String> {
+    fn publish(&self, publication: Told) -> Result<String, String> {
         let report = self
             .core
             .inventory
