@@ -1,6 +1,7 @@
 //! The next state of the inventory, while a publication is put into it. Pure: nothing of it is in effect, so a dry run is a draft that is
 //! dropped.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bootd_sdk::wire::{Node, Overlay, Refusal};
@@ -32,9 +33,9 @@ pub(super) struct Draft<'a> {
     pub(super) owners: Vec<Owner>,
     pub(super) snapshot: Snapshot,
     /// Rows, of these owners, that may be different now.
-    pub(super) rows: Vec<(usize, String)>,
+    pub(super) rows: HashSet<(usize, String)>,
     /// Overlays that may be.
-    pub(super) overlays: Vec<(usize, String)>,
+    pub(super) overlays: HashSet<(usize, String)>,
     subnets: &'a ServedSubnets,
 }
 
@@ -64,8 +65,8 @@ impl<'a> Draft<'a> {
         Self {
             owners: owners.to_vec(),
             snapshot: snapshot.draft(),
-            rows: Vec::new(),
-            overlays: Vec::new(),
+            rows: HashSet::new(),
+            overlays: HashSet::new(),
             subnets,
         }
     }
@@ -74,7 +75,7 @@ impl<'a> Draft<'a> {
     pub(super) fn remove(&mut self, at: usize, id: &str) -> Option<Arc<Node>> {
         let row = self.owners[at].rows.remove(id)?;
         self.snapshot.remove(id);
-        self.rows.push((at, id.to_owned()));
+        self.rows.insert((at, id.to_owned()));
         Some(row)
     }
 
@@ -93,7 +94,7 @@ impl<'a> Draft<'a> {
         for (of, id, reason) in later {
             self.evict(of, id, &reason.of_the_other(&owner, &node.id));
         }
-        self.rows.push((at, node.id.clone()));
+        self.rows.insert((at, node.id.clone()));
         self.snapshot.insert(Entry {
             owner,
             node: self.merged(&node),
@@ -105,7 +106,7 @@ impl<'a> Draft<'a> {
     /// Takes an overlay of an owner out.
     pub(super) fn remove_overlay(&mut self, at: usize, id: &str) {
         if self.owners[at].overlays.remove(id).is_some() {
-            self.overlays.push((at, id.to_owned()));
+            self.overlays.insert((at, id.to_owned()));
             self.merge_again(id);
         }
     }
@@ -116,19 +117,15 @@ impl<'a> Draft<'a> {
         let id = overlay.id.clone();
         self.owners[at].overlays.insert(id.clone(), overlay);
         self.merge_again(&id);
-        self.overlays.push((at, id));
+        self.overlays.insert((at, id));
         Ok(())
     }
 
     /// Drops the marks of rows and overlays that are what they were. What is left is different from before.
     pub(super) fn settle(&mut self, before: &[Owner]) {
         let owners = &self.owners;
-        self.rows.sort();
-        self.rows.dedup();
         self.rows
             .retain(|(at, id)| before[*at].rows.get(id) != owners[*at].rows.get(id));
-        self.overlays.sort();
-        self.overlays.dedup();
         self.overlays
             .retain(|(at, id)| before[*at].overlays.get(id) != owners[*at].overlays.get(id));
     }

@@ -97,7 +97,7 @@ pub fn receiving() -> Receiving {
 }
 
 /// Who sends a packet.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// A PXE client.
     Firmware,

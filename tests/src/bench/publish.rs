@@ -66,7 +66,7 @@ pub fn run() -> Result<Table> {
         timed(|| publish(&inventory, &text))
     };
     let one = median(|| (0..200).map(|_| delta()).sum::<Duration>() / 200);
-    let taken = allocations::during(|| drop(delta()));
+    let taken = allocations::during(|| _ = delta());
     row("one node", one, taken);
     store.write_and_wait(Default::default())?;
 
