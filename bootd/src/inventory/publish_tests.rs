@@ -178,8 +178,11 @@ fn overlays(full: bool, rows: Vec<Value>) -> Publication {
     }
 }
 
-/// Name, loader, script and options of node 1.
-fn node_1(inventory: &Inventory) -> (String, Option<String>, Option<String>, Vec<(u8, String)>) {
+/// Name, loader, script and options of a node.
+type Added = (String, Option<String>, Option<String>, Vec<(u8, String)>);
+
+/// What node 1 has of these.
+fn node_1(inventory: &Inventory) -> Added {
     let node = inventory
         .snapshot()
         .by_id("x1000c0s0b1n0")
