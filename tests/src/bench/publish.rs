@@ -27,7 +27,13 @@ pub fn run() -> Result<Table> {
     );
     let folder = Folder::new()?;
     let (on, off) = (site::publication("On"), site::publication("Off"));
-    let mut row = |what: &str, time: Duration, taken: u64| table.row([what.into(), shown(time), taken.to_string()]);
+    let mut row = |what: &str, time: Duration, taken: u64| {
+        table.row([
+            what.into(),
+            shown(time),
+            if taken == 0 { String::new() } else { taken.to_string() },
+        ])
+    };
 
     let read = median(|| timed(|| drop(serde_json::from_str::<Told>(&on))));
     row("of that, finding the rows in the JSON", read, 0);
@@ -35,7 +41,7 @@ pub fn run() -> Result<Table> {
         Ok(inventory) => timed(|| publish(&inventory, &on)),
         Err(_) => Duration::MAX,
     });
-    row("all nodes, into an empty inventory", first, 0);
+    row("all nodes, the first time", first, 0);
 
     let store = Store::open(&folder.0)?;
     let inventory = site::inventory(Some(store.clone()))?;
@@ -52,12 +58,15 @@ pub fn run() -> Result<Table> {
         same,
         allocations::during(|| publish(&inventory, &on)),
     );
-    let mut turn = 0;
-    let changed = median(|| {
-        turn += 1;
-        timed(|| publish(&inventory, if turn % 2 == 0 { &on } else { &off }))
-    });
-    row("all nodes, each of them changed", changed, 0);
+    let unkept = site::inventory(None)?;
+    for (what, inventory) in [("", &unkept), (", with the disk's copy", &inventory)] {
+        let mut turn = 0;
+        let changed = median(|| {
+            turn += 1;
+            timed(|| publish(inventory, if turn % 2 == 0 { &on } else { &off }))
+        });
+        row(&format!("all nodes, each of them changed{what}"), changed, 0);
+    }
     store.write_and_wait(Default::default())?;
     let mut n = 0;
     let mut delta = || {
@@ -81,7 +90,7 @@ pub fn run() -> Result<Table> {
     }
     table
         .notes
-        .push("Republished: every row different each time, without a pause.".into());
+        .push("Republished: every row different each time, without a pause. Times are those on a processor.".into());
     Ok(table)
 }
 
