@@ -68,8 +68,9 @@ fn serve(config: Config) -> anyhow::Result<()> {
         snapshot: inventory.shared(),
         store: store.clone(),
         metrics: Arc::clone(&metrics),
-        unknown: Arc::new(move |mac| {
-            let _ = asked.get().map(|plugins| plugins.unknown(mac, Box::new(|| {})));
+        unknown: Arc::new(move |mac, then| match asked.get() {
+            Some(plugins) => plugins.unknown(mac, then),
+            None => dhcp::Lookup::Nobody,
         }),
     })?;
     let tftp = tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?;

@@ -26,20 +26,6 @@ pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::pool::State;
 
-/// What is done when a look-up is over.
-pub type Then = Box<dyn FnOnce() + Send>;
-
-/// What became of a client that the inventory does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
-    /// A look-up begins; [`Then`] is called once, on another thread, when it is over: within about two seconds.
-    Begun,
-    /// A look-up for an earlier packet is under way.
-    Waiting,
-    /// There is nobody to ask, or nobody knew it a moment ago.
-    Nobody,
-}
-
 /// What DHCP works with.
 #[derive(Clone)]
 pub struct Deps {
@@ -52,7 +38,21 @@ pub struct Deps {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.
-    pub unknown: Arc<dyn Fn(Mac) + Send + Sync>,
+    pub unknown: Arc<dyn Fn(Mac, Then) -> Lookup + Send + Sync>,
+}
+
+/// What is to happen when a look-up is over. It holds a packet, so whoever keeps many of these bounds their number.
+pub type Then = Box<dyn FnOnce() + Send>;
+
+/// What comes of asking about a hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// A look-up begins. When it is over, found or not, [`Then`] is called once, on another thread; that takes about a second at most.
+    Begun,
+    /// It began with an earlier packet. Nothing will be called.
+    Waiting,
+    /// It was looked up a moment ago, or there is nobody to ask. Nothing will be called.
+    Nobody,
 }
 
 /// Why DHCP cannot start.

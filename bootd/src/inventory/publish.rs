@@ -1,26 +1,28 @@
 //! Publications: rows in, a new snapshot out, and its copy on disk.
 //!
 //! A publication is checked against everything else that is published; what passes is in effect when [`Inventory::publish`] returns.
-//! The copy on disk is written afterwards, only the rows that changed; at the next start it is there before any plugin answers.
+//! The copy on disk is written afterwards. A publication that says what is known already changes neither the snapshot nor the disk.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use bootd_sdk::wire::{Node, Publication, Refusal, Report};
-use bootd_sdk::xname;
+use bootd_sdk::wire::{Node, Overlay, Refusal, Report};
 
-use super::rules::{Checker, Reason, ServedSubnets};
-use super::snapshot::{Entry, Snapshot};
+use super::draft::{Draft, Owner};
+use super::kept::Kept;
+use super::rules::{Reason, ServedSubnets, refusal};
+use super::snapshot::Snapshot;
+use super::told::{Rows, Told};
+use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::state::{Row, Store, StoreError, Write};
+use crate::state::{Store, StoreError};
 
-/// Nodes that one inventory may hold; more are refused.
+/// Nodes that one plugin may publish, and overlays; more are refused.
 const MOST_NODES: usize = 200_000;
-
-/// The table of last-good rows: key `<plugin>/<xname>`, value the node as JSON.
-const TABLE: &str = "inventory";
+/// Refused rows of a publication that are logged one by one.
+const MOST_SAID: usize = 10;
 
 /// A publication that did not take place at all.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +31,7 @@ pub enum PublishError {
     #[error("no plugin '{0}' is configured")]
     UnknownPlugin(String),
     /// Too many rows.
-    #[error("{0} nodes are more than the {MOST_NODES} that an inventory holds")]
+    #[error("{0} rows are more than the {MOST_NODES} that an inventory holds")]
     TooMany(usize),
 }
 
@@ -38,25 +40,16 @@ pub struct Inventory {
     shared: Arc<ArcSwap<Snapshot>>,
     working: Mutex<Working>,
     subnets: ServedSubnets,
-    store: Option<Store>,
-    /// A write failed: the copy on disk is not what the last snapshot said.
-    behind: Arc<AtomicBool>,
+    kept: Option<Kept>,
     metrics: Arc<Metrics>,
+    lines: Lines,
 }
 
-/// What each plugin published, in configuration order.
 struct Working {
+    /// What each plugin published, in configuration order.
     owners: Vec<Owner>,
-    generation: u64,
-}
-
-#[derive(Clone)]
-struct Owner {
-    name: Arc<str>,
-    rows: Vec<Arc<Node>>,
-    refused: Vec<Refusal>,
-    /// Its rows come from the last run; it has not published yet.
-    last_good: bool,
+    /// The snapshot before the current one. Freeing one takes a while, which is not to happen to a packet that held it last.
+    former: Arc<Snapshot>,
 }
 
 impl Inventory {
@@ -67,39 +60,25 @@ impl Inventory {
         store: Option<Store>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        let mut owners: Vec<Owner> = plugins
-            .iter()
-            .map(|name| Owner {
-                name: name.as_str().into(),
-                rows: Vec::new(),
-                refused: Vec::new(),
-                last_good: true,
-            })
-            .collect();
-        if let Some(store) = &store {
-            for (key, text) in store.scan(TABLE, "")? {
-                let owner = key
-                    .split_once('/')
-                    .and_then(|(name, _)| owners.iter_mut().find(|o| *o.name == *name));
-                match (owner, serde_json::from_str::<Node>(&text)) {
-                    (Some(owner), Ok(node)) => owner.rows.push(Arc::new(node)),
-                    (None, _) => tracing::info!(key, "a last-good node is left out: its plugin is not configured"),
-                    (_, Err(error)) => tracing::warn!(key, %error, "a last-good node cannot be read"),
-                }
-            }
+        let owners: Vec<Owner> = plugins.iter().map(|name| Owner::new(name)).collect();
+        let kept = store.map(|store| Kept::new(store, Arc::clone(&metrics)));
+        let mut draft = Draft::new(&owners, &Snapshot::default(), &subnets);
+        if let Some(kept) = &kept {
+            last_good(&mut draft, kept)?;
         }
+        let Draft { owners, snapshot, .. } = draft;
         let inventory = Self {
-            shared: Arc::default(),
+            shared: Arc::new(ArcSwap::from_pointee(snapshot)),
             working: Mutex::new(Working {
-                owners: Vec::new(),
-                generation: 0,
+                owners,
+                former: Arc::default(),
             }),
             subnets,
-            store,
-            behind: Arc::default(),
+            kept,
             metrics,
+            lines: Lines::new(Instant::now()),
         };
-        inventory.take_effect(&mut inventory.lock(), owners);
+        inventory.count(&inventory.lock());
         Ok(inventory)
     }
 
@@ -113,7 +92,7 @@ impl Inventory {
         Arc::clone(&self.shared)
     }
 
-    /// Rows that are refused at present, with the plugin that published them.
+    /// Rows that are refused at present, with the plugin that published them; of a plugin with very many the first.
     pub fn refused(&self) -> Vec<(String, Refusal)> {
         let working = self.lock();
         working
@@ -132,103 +111,71 @@ impl Inventory {
     }
 
     /// Checks a publication and, unless it is a dry run, puts it into effect.
-    pub fn publish(&self, plugin: &str, publication: Publication) -> Result<Report, PublishError> {
+    pub fn publish(&self, plugin: &str, publication: impl Into<Told>) -> Result<Report, PublishError> {
+        let publication = publication.into();
+        let most = publication.nodes.len().max(publication.overlays.len());
+        if most > MOST_NODES {
+            return Err(PublishError::TooMany(most));
+        }
+        let dry_run = publication.dry_run;
+        // Reading takes longest; other publishers do not wait for that.
+        let rows = publication.read();
         let mut working = self.lock();
         let at = working.owners.iter().position(|o| *o.name == *plugin);
         let at = at.ok_or_else(|| PublishError::UnknownPlugin(plugin.to_owned()))?;
-        let dry_run = publication.dry_run;
-        let candidates = Candidates::of(&working.owners[at], publication);
-        if candidates.kept.len() + candidates.new.len() > MOST_NODES {
-            return Err(PublishError::TooMany(candidates.kept.len() + candidates.new.len()));
+        let mut draft = Draft::new(&working.owners, &self.shared.load(), &self.subnets);
+        let report = rows.apply(&mut draft, at);
+        let owner = &draft.owners[at];
+        let most = owner.rows.len().max(owner.overlays.len());
+        if most > MOST_NODES {
+            return Err(PublishError::TooMany(most));
         }
-        let accepted = candidates.new.len();
-        let (owners, refused) = merge(&working.owners, at, candidates, &self.subnets);
-        let report = Report {
-            accepted: accepted - refused,
-            refused: owners[at].refused.clone(),
-        };
         if !dry_run {
-            for refusal in &report.refused {
-                tracing::warn!(
-                    plugin,
-                    id = refusal.id,
-                    reason = refusal.reason,
-                    "a row is left out of the inventory"
-                );
-            }
-            self.take_effect(&mut working, owners);
+            self.say(plugin, &report.refused);
+            self.take_effect(&mut working, draft);
         }
         Ok(report)
     }
 
-    /// Indexes, swaps, counts, and writes what changed to disk.
-    fn take_effect(&self, working: &mut Working, owners: Vec<Owner>) {
-        working.owners = owners;
-        working.generation += 1;
-        let entries = working.owners.iter().flat_map(|owner| {
-            owner.rows.iter().map(|node| Entry {
-                owner: Arc::clone(&owner.name),
-                node: Arc::clone(node),
-            })
-        });
-        let new = Arc::new(Snapshot::new(working.generation, entries.collect()));
-        let old = self.shared.swap(Arc::clone(&new));
-        self.metrics.set(
-            "inventory",
-            "nodes",
-            i64::try_from(new.entries().len()).unwrap_or(i64::MAX),
-        );
+    /// Swaps, counts, and has what changed written to disk.
+    fn take_effect(&self, working: &mut Working, mut draft: Draft<'_>) {
+        draft.settle(&working.owners);
+        let same = draft.is_the_same();
+        if !same {
+            let new = Arc::new(std::mem::take(&mut draft.snapshot));
+            working.former = self.shared.swap(new);
+        }
+        if let Some(kept) = self.kept.as_ref().filter(|kept| !same || kept.is_behind()) {
+            kept.keep(&draft);
+        }
+        working.owners = draft.owners;
+        self.count(working);
+    }
+
+    fn count(&self, working: &Working) {
+        let amount = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.set("inventory", "nodes", amount(self.shared.load().len()));
         for owner in &working.owners {
-            self.metrics.set(
-                &owner.name,
-                "refused_rows",
-                i64::try_from(owner.refused.len()).unwrap_or(i64::MAX),
+            self.metrics.set(&owner.name, "refused_rows", amount(owner.refusals));
+        }
+    }
+
+    /// The first refused rows, and how many more there are: a publisher of nonsense fills no disk.
+    fn say(&self, plugin: &str, refused: &[Refusal]) {
+        let (said, more) = refused.split_at(refused.len().min(MOST_SAID));
+        for refusal in said.iter().filter(|_| self.lines.may_write(Instant::now())) {
+            let (id, reason) = (&refusal.id, &refusal.reason);
+            tracing::warn!(plugin, id, reason, "a row is left out of the inventory");
+        }
+        if !more.is_empty() && self.lines.may_write(Instant::now()) {
+            tracing::warn!(plugin, rows = more.len(), "more rows are left out of the inventory");
+        }
+        if let Some(left_out) = self.lines.left_out(Instant::now()) {
+            tracing::warn!(
+                left_out,
+                "inventory lines left out: plugins publish too much that is wrong"
             );
         }
-        if working.generation > 1 {
-            self.keep(&old, &new);
-        }
-    }
-
-    /// Hands the difference to the store's writer. A write that fails is counted; the next publication then writes everything.
-    fn keep(&self, old: &Snapshot, new: &Snapshot) {
-        let Some(store) = &self.store else { return };
-        let key = |entry: &Entry| format!("{}/{}", entry.owner, entry.node.id);
-        let mut before: HashMap<String, Option<&Arc<Node>>> =
-            old.entries().iter().map(|e| (key(e), Some(&e.node))).collect();
-        if self.behind.swap(false, Ordering::AcqRel) {
-            // What is on disk counts, of which only the keys are known here.
-            before = match store.scan(TABLE, "") {
-                Ok(rows) => rows.into_keys().map(|key| (key, None)).collect(),
-                Err(error) => return self.kept(Err(error)),
-            };
-        }
-        let after: HashMap<String, &Arc<Node>> = new.entries().iter().map(|e| (key(e), &e.node)).collect();
-        let row = |key: &String| Row {
-            table: TABLE.into(),
-            key: key.clone(),
-        };
-        let write = Write {
-            put: after
-                .iter()
-                .filter(|(key, node)| before.get(*key).copied().flatten() != Some(**node))
-                .filter_map(|(key, node)| Some((row(key), serde_json::to_string(&***node).ok()?)))
-                .collect(),
-            delete: before.keys().filter(|key| !after.contains_key(*key)).map(row).collect(),
-            expect: Vec::new(),
-        };
-        if write == Write::default() {
-            return;
-        }
-        let (metrics, behind) = (Arc::clone(&self.metrics), Arc::clone(&self.behind));
-        let written = store.write(write, move |result| report_store(&metrics, &behind, result));
-        if written.is_err() {
-            self.kept(written);
-        }
-    }
-
-    fn kept(&self, result: Result<(), StoreError>) {
-        report_store(&self.metrics, &self.behind, result);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Working> {
@@ -236,290 +183,126 @@ impl Inventory {
     }
 }
 
-fn report_store(metrics: &Metrics, behind: &AtomicBool, result: Result<(), StoreError>) {
-    if let Err(error) = result {
-        behind.store(true, Ordering::Release);
-        metrics.refused("inventory", error.label(), &"state store", &error);
-    }
-}
-
-/// What a plugin's rows would become: those that stay, and the new ones with their place in the publication.
-struct Candidates {
-    kept: Vec<Arc<Node>>,
-    new: Vec<(usize, Arc<Node>)>,
-    unreadable: Vec<Refusal>,
-}
-
-impl Candidates {
-    fn of(owner: &Owner, publication: Publication) -> Self {
-        let gone: HashSet<String> = publication.gone.iter().map(|id| xname::normalise(id)).collect();
-        let mut new = Vec::with_capacity(publication.nodes.len());
-        let mut unreadable = Vec::new();
-        for (row, value) in publication.nodes.into_iter().enumerate() {
-            let id: String = value
-                .get("id")
-                .and_then(|id| id.as_str())
-                .unwrap_or_default()
-                .chars()
-                .take(64)
-                .collect();
-            match serde_json::from_value::<Node>(value) {
-                Ok(node) => new.push((row, Arc::new(canonical(node)))),
-                Err(error) => {
-                    unreadable.push(Refusal {
-                        row,
-                        id,
-                        reason: Reason::NotANode(error.to_string()).to_string(),
-                    });
-                }
-            }
+/// Puts in what is on disk, owner by owner.
+fn last_good(draft: &mut Draft<'_>, kept: &Kept) -> Result<(), StoreError> {
+    for (at, overlay) in kept.overlays(&draft.owners)? {
+        let id = overlay.id.clone();
+        if let Err(reason) = draft.insert_overlay(at, Arc::new(overlay)) {
+            draft.owners[at].refuse(refusal(usize::MAX, id, &reason));
         }
-        let kept = if publication.full {
-            Vec::new()
-        } else {
-            owner.rows.clone()
-        };
-        let kept = kept.into_iter().filter(|node| !gone.contains(&node.id)).collect();
-        Self { kept, new, unreadable }
+    }
+    let mut nodes = kept.nodes(&draft.owners)?;
+    nodes.sort_by_key(|(at, _)| *at);
+    for (at, node) in nodes {
+        let id = node.id.clone();
+        if let Err(reason) = draft.insert(at, Arc::new(node)) {
+            draft.owners[at].refuse(refusal(usize::MAX, id, &reason));
+        }
+    }
+    Ok(())
+}
+
+impl Rows {
+    /// Puts them into a draft.
+    fn apply(self, draft: &mut Draft<'_>, at: usize) -> Report {
+        let owner = &mut draft.owners[at];
+        owner.last_good = false;
+        owner.refused = Vec::new();
+        owner.refusals = 0;
+        for id in &self.gone {
+            draft.remove(at, id);
+            draft.remove_overlay(at, id);
+        }
+        let mut accepted = 0;
+        let mut refused = self.unreadable;
+        apply_nodes(draft, at, self.full, self.nodes, &mut accepted, &mut refused);
+        refused.sort_by_key(|refusal| refusal.row);
+        let mut of_overlays = self.unreadable_overlays;
+        apply_overlays(draft, at, self.full, self.overlays, &mut accepted, &mut of_overlays);
+        of_overlays.sort_by_key(|refusal| refusal.row);
+        refused.append(&mut of_overlays);
+        for refusal in &refused {
+            draft.owners[at].refuse(refusal.clone());
+        }
+        Report { accepted, refused }
     }
 }
 
-fn canonical(mut node: Node) -> Node {
-    node.id = xname::normalise(&node.id);
-    if node.kind.is_empty() {
-        node.kind = xname::kind(&node.id).unwrap_or_default().to_owned();
+/// Rows that are what they were keep what they have; the others leave before the first of them comes back, so that nodes can change places.
+fn apply_nodes(
+    draft: &mut Draft<'_>,
+    at: usize,
+    full: bool,
+    nodes: Vec<(usize, Arc<Node>)>,
+    accepted: &mut usize,
+    refused: &mut Vec<Refusal>,
+) {
+    let mut seen = HashSet::with_capacity(nodes.len());
+    let mut changed = Vec::new();
+    for (row, node) in &nodes {
+        let first = seen.insert(node.id.as_str());
+        if first && draft.owners[at].rows.get(&node.id) == Some(node) {
+            *accepted += 1;
+            continue;
+        }
+        let before = if first { draft.remove(at, &node.id) } else { None };
+        // A full publication says what there is; otherwise what a refused row was to replace stays.
+        changed.push((row, node, before.filter(|_| !full)));
     }
-    node.groups.sort();
-    node.groups.dedup();
-    node
-}
-
-/// All owners' rows with the candidates of one in its place, and how many of the candidates are refused.
-fn merge(owners: &[Owner], at: usize, candidates: Candidates, subnets: &ServedSubnets) -> (Vec<Owner>, usize) {
-    let mut checker = Checker::new(subnets);
-    let mut merged = owners.to_vec();
-    for owner in &mut merged[..at] {
-        keep_accepted(owner, &mut checker);
+    if full {
+        let rows = draft.owners[at].rows.iter().map(|(id, _)| id);
+        let gone: Vec<String> = rows.filter(|id| !seen.contains(id.as_str())).cloned().collect();
+        for id in gone {
+            draft.remove(at, &id);
+        }
     }
-    let owner = &mut merged[at];
-    let replaced: HashSet<&str> = candidates.new.iter().map(|(_, node)| node.id.as_str()).collect();
-    let (old, kept): (Vec<_>, Vec<_>) = candidates
-        .kept
-        .into_iter()
-        .partition(|node| replaced.contains(node.id.as_str()));
-    owner.last_good = false;
-    owner.rows = kept;
-    owner.refused = Vec::new();
-    keep_accepted(owner, &mut checker);
-    owner.refused = candidates.unreadable;
-    let mut refused = 0;
-    for (row, node) in candidates.new {
-        match checker.accept(&owner.name, &node) {
-            Ok(()) => owner.rows.push(node),
+    for (row, node, before) in changed {
+        match draft.insert(at, Arc::clone(node)) {
+            Ok(()) => *accepted += 1,
             Err(reason) => {
-                refused += 1;
-                owner.refused.push(Refusal {
-                    row,
-                    id: node.id.clone(),
-                    reason: reason.to_string(),
-                });
-                // What a refused row was to replace stays.
-                let before = old.iter().find(|before| before.id == node.id);
-                if let Some(before) = before.filter(|before| checker.accept(&owner.name, before).is_ok()) {
-                    owner.rows.push(Arc::clone(before));
+                refused.push(refusal(*row, node.id.clone(), &reason));
+                if let Some(before) = before {
+                    // Another row may have taken something of it; then it is gone.
+                    let _ = draft.insert(at, before);
                 }
             }
         }
     }
-    owner.refused.sort_by_key(|refusal| refusal.row);
-    for owner in &mut merged[at + 1..] {
-        keep_accepted(owner, &mut checker);
-    }
-    (merged, refused)
 }
 
-/// Rows that were accepted before stay, unless an earlier owner has taken something of theirs since.
-fn keep_accepted(owner: &mut Owner, checker: &mut Checker<'_>) {
-    let name = Arc::clone(&owner.name);
-    let mut lost = Vec::new();
-    owner.rows.retain(|node| match checker.accept(&name, node) {
-        Ok(()) => true,
-        Err(reason) => {
-            lost.push(Refusal {
-                row: usize::MAX,
-                id: node.id.clone(),
-                reason: reason.to_string(),
-            });
-            false
+fn apply_overlays(
+    draft: &mut Draft<'_>,
+    at: usize,
+    full: bool,
+    overlays: Vec<(usize, Arc<Overlay>)>,
+    accepted: &mut usize,
+    refused: &mut Vec<Refusal>,
+) {
+    let mut seen = HashSet::with_capacity(overlays.len());
+    for (row, overlay) in overlays {
+        let id = overlay.id.clone();
+        let inserted = match draft.owners[at].overlays.get(&id) {
+            _ if seen.contains(&id) => Err(Reason::DuplicateId),
+            Some(before) if *before == overlay => Ok(()),
+            _ => draft.insert_overlay(at, overlay),
+        };
+        match inserted {
+            Ok(()) => {
+                *accepted += 1;
+                seen.insert(id);
+            }
+            Err(reason) => refused.push(refusal(row, id, &reason)),
         }
-    });
-    owner.refused.extend(lost);
+    }
+    if full {
+        let overlays = draft.owners[at].overlays.iter().map(|(id, _)| id);
+        let gone: Vec<String> = overlays.filter(|id| !seen.contains(*id)).cloned().collect();
+        for id in gone {
+            draft.remove_overlay(at, &id);
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-    use std::path::Path;
-
-    fn subnets() -> ServedSubnets {
-        let text =
-            "[server]\ninterfaces = [\"br0\"]\naddress = \"172.16.0.254\"\n[[dhcp.subnet]]\ncidr = \"172.16.0.0/24\"\n";
-        ServedSubnets::of(&crate::config::parse(text, Path::new("bootd.toml")).unwrap())
-    }
-
-    fn inventory(store: Option<Store>) -> Inventory {
-        Inventory::new(&["smd".into(), "other".into()], subnets(), store, Arc::default()).unwrap()
-    }
-
-    fn row(id: &str, nid: u64, mac: &str, ip: &str) -> Value {
-        json!({"id": id, "nid": nid, "interfaces": [{"mac": mac, "ips": [{"ip": ip}]}]})
-    }
-
-    fn full(rows: Vec<Value>) -> Publication {
-        Publication {
-            full: true,
-            nodes: rows,
-            ..Publication::default()
-        }
-    }
-
-    fn good(n: u8) -> Value {
-        row(
-            &format!("x1000c0s0b{n}n0"),
-            n.into(),
-            &format!("52:54:00:be:ef:{n:02x}"),
-            &format!("172.16.0.{n}"),
-        )
-    }
-
-    #[test]
-    fn a_wrong_row_costs_only_itself_and_the_reason_names_the_other_one() {
-        let inventory = inventory(None);
-        let report = inventory
-            .publish(
-                "smd",
-                full(vec![
-                    good(1),
-                    row("x1000c0s0b2n0", 2, "52:54:00:be:ef:01", "172.16.0.2"),
-                    row("x1000c0s0b3n0", 3, "52:54:00:be:ef:03", "172.16.0.1"),
-                    row("compute4", 4, "52:54:00:be:ef:04", "172.16.0.4"),
-                    row("x1000c0s0b5n0", 5, "52:54:00:be:ef:05", "172.16.0.254"),
-                    row("x1000c0s0b6n0", 1, "52:54:00:be:ef:06", "172.16.0.6"),
-                    json!({"id": "x1000c0s0b7n0", "interfaces": [{"mac": "nonsense"}]}),
-                    good(8),
-                    good(8),
-                ]),
-            )
-            .unwrap();
-        let reasons: Vec<(usize, &str)> = report.refused.iter().map(|r| (r.row, r.reason.as_str())).collect();
-        assert_eq!(report.accepted, 2);
-        assert_eq!(reasons[0], (1, "MAC 52:54:00:be:ef:01 is x1000c0s0b1n0's already"));
-        assert_eq!(reasons[1], (2, "address 172.16.0.1 is x1000c0s0b1n0's already"));
-        assert!(reasons[2].1.contains("'compute4' is not the xname"));
-        assert_eq!(reasons[3], (4, "address 172.16.0.254 is bootd's own address"));
-        assert_eq!(reasons[4], (5, "NID 1 is x1000c0s0b1n0's already"));
-        assert!(reasons[5].1.contains("nonsense"));
-        assert_eq!(reasons[6], (8, "this id stands in an earlier row"));
-        assert_eq!(inventory.snapshot().entries().len(), 2);
-        assert_eq!(inventory.refused().len(), 7);
-    }
-
-    #[test]
-    fn a_dry_run_changes_nothing() {
-        let inventory = inventory(None);
-        let report = inventory
-            .publish(
-                "smd",
-                Publication {
-                    dry_run: true,
-                    ..full(vec![good(1)])
-                },
-            )
-            .unwrap();
-        assert_eq!((report.accepted, inventory.snapshot().entries().len()), (1, 0));
-    }
-
-    #[test]
-    fn a_delta_replaces_adds_and_removes_and_a_refused_row_leaves_the_old_one() {
-        let inventory = inventory(None);
-        inventory.publish("smd", full(vec![good(1), good(2), good(3)])).unwrap();
-        let moved = row("x1000c0s0b2n0", 2, "52:54:00:be:ef:02", "172.16.0.1");
-        let delta = Publication {
-            nodes: vec![moved, good(4)],
-            gone: vec!["x1000c0s0b3n0".into()],
-            ..Publication::default()
-        };
-        let report = inventory.publish("smd", delta).unwrap();
-        assert_eq!((report.accepted, report.refused.len()), (1, 1));
-        let snapshot = inventory.snapshot();
-        let ids: Vec<&str> = snapshot.entries().iter().map(|e| e.node.id.as_str()).collect();
-        assert_eq!(ids, ["x1000c0s0b1n0", "x1000c0s0b2n0", "x1000c0s0b4n0"]);
-        assert_eq!(
-            snapshot.by_ip("172.16.0.2".parse().unwrap()).unwrap().id,
-            "x1000c0s0b2n0"
-        );
-    }
-
-    #[test]
-    fn the_first_plugin_in_order_owns_a_node_whoever_publishes_first() {
-        let inventory = inventory(None);
-        inventory.publish("other", full(vec![good(1), good(2)])).unwrap();
-        inventory.publish("smd", full(vec![good(1)])).unwrap();
-        let snapshot = inventory.snapshot();
-        let owners: Vec<&str> = snapshot.entries().iter().map(|e| &*e.owner).collect();
-        assert_eq!(owners, ["smd", "other"]);
-        let report = inventory.publish("other", full(vec![good(1)])).unwrap();
-        assert_eq!(report.refused[0].reason, "the plugin smd comes first and has this id");
-    }
-
-    #[test]
-    fn a_copy_on_disk_that_fell_behind_catches_up_with_the_next_publication() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let first = inventory(Some(store.clone()));
-        first.publish("smd", full(vec![good(1), good(2)])).unwrap();
-        store.write_and_wait(Write::default()).unwrap();
-        // As after a write that failed: node 1 is missing on disk, and one that is gone is still there.
-        let row = |id: &str| Row {
-            table: TABLE.into(),
-            key: format!("smd/{id}"),
-        };
-        let wrong = Write {
-            put: vec![(row("x1000c0s0b9n0"), good(9).to_string())],
-            delete: vec![row("x1000c0s0b1n0")],
-            ..Write::default()
-        };
-        store.write_and_wait(wrong).unwrap();
-        first.behind.store(true, Ordering::Release);
-        first.publish("smd", full(vec![good(1), good(2), good(3)])).unwrap();
-        store.write_and_wait(Write::default()).unwrap();
-        let keys: Vec<String> = store.scan(TABLE, "").unwrap().into_keys().collect();
-        assert_eq!(keys, ["smd/x1000c0s0b1n0", "smd/x1000c0s0b2n0", "smd/x1000c0s0b3n0"]);
-    }
-
-    #[test]
-    fn the_last_good_nodes_are_there_after_a_restart_before_any_plugin_publishes() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        inventory(Some(store.clone()))
-            .publish("smd", full(vec![good(1), good(2)]))
-            .unwrap();
-        // The next write waits behind the inventory's own, so both are on disk when it returns.
-        store.write_and_wait(Write::default()).unwrap();
-        let restarted = inventory(Some(store));
-        assert_eq!(
-            restarted
-                .snapshot()
-                .by_mac("52:54:00:be:ef:02".parse().unwrap())
-                .unwrap()
-                .0
-                .id,
-            "x1000c0s0b2n0"
-        );
-        assert!(restarted.is_last_good("smd"));
-        restarted.publish("smd", full(vec![good(1)])).unwrap();
-        assert!(!restarted.is_last_good("smd"));
-        assert_eq!(restarted.snapshot().entries().len(), 1);
-    }
-}
+#[path = "publish_tests.rs"]
+mod tests;

@@ -1,13 +1,15 @@
 //! What a row must be to become a node: pure, row by row. A refused row costs only itself.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::Node;
+use bootd_sdk::wire::{Node, Overlay, Refusal};
 use bootd_sdk::xname;
 
+use super::snapshot::{Entry, Snapshot};
 use crate::config::{Config, Subnet};
 
 /// Why a row is refused.
@@ -15,6 +17,8 @@ use crate::config::{Config, Subnet};
 pub enum Reason {
     /// It is not a node record: a field is missing or of the wrong type.
     NotANode(String),
+    /// It is not an overlay.
+    NotAnOverlay(String),
     /// Its id is not an xname of something that boots or manages.
     BadXname(String),
     /// Its id stands in this publication already.
@@ -36,10 +40,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason why the other one of two rows with something in common must go: because of the node `by` of this plugin.
+    pub(super) fn of_the_other(self, plugin: &str, by: &str) -> Self {
+        match self {
+            Self::OwnedBy(_) => Self::OwnedBy(plugin.to_owned()),
+            Self::DuplicateMac(mac, _) => Self::DuplicateMac(mac, by.to_owned()),
+            Self::DuplicateIp(ip, _) => Self::DuplicateIp(ip, by.to_owned()),
+            Self::DuplicateNid(nid, _) => Self::DuplicateNid(nid, by.to_owned()),
+            other => other,
+        }
+    }
+
     /// The metric label.
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotANode(_) => "not_a_node",
+            Self::NotAnOverlay(_) => "not_an_overlay",
             Self::BadXname(_) => "bad_xname",
             Self::DuplicateId => "duplicate_id",
             Self::OwnedBy(_) => "owned_by_another",
@@ -57,6 +73,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotANode(error) => write!(f, "not a node: {error}"),
+            Self::NotAnOverlay(error) => write!(f, "not an overlay: {error}"),
             Self::BadXname(id) => write!(
                 f,
                 "'{id}' is not the xname of a node or a controller, such as x1000c0s0b0n0"
@@ -74,6 +91,12 @@ impl fmt::Display for Reason {
             ),
         }
     }
+}
+
+/// A row that is refused.
+pub(super) fn refusal(row: usize, id: String, reason: &Reason) -> Refusal {
+    let reason = reason.to_string();
+    Refusal { row, id, reason }
 }
 
 /// The subnets that bootd serves, as far as rows are concerned.
@@ -99,99 +122,84 @@ impl ServedSubnets {
     }
 }
 
-/// Checks rows one after the other: an accepted row is held against those that follow.
-#[derive(Debug, Default)]
-pub(super) struct Checker<'a> {
-    subnets: Option<&'a ServedSubnets>,
-    owners: HashMap<String, String>,
-    macs: HashMap<Mac, String>,
-    ips: HashMap<IpAddr, String>,
-    nids: HashMap<u64, String>,
+/// Checks a row by itself.
+pub(super) fn check_row(node: &Node, subnets: &ServedSubnets) -> Result<(), Reason> {
+    check_id(&node.id)?;
+    for (at, interface) in node.interfaces.iter().enumerate() {
+        let (mac, earlier) = (interface.mac, &node.interfaces[..at]);
+        if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+            return Err(Reason::BadMac(mac));
+        }
+        if earlier.iter().any(|earlier| earlier.mac == mac) {
+            return Err(Reason::DuplicateMac(mac, node.id.clone()));
+        }
+        for (number, address) in interface.ips.iter().enumerate() {
+            // Addresses outside the served subnets are data: kept, not served, so not checked.
+            let Some((subnet, v4)) = subnets.of_ip(address.ip) else {
+                continue;
+            };
+            if v4 == subnet.network {
+                return Err(Reason::ReservedIp(address.ip, "the subnet's own address"));
+            }
+            if v4 == subnet.broadcast() {
+                return Err(Reason::ReservedIp(address.ip, "the subnet's broadcast address"));
+            }
+            if v4 == subnet.server {
+                return Err(Reason::ReservedIp(address.ip, "bootd's own address"));
+            }
+            let mut before = earlier.iter().flat_map(|i| &i.ips).chain(&interface.ips[..number]);
+            if before.any(|other| other.ip == address.ip) {
+                return Err(Reason::DuplicateIp(address.ip, node.id.clone()));
+            }
+        }
+    }
+    check_options(&node.options)
 }
 
-impl<'a> Checker<'a> {
-    pub(super) fn new(subnets: &'a ServedSubnets) -> Self {
-        Self {
-            subnets: Some(subnets),
-            ..Self::default()
-        }
-    }
+/// Checks an overlay by itself.
+pub(super) fn check_overlay(overlay: &Overlay) -> Result<(), Reason> {
+    check_id(&overlay.id)?;
+    check_options(&overlay.options)
+}
 
-    /// Accepts a row of this owner, or says why not.
-    pub(super) fn accept(&mut self, owner: &str, node: &Node) -> Result<(), Reason> {
-        self.check(owner, node)?;
-        let id = &node.id;
-        self.owners.insert(id.clone(), owner.to_owned());
-        if let Some(nid) = node.nid {
-            self.nids.insert(nid, id.clone());
-        }
-        for interface in &node.interfaces {
-            self.macs.insert(interface.mac, id.clone());
-            for address in &interface.ips {
-                self.ips.insert(address.ip.to_canonical(), id.clone());
-            }
-        }
-        Ok(())
-    }
+/// What a row would have in common with nodes that are there, each with the reason for which one of the two must go.
+pub(super) fn clashes<'s>(
+    node: &Node,
+    snapshot: &'s Snapshot,
+    subnets: &ServedSubnets,
+) -> impl Iterator<Item = (&'s Entry, Reason)> {
+    let entry_of = |other: &'s Arc<Node>| snapshot.entry(&other.id);
+    let same = snapshot
+        .entry(&node.id)
+        .map(|entry| (entry, Reason::OwnedBy(entry.owner.to_string())));
+    let nid = node.nid.and_then(|nid| {
+        let other = snapshot.by_nid(nid)?;
+        Some((entry_of(other)?, Reason::DuplicateNid(nid, other.id.clone())))
+    });
+    let macs = node.interfaces.iter().filter_map(move |interface| {
+        let (other, _) = snapshot.by_mac(interface.mac)?;
+        Some((entry_of(other)?, Reason::DuplicateMac(interface.mac, other.id.clone())))
+    });
+    let ips = node.interfaces.iter().flat_map(|interface| &interface.ips);
+    let ips = ips.filter_map(move |address| {
+        subnets.of_ip(address.ip)?;
+        let other = snapshot.by_ip(address.ip)?;
+        Some((entry_of(other)?, Reason::DuplicateIp(address.ip, other.id.clone())))
+    });
+    // In the order in which a human would look; collected, since those that are found go while others are looked at.
+    let found: Vec<_> = same.into_iter().chain(nid).chain(macs).chain(ips).collect();
+    found.into_iter()
+}
 
-    fn check(&self, owner: &str, node: &Node) -> Result<(), Reason> {
-        if xname::kind(&node.id).is_none() {
-            return Err(Reason::BadXname(node.id.chars().take(64).collect()));
-        }
-        match self.owners.get(&node.id) {
-            Some(other) if other == owner => return Err(Reason::DuplicateId),
-            Some(other) => return Err(Reason::OwnedBy(other.clone())),
-            None => {}
-        }
-        if let Some((nid, other)) = node.nid.and_then(|nid| Some((nid, self.nids.get(&nid)?))) {
-            return Err(Reason::DuplicateNid(nid, other.clone()));
-        }
-        for (at, interface) in node.interfaces.iter().enumerate() {
-            let mac = interface.mac;
-            if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-                return Err(Reason::BadMac(mac));
-            }
-            if let Some(other) = self.macs.get(&mac) {
-                return Err(Reason::DuplicateMac(mac, other.clone()));
-            }
-            if node.interfaces[..at].iter().any(|earlier| earlier.mac == mac) {
-                return Err(Reason::DuplicateMac(mac, node.id.clone()));
-            }
-            for (number, address) in interface.ips.iter().enumerate() {
-                self.check_ip(node, address.ip)?;
-                let earlier = node.interfaces[..at]
-                    .iter()
-                    .flat_map(|i| &i.ips)
-                    .chain(&interface.ips[..number]);
-                let served = self.subnets.is_some_and(|s| s.of_ip(address.ip).is_some());
-                if served && earlier.into_iter().any(|other| other.ip == address.ip) {
-                    return Err(Reason::DuplicateIp(address.ip, node.id.clone()));
-                }
-            }
-        }
-        node.options.iter().try_for_each(|(&code, hex)| check_option(code, hex))
+fn check_id(id: &str) -> Result<(), Reason> {
+    match xname::kind(id) {
+        Some(_) => Ok(()),
+        None => Err(Reason::BadXname(id.chars().take(64).collect())),
     }
+}
 
-    /// Addresses outside the served subnets are data: kept, not served, so not checked.
-    fn check_ip(&self, node: &Node, ip: IpAddr) -> Result<(), Reason> {
-        let Some((subnet, v4)) = self.subnets.and_then(|subnets| subnets.of_ip(ip)) else {
-            return Ok(());
-        };
-        match self.ips.get(&ip.to_canonical()) {
-            Some(other) if *other != node.id => return Err(Reason::DuplicateIp(ip, other.clone())),
-            _ => {}
-        }
-        if v4 == subnet.network {
-            return Err(Reason::ReservedIp(ip, "the subnet's own address"));
-        }
-        if v4 == subnet.broadcast() {
-            return Err(Reason::ReservedIp(ip, "the subnet's broadcast address"));
-        }
-        if v4 == subnet.server {
-            return Err(Reason::ReservedIp(ip, "bootd's own address"));
-        }
-        Ok(())
-    }
+fn check_options(options: &BTreeMap<u8, String>) -> Result<(), Reason> {
+    options.iter().try_for_each(|(&code, hex)| check_option(code, hex))
 }
 
 /// Options that make a DHCP message what it is are not a row's to set.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
 use bootd_sdk::text::{given, lent};
-use bootd_sdk::wire::{Commit, EventKind, Happening, Health, Node, Publication, Query};
+use bootd_sdk::wire::{Commit, EventKind, Happening, Health, Node, Query};
 use bootd_sdk::xname;
 use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
@@ -24,6 +24,7 @@ use super::fetch::FetchError;
 use super::mailbox::{Mailbox, Woken};
 use super::numbers::Numbers;
 use super::{Core, PART, locked};
+use crate::inventory::Told;
 use crate::lines::Lines;
 use crate::state::{Row, StoreError, Write};
 
@@ -228,7 +229,7 @@ impl Services {
     }
 
     fn publish_now(&self, text: &str) -> Result<String, Refused> {
-        let publication: Publication = serde_json::from_str(text).map_err(Refused::argument)?;
+        let publication: Told = serde_json::from_str(text).map_err(Refused::argument)?;
         if self.is_stopping() {
             return Err(Refused::Stopping);
         }

@@ -292,7 +292,7 @@ impl Answer {
     }
 }
 
-/// Nodes that a plugin publishes.
+/// Nodes that a plugin publishes, and what it adds to those of others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Publication {
@@ -302,9 +302,31 @@ pub struct Publication {
     pub dry_run: bool,
     /// The rows. Each is read by itself: a bad one costs only itself.
     pub nodes: Vec<serde_json::Value>,
-    /// Ids of nodes that are gone. Only without `full`.
+    /// What it adds to nodes that another plugin owns: rows of the form of an [`Overlay`], each read by itself. With `full` these are all
+    /// overlays of this plugin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overlays: Vec<serde_json::Value>,
+    /// Ids of nodes, and of overlays, that are gone. Only without `full`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<String>,
+}
+
+/// What a plugin adds to a node, whoever owns it. It takes effect while the node is there. Only what is not set yet is added: the owner's
+/// row comes first, then the overlays in the order of the plugins in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overlay {
+    /// The node's xname.
+    pub id: String,
+    /// See [`Node::name`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// See [`Node::boot`]; each field by itself.
+    #[serde(skip_serializing_if = "Boot::is_default")]
+    pub boot: Boot,
+    /// See [`Node::options`]; each option by itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<u8, String>,
 }
 
 /// What came of a [`Publication`].
@@ -320,7 +342,7 @@ pub struct Report {
 /// A row that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Its place in the publication, from 0.
+    /// Its place among the nodes, or the overlays, of the publication, from 0.
     pub row: usize,
     /// Its id, as far as it could be read.
     pub id: String,

@@ -229,7 +229,7 @@ fn publish(host: Host, rows: &[Row], when: When, is_right: bool) -> Result<Outco
             .iter()
             .map(|row| serde_json::to_value(&row.node))
             .collect::<Result<_, _>>()?,
-        gone: Vec::new(),
+        ..Publication::default()
     };
     let report = host.publish(&publication)?;
     let mut published = None;

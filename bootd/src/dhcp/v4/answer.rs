@@ -11,20 +11,20 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Interface;
 
 use super::policy::{Policy, Receiving};
-use super::reply::{Grant, Reply, ReplyKind};
+use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
 use crate::config::Subnet;
 use crate::inventory::Snapshot;
 
 /// What comes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verdict<'a> {
     /// Send this.
-    Reply(Box<Reply>),
+    Reply(Reply<'a>),
     /// Send this NAK.
-    Nak(Box<Reply>, NakWhy),
+    Nak(Reply<'a>, NakWhy),
     /// Make the lease durable, then send this. When that fails, send nothing.
-    Lease(Box<Reply>, Lease),
+    Lease(Reply<'a>, Lease),
     /// Send nothing; the client's lease is over, so forget its row.
     Freed(Mac, Ipv4Addr, FreedWhy),
     /// Not a matter of the inventory: ask the pool.
@@ -110,6 +110,8 @@ pub enum Why {
     NotOurLease,
     /// INFORM from nobody that we know.
     UnknownInform,
+    /// The plugins are being asked about it; an earlier packet of it is answered then.
+    LookupUnderWay,
 }
 
 impl Why {
@@ -130,6 +132,7 @@ impl Why {
             Self::PoolExhausted => "pool_exhausted",
             Self::NotOurLease => "not_our_lease",
             Self::UnknownInform => "inform_of_unknown",
+            Self::LookupUnderWay => "lookup_under_way",
         }
     }
 }
@@ -151,6 +154,9 @@ impl fmt::Display for Why {
             Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
             Self::NotOurLease => "it speaks of a lease that is not ours",
             Self::UnknownInform => "it informs, and is not in the inventory",
+            Self::LookupUnderWay => {
+                "the plugins are being asked about it since an earlier packet, which is answered then"
+            }
         })
     }
 }
@@ -168,7 +174,12 @@ impl NakWhy {
 }
 
 /// Decides for a client of the inventory.
-pub fn answer(request: &Request, policy: &Policy, snapshot: &Snapshot, receiving: &Receiving) -> Verdict {
+pub fn answer<'a>(
+    request: &'a Request<'a>,
+    policy: &'a Policy,
+    snapshot: &'a Snapshot,
+    receiving: &Receiving,
+) -> Verdict<'a> {
     let (kind, mac) = match client(request, policy, receiving) {
         Ok(client) => client,
         Err(why) => return Verdict::Ignore(why),
@@ -184,21 +195,13 @@ pub fn answer(request: &Request, policy: &Policy, snapshot: &Snapshot, receiving
         Ok(None) => return Verdict::Unknown(mac, Missing::Address),
         Err(why) => return Verdict::Ignore(why),
     };
-    let reply = |kind, lease| {
-        let grant = Grant {
-            kind,
-            mac,
-            subnet,
-            lease,
-            node: Some(node),
-        };
-        Verdict::Reply(Box::new(Reply::grant(request, policy, &grant)))
-    };
+    let node = Some(&**node);
+    let asker = Asker { request, mac, node };
+    let reply = |kind, lease| Verdict::Reply(Reply::grant(kind, asker, policy, subnet, lease));
     match kind {
         Kind::Discover => reply(ReplyKind::Offer, Some((ip, policy.lease_time))),
         Kind::Request if named(request).any(|named| named != ip) => {
-            let nak = Reply::nak(request, policy, mac, subnet.server, Some(node));
-            Verdict::Nak(Box::new(nak), NakWhy::OtherAddress)
+            Verdict::Nak(Reply::nak(asker, policy, subnet.server), NakWhy::OtherAddress)
         }
         Kind::Request => reply(ReplyKind::Ack, Some((ip, policy.lease_time))),
         // The answer goes to an address that the packet names.
@@ -213,7 +216,7 @@ pub fn answer(request: &Request, policy: &Policy, snapshot: &Snapshot, receiving
 }
 
 /// Who asks for what, as far as it can have an answer at all.
-pub(super) fn client(request: &Request, policy: &Policy, receiving: &Receiving) -> Result<(Kind, Mac), Why> {
+pub(super) fn client(request: &Request<'_>, policy: &Policy, receiving: &Receiving) -> Result<(Kind, Mac), Why> {
     policy.check_relay(request, receiving)?;
     match (request.kind, request.mac) {
         (None, _) => Err(Why::Bootp),
@@ -224,13 +227,13 @@ pub(super) fn client(request: &Request, policy: &Policy, receiving: &Receiving) 
 }
 
 /// The addresses that a REQUEST names: option 50, and the one that the client uses already.
-pub(super) fn named(request: &Request) -> impl Iterator<Item = Ipv4Addr> {
+pub(super) fn named(request: &Request<'_>) -> impl Iterator<Item = Ipv4Addr> + use<> {
     [request.requested_ip, request.used_ip()].into_iter().flatten()
 }
 
 /// The subnet and the address of a node, where its packet came from.
 fn place<'a>(
-    request: &Request,
+    request: &Request<'_>,
     policy: &'a Policy,
     interface: &Interface,
     receiving: &Receiving,

@@ -3,33 +3,36 @@
 use dhcproto::{Decodable, Decoder, v4};
 
 use super::super::boot::Note;
-use super::super::encode::{MINIMUM, encode};
+use super::super::encode::MINIMUM;
 use super::super::reply::Destination;
 use super::super::request::parse;
-use super::super::testing::{Client, SERVER, mac, node, policy, receiving, site, snapshot};
+use super::super::testing::{Client, SERVER, Sent, mac, node, policy, receiving, site, snapshot};
 use super::*;
 
-fn decide(packet: &[u8], snapshot: &Snapshot) -> Verdict {
-    answer(&parse(packet).unwrap(), &policy(), snapshot, &receiving())
+/// A verdict that borrows nothing.
+#[derive(Debug, PartialEq, Eq)]
+enum Decided {
+    Reply(Sent),
+    Nak(Sent, NakWhy),
+    Unknown(Mac, Missing),
+    Ignore(Why),
 }
 
-fn reply(packet: &[u8], snapshot: &Snapshot) -> Reply {
+fn decide(packet: &[u8], snapshot: &Snapshot) -> Decided {
+    match answer(&parse(packet).unwrap(), &policy(), snapshot, &receiving()) {
+        Verdict::Reply(reply) => Decided::Reply(Sent::of(&reply)),
+        Verdict::Nak(reply, why) => Decided::Nak(Sent::of(&reply), why),
+        Verdict::Unknown(mac, missing) => Decided::Unknown(mac, missing),
+        Verdict::Ignore(why) => Decided::Ignore(why),
+        other => panic!("only pools have leases: {other:?}"),
+    }
+}
+
+fn reply(packet: &[u8], snapshot: &Snapshot) -> Sent {
     match decide(packet, snapshot) {
-        Verdict::Reply(reply) => *reply,
+        Decided::Reply(reply) => reply,
         other => panic!("no reply: {other:?}"),
     }
-}
-
-/// Code, length and value of each option on the wire, in order.
-fn options(packet: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut rest = &packet[240..];
-    while rest[0] != 255 {
-        let length = usize::from(rest[1]);
-        found.push((rest[0], rest[2..2 + length].to_vec()));
-        rest = &rest[2 + length..];
-    }
-    found
 }
 
 fn golden(boot_file: &[u8]) -> Vec<(u8, Vec<u8>)> {
@@ -50,7 +53,7 @@ fn golden(boot_file: &[u8]) -> Vec<(u8, Vec<u8>)> {
 #[test]
 fn golden_reply_a_a_firmware_gets_its_loader() {
     let reply = reply(&Client::new(1).option(93, &[0, 7]).discover(), &site());
-    let packet = encode(&reply);
+    let packet = &reply.packet;
     let header = [2, 1, 6, 0, 0x11, 0x22, 0x33, 0x44, 0, 0, 0x80, 0, 0, 0, 0, 0];
     assert_eq!(packet[..16], header);
     assert_eq!(packet[16..28], [172, 16, 0, 1, 172, 16, 0, 254, 0, 0, 0, 0]);
@@ -59,10 +62,10 @@ fn golden_reply_a_a_firmware_gets_its_loader() {
     // More than upstream: the boot file is in the header too.
     assert_eq!(packet[108..123], *b"ipxe-x86_64.efi");
     assert_eq!(packet[123..236], [0; 113]);
-    assert_eq!(options(&packet), golden(b"ipxe-x86_64.efi"));
+    assert_eq!(reply.options(), golden(b"ipxe-x86_64.efi"));
     assert_eq!(packet.len(), 332);
     assert_eq!(reply.to, Destination::Broadcast);
-    let decoded = v4::Message::decode(&mut Decoder::new(&packet)).unwrap();
+    let decoded = v4::Message::decode(&mut Decoder::new(packet)).unwrap();
     assert_eq!(decoded.opts().msg_type(), Some(v4::MessageType::Offer));
     assert_eq!(decoded.yiaddr(), Ipv4Addr::new(172, 16, 0, 1));
 }
@@ -71,9 +74,9 @@ fn golden_reply_a_a_firmware_gets_its_loader() {
 fn golden_reply_b_ipxe_gets_its_boot_script() {
     let url = b"http://172.16.0.254:8081/boot/v1/bootscript?mac=02:00:00:00:00:01";
     let client = Client::new(1).option(93, &[0, 7]).option(77, b"iPXE");
-    let packet = encode(&reply(&client.discover(), &site()));
-    assert_eq!(options(&packet), golden(url));
-    assert_eq!(packet[108..108 + url.len()], *url);
+    let reply = reply(&client.discover(), &site());
+    assert_eq!(reply.options(), golden(url));
+    assert_eq!(reply.file().as_bytes(), url);
 }
 
 #[test]
@@ -98,16 +101,15 @@ fn a_request_for_another_address_is_refused_so_that_the_client_begins_again() {
         Client::new(1).ciaddr([172, 16, 0, 201]),
     ] {
         let client = client.option(61, &[1, 2]).option(82, &[1, 1, 9]);
-        let Verdict::Nak(nak, NakWhy::OtherAddress) = decide(&client.request(), &site()) else {
+        let Decided::Nak(nak, NakWhy::OtherAddress) = decide(&client.request(), &site()) else {
             panic!("no NAK");
         };
         assert_eq!(nak.to, Destination::Broadcast);
-        let packet = encode(&nak);
-        assert_eq!(packet[0], 2);
-        assert_eq!(packet[16..24], [0; 8]);
+        assert_eq!(nak.packet[0], 2);
+        assert_eq!(nak.packet[16..24], [0; 8]);
         let server = SERVER.octets().to_vec();
         let expected = vec![(53, vec![6]), (54, server), (61, vec![1, 2]), (82, vec![1, 1, 9])];
-        assert_eq!(options(&packet), expected);
+        assert_eq!(nak.options(), expected);
     }
 }
 
@@ -118,11 +120,12 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
         .unicast()
         .giaddr([10, 1, 0, 253])
         .option(50, &[10, 1, 0, 9]);
-    let Verdict::Nak(nak, _) = decide(&client.request(), &nodes) else {
+    let Decided::Nak(nak, _) = decide(&client.request(), &nodes) else {
         panic!("no NAK");
     };
     assert_eq!(nak.to, Destination::Relay(Ipv4Addr::new(10, 1, 0, 253)));
-    assert_eq!((nak.flags, nak.giaddr), (0x8000, Ipv4Addr::new(10, 1, 0, 253)));
+    assert_eq!(nak.packet[10..12], [0x80, 0]);
+    assert_eq!(nak.packet[24..28], [10, 1, 0, 253]);
 }
 
 #[test]
@@ -138,11 +141,11 @@ fn silence_has_its_reason() {
         (Client::new(1).bootp(), Why::Bootp),
         (Client::new(1).giaddr([192, 168, 1, 1]).discover(), Why::RelayNotServed),
     ] {
-        assert_eq!(decide(&packet, &site()), Verdict::Ignore(why));
+        assert_eq!(decide(&packet, &site()), Decided::Ignore(why));
     }
     let mut packet = Client::new(1).discover();
     packet[2] = 0;
-    assert_eq!(decide(&packet, &site()), Verdict::Ignore(Why::NoMac));
+    assert_eq!(decide(&packet, &site()), Decided::Ignore(Why::NoMac));
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn inform_is_answered_without_address_and_lease_time() {
     let reply = reply(&Client::new(1).ciaddr([172, 16, 0, 1]).send(8), &site());
     assert_eq!((reply.kind, reply.yiaddr), (ReplyKind::Ack, Ipv4Addr::UNSPECIFIED));
     assert_eq!(reply.to, Destination::Unicast(Ipv4Addr::new(172, 16, 0, 1)));
-    assert!(reply.options.get(51.into()).is_none() && reply.options.get(1.into()).is_some());
+    assert!(reply.option(51).is_none() && reply.option(1).is_some());
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn nothing_is_sent_to_an_address_that_is_not_a_hosts_in_a_served_subnet() {
         SERVER.octets(),
     ] {
         let inform = Client::new(1).ciaddr(used).send(8);
-        assert_eq!(decide(&inform, &site()), Verdict::Ignore(Why::InformFromElsewhere));
+        assert_eq!(decide(&inform, &site()), Decided::Ignore(Why::InformFromElsewhere));
     }
     let link = [5, 4, 172, 16, 0, 1];
     for (relay, why) in [
@@ -208,7 +211,7 @@ fn nothing_is_sent_to_an_address_that_is_not_a_hosts_in_a_served_subnet() {
                 let client = Client::new(number).giaddr(relay).ciaddr([172, 16, 0, 1]);
                 assert_eq!(
                     decide(&client.option(82, &link).send(kind), &site()),
-                    Verdict::Ignore(why)
+                    Decided::Ignore(why)
                 );
             }
         }
@@ -217,13 +220,7 @@ fn nothing_is_sent_to_an_address_that_is_not_a_hosts_in_a_served_subnet() {
 
 #[test]
 fn the_list_of_wanted_options_is_honoured() {
-    let codes = |client: Client| -> Vec<u8> {
-        reply(&client.discover(), &site())
-            .options
-            .codes()
-            .map(u8::from)
-            .collect()
-    };
+    let codes = |client: Client| reply(&client.discover(), &site()).codes();
     let always = [1, 3, 12, 17, 51, 53, 54];
     assert_eq!(codes(Client::new(1).option(55, &[1])), always);
     assert_eq!(codes(Client::new(1)), [1, 3, 6, 12, 17, 51, 53, 54]);
@@ -241,7 +238,7 @@ fn what_relay_and_client_sent_comes_back_byte_for_byte_and_last() {
         .option(61, &[0; 19])
         .option(93, &[0, 0]);
     let reply = reply(&client.giaddr([172, 16, 0, 9]).discover(), &site());
-    let options = options(&encode(&reply));
+    let options = reply.options();
     assert_eq!(options.last(), Some(&(82, agent.to_vec())));
     assert!(options.contains(&(61, vec![0; 19])));
 }
@@ -270,13 +267,13 @@ fn a_node_without_an_address_here_and_a_stranger_are_not_for_the_inventory() {
         node(3, &[]),
     ]);
     let relayed = Client::new(1).giaddr([172, 16, 0, 9]).discover();
-    assert_eq!(decide(&relayed, &nodes), Verdict::Unknown(mac(1), Missing::Address));
+    assert_eq!(decide(&relayed, &nodes), Decided::Unknown(mac(1), Missing::Address));
     for number in [2, 3] {
         let verdict = decide(&Client::new(number).discover(), &nodes);
-        assert_eq!(verdict, Verdict::Unknown(mac(number), Missing::Address));
+        assert_eq!(verdict, Decided::Unknown(mac(number), Missing::Address));
     }
     let verdict = decide(&Client::new(9).discover(), &nodes);
-    assert_eq!(verdict, Verdict::Unknown(mac(9), Missing::Mac));
+    assert_eq!(verdict, Decided::Unknown(mac(9), Missing::Mac));
 }
 
 #[test]
@@ -284,7 +281,7 @@ fn only_nodes_have_a_host_name() {
     let mut bmc = node(1, &["172.16.0.1"]);
     bmc.kind = "NodeBMC".into();
     let reply = reply(&Client::new(1).discover(), &snapshot([bmc]));
-    assert_eq!(reply.options.get(12.into()), None);
+    assert_eq!(reply.option(12), None);
 }
 
 #[test]
@@ -308,12 +305,11 @@ fn options_of_a_node_add_and_replace_but_never_break_the_protocol() {
     .collect();
     special.options.insert(230, "5a".repeat(300));
     let reply = reply(&Client::new(1).option(93, &[0, 7]).discover(), &snapshot([special]));
-    assert_eq!(reply.options.get(3.into()), Some(&[172, 16, 0, 1][..]));
-    assert_eq!(reply.options.get(224.into()), Some(&[0, 255][..]));
-    assert_eq!(reply.file, "own");
-    let codes: Vec<u8> = options(&encode(&reply)).into_iter().map(|(code, _)| code).collect();
-    assert_eq!(codes, [1, 3, 6, 12, 17, 51, 53, 54, 67, 224, 230, 230]);
-    assert_eq!(reply.options.get(51.into()), Some(&3600u32.to_be_bytes()[..]));
+    assert_eq!(reply.option(3), Some(vec![172, 16, 0, 1]));
+    assert_eq!(reply.option(224), Some(vec![0, 255]));
+    assert_eq!(reply.file(), "own");
+    assert_eq!(reply.codes(), [1, 3, 6, 12, 17, 51, 53, 54, 67, 224, 230, 230]);
+    assert_eq!(reply.option(51), Some(3600u32.to_be_bytes().to_vec()));
 }
 
 #[test]
@@ -322,17 +318,17 @@ fn http_boot_is_told_that_it_speaks_to_an_http_server() {
         .option(93, &[0, 16])
         .option(60, b"HTTPClient:Arch:00016:UNDI:003001");
     let reply = reply(&client.discover(), &site());
-    assert_eq!(reply.options.get(60.into()), Some(&b"HTTPClient"[..]));
+    assert_eq!(reply.option(60).as_deref(), Some(&b"HTTPClient"[..]));
     let url = &b"http://172.16.0.254:8081/loaders/ipxe-x86_64.efi"[..];
-    assert_eq!(reply.options.get(67.into()), Some(url));
+    assert_eq!(reply.option(67).as_deref(), Some(url));
 }
 
 #[test]
 fn a_short_reply_is_filled_up() {
-    let Verdict::Nak(nak, _) = decide(&Client::new(1).option(50, &[1; 4]).request(), &site()) else {
+    let Decided::Nak(nak, _) = decide(&Client::new(1).option(50, &[1; 4]).request(), &site()) else {
         panic!("no NAK");
     };
-    assert_eq!(encode(&nak).len(), MINIMUM);
+    assert_eq!(nak.packet.len(), MINIMUM);
 }
 
 #[test]
@@ -340,16 +336,16 @@ fn a_boot_file_too_long_for_the_header_stays_in_its_option() {
     let mut special = node(1, &["172.16.0.1"]);
     special.boot.script = Some(format!("http://172.16.0.254/{}", "a".repeat(300)));
     let reply = reply(&Client::new(1).option(77, b"iPXE").discover(), &snapshot([special]));
-    assert_eq!(reply.file, "");
-    assert_eq!(reply.options.get(67.into()).map(<[u8]>::len), Some(320));
-    assert!(encode(&reply).len() > MINIMUM);
+    assert_eq!(reply.file(), "");
+    assert_eq!(reply.option(67).map(|value| value.len()), Some(320));
+    assert!(reply.packet.len() > MINIMUM);
 }
 
 #[test]
 fn an_architecture_of_one_byte_does_not_stop_the_answer() {
     for value in [&[][..], &[7]] {
         let reply = reply(&Client::new(1).option(93, value).discover(), &site());
-        assert_eq!((reply.kind, reply.options.get(67.into())), (ReplyKind::Offer, None));
-        assert_eq!(reply.booting.note, Some(Note::ArchTooShort));
+        assert_eq!((reply.kind, reply.option(67)), (ReplyKind::Offer, None));
+        assert_eq!(reply.note, Some(Note::ArchTooShort));
     }
 }

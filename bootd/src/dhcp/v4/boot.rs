@@ -2,6 +2,8 @@
 //!
 //! A client's stage is read from what it says about itself; the architecture from option 93 (RFC 4578, IANA's list). Pure.
 
+use std::fmt;
+
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Boot;
 use serde::Serialize;
@@ -33,7 +35,7 @@ impl Stage {
     }
 
     /// The stage of who sent this.
-    pub fn of(request: &Request) -> Self {
+    pub fn of(request: &Request<'_>) -> Self {
         if request.ipxe {
             Self::Ipxe
         } else if request.arch.is_some()
@@ -72,8 +74,8 @@ impl Note {
     }
 }
 
-impl std::fmt::Display for Note {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ArchTooShort => f.write_str("option 93 is too short for an architecture"),
             Self::UnknownArch(code) => write!(f, "there is no loader for architecture {code} of option 93"),
@@ -83,15 +85,46 @@ impl std::fmt::Display for Note {
     }
 }
 
+/// What a client fetches. It is text only once it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootFile<'a> {
+    /// A name for TFTP, or a whole URL.
+    As(&'a str),
+    /// A loader, by HTTP.
+    Loader {
+        /// Where loaders are.
+        url: &'a str,
+        /// Its name there.
+        name: &'a str,
+    },
+    /// This box's boot script for a client.
+    Script {
+        /// Where boot scripts are.
+        url: &'a str,
+        /// The client.
+        mac: Mac,
+    },
+}
+
+impl fmt::Display for BootFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::As(name) => f.write_str(name),
+            Self::Loader { url, name } => write!(f, "{url}/{name}"),
+            Self::Script { url, mac } => write!(f, "{url}/boot/v1/bootscript?mac={mac}"),
+        }
+    }
+}
+
 /// What a client is told about its boot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Booting {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Booting<'a> {
     /// How far it is.
     pub stage: Stage,
     /// Its architecture, as far as we know it.
     pub arch: Option<Arch>,
     /// What it fetches next.
-    pub file: Option<String>,
+    pub file: Option<BootFile<'a>>,
     /// It is UEFI HTTP Boot, which takes only answers that say so.
     pub by_http: bool,
     /// Why there is no loader.
@@ -99,7 +132,7 @@ pub struct Booting {
 }
 
 /// Decides for a client; `boot` is what the inventory says about it.
-pub fn booting(request: &Request, policy: &Policy, mac: Mac, boot: Option<&Boot>) -> Booting {
+pub fn booting<'a>(request: &Request<'_>, policy: &'a Policy, mac: Mac, boot: Option<&'a Boot>) -> Booting<'a> {
     let stage = Stage::of(request);
     let by_http = stage == Stage::Firmware && request.vendor_class.starts_with(HTTP_CLIENT);
     let arch = request.arch.and_then(|code| arch_of(code, by_http));
@@ -149,18 +182,23 @@ pub fn code_of(arch: Arch) -> u16 {
     }
 }
 
-fn script(policy: &Policy, mac: Mac, boot: Option<&Boot>) -> String {
-    boot.and_then(|boot| boot.script.clone())
-        .unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", policy.boot_url))
+fn script<'a>(policy: &'a Policy, mac: Mac, boot: Option<&'a Boot>) -> BootFile<'a> {
+    match boot.and_then(|boot| boot.script.as_deref()) {
+        Some(script) => BootFile::As(script),
+        None => BootFile::Script {
+            url: &policy.boot_url,
+            mac,
+        },
+    }
 }
 
-fn loader(
-    request: &Request,
-    policy: &Policy,
+fn loader<'a>(
+    request: &Request<'_>,
+    policy: &'a Policy,
     arch: Option<Arch>,
     by_http: bool,
-    boot: Option<&Boot>,
-) -> Result<Option<String>, Note> {
+    boot: Option<&'a Boot>,
+) -> Result<Option<BootFile<'a>>, Note> {
     let name = match (boot.and_then(|boot| boot.loader.as_deref()), arch, request.arch) {
         (Some(name), ..) => name,
         (None, Some(arch), _) if policy.loaders.contains(&arch) => arch.file_name(),
@@ -169,10 +207,10 @@ fn loader(
         (None, None, None) => return Ok(None),
     };
     if !by_http || name.contains("://") {
-        return Ok(Some(name.to_owned()));
+        return Ok(Some(BootFile::As(name)));
     }
-    let url = policy.loaders_url.as_ref().ok_or(Note::NoLoaderUrl)?;
-    Ok(Some(format!("{url}/{name}")))
+    let url = policy.loaders_url.as_deref().ok_or(Note::NoLoaderUrl)?;
+    Ok(Some(BootFile::Loader { url, name }))
 }
 
 /// How option 60 of UEFI HTTP Boot begins, and what its answer must hold.
@@ -184,8 +222,15 @@ mod tests {
     use super::super::testing::{Client, mac, policy};
     use super::*;
 
-    fn of(client: Client) -> Booting {
-        booting(&parse(&client.discover()).unwrap(), &policy(), mac(1), None)
+    /// The file, and all else.
+    fn of(client: Client) -> (Option<String>, Stage, bool, Option<Note>) {
+        with(client, &Boot::default())
+    }
+
+    fn with(client: Client, boot: &Boot) -> (Option<String>, Stage, bool, Option<Note>) {
+        let (packet, policy) = (client.discover(), policy());
+        let got = booting(&parse(&packet).unwrap(), &policy, mac(1), Some(boot));
+        (got.file.map(|file| file.to_string()), got.stage, got.by_http, got.note)
     }
 
     #[test]
@@ -200,9 +245,9 @@ mod tests {
             (27, None),
             (0x0700, None),
         ] {
-            let got = of(Client::new(1).option(93, &u16::to_be_bytes(code)));
-            assert_eq!(got.file.as_deref(), file, "architecture {code}");
-            assert_eq!(got.note, file.is_none().then_some(Note::UnknownArch(code)));
+            let (got, _, _, note) = of(Client::new(1).option(93, &u16::to_be_bytes(code)));
+            assert_eq!(got.as_deref(), file, "architecture {code}");
+            assert_eq!(note, file.is_none().then_some(Note::UnknownArch(code)));
         }
     }
 
@@ -216,18 +261,18 @@ mod tests {
             (20, "undionly.kpxe"),
         ] {
             let client = Client::new(1).option(93, &u16::to_be_bytes(code));
-            let got = of(client.option(60, b"HTTPClient:Arch:00016:UNDI:003001"));
-            assert_eq!(got.file, Some(format!("http://172.16.0.254:8081/loaders/{file}")));
-            assert!(got.by_http);
+            let (got, _, by_http, _) = of(client.option(60, b"HTTPClient:Arch:00016:UNDI:003001"));
+            assert_eq!(got, Some(format!("http://172.16.0.254:8081/loaders/{file}")));
+            assert!(by_http);
         }
     }
 
     #[test]
     fn an_architecture_without_configured_loader_is_noted() {
-        let got = of(Client::new(1).option(93, &[0, 10]));
-        assert_eq!((got.file, got.note), (None, Some(Note::NoLoader(Arch::Arm32Efi))));
-        let got = of(Client::new(1).option(93, &[0]));
-        assert_eq!((got.stage, got.note), (Stage::Os, Some(Note::ArchTooShort)));
+        let (file, _, _, note) = of(Client::new(1).option(93, &[0, 10]));
+        assert_eq!((file, note), (None, Some(Note::NoLoader(Arch::Arm32Efi))));
+        let (_, stage, _, note) = of(Client::new(1).option(93, &[0]));
+        assert_eq!((stage, note), (Stage::Os, Some(Note::ArchTooShort)));
     }
 
     #[test]
@@ -236,7 +281,7 @@ mod tests {
             loader: Some("own.efi".into()),
             script: Some("http://elsewhere/script".into()),
         };
-        let of = |client: Client| booting(&parse(&client.discover()).unwrap(), &policy(), mac(1), Some(&boot)).file;
+        let of = |client: Client| with(client, &boot).0;
         assert_eq!(of(Client::new(1).option(93, &[0, 27])).as_deref(), Some("own.efi"));
         assert_eq!(
             of(Client::new(1).option(77, b"iPXE")).as_deref(),

@@ -1,19 +1,22 @@
 //! What a client would get, without a packet: `bootd explain`.
 //!
-//! Puts together the request that such a client sends and has it decided by the code that decides packets, so it cannot say anything else.
+//! Puts together the packet that such a client sends, has it answered by the code that answers packets, and reads that answer, so it cannot say
+//! anything else.
 
 use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
-use dhcproto::v4::OptionCode;
+use dhcproto::v4::{MessageType, OptionCode};
 use serde::Serialize;
 
 use super::answer::{Verdict, answer};
 use super::boot::{Stage, code_of};
+use super::encode::encode;
+use super::options::find;
 use super::policy::{Policy, Receiving};
 use super::pool::Pools;
 use super::reply::Reply;
-use super::request::{BROADCAST, Kind, Request};
+use super::request::{BROADCAST, HEADER, MAGIC_COOKIE, Request, parse};
 use crate::config::{Arch, Config};
 use crate::inventory::Snapshot;
 
@@ -45,12 +48,17 @@ pub struct Explained {
 /// Says what the client with this hardware address gets at this stage of its boot.
 pub fn explain(config: &Config, snapshot: &Snapshot, mac: Mac, arch: Option<Arch>, stage: Stage) -> Explained {
     let policy = Policy::new(config);
-    let request = request(mac, arch, stage);
+    let packet = discover(mac, arch, stage);
+    let request = match parse(&packet) {
+        Ok(request) => request,
+        // The packet above is whole.
+        Err(bad) => return nothing(format!("gets no answer: {bad}")),
+    };
     // On no interface in particular: a node's own address says where it is.
     let receiving = Receiving::default();
     match answer(&request, &policy, snapshot, &receiving) {
         Verdict::Reply(reply) => {
-            let words = format!("is in the inventory as {}", reply.xname.as_deref().unwrap_or_default());
+            let words = format!("is in the inventory as {}", reply.xname.unwrap_or_default());
             let mut explained = of_reply(&reply, words);
             explained.address = Some(reply.yiaddr);
             explained
@@ -62,7 +70,7 @@ pub fn explain(config: &Config, snapshot: &Snapshot, mac: Mac, arch: Option<Arch
     }
 }
 
-fn unknown(request: &Request, policy: &Policy, snapshot: &Snapshot, mac: Mac) -> Explained {
+fn unknown(request: &Request<'_>, policy: &Policy, snapshot: &Snapshot, mac: Mac) -> Explained {
     let node = snapshot.by_mac(mac).map(|(node, _)| node);
     let who = match node {
         Some(node) => format!(
@@ -93,27 +101,38 @@ fn unknown(request: &Request, policy: &Policy, snapshot: &Snapshot, mac: Mac) ->
     explained
 }
 
-fn of_reply(reply: &Reply, words: String) -> Explained {
-    let options = &reply.options;
+fn of_reply(reply: &Reply<'_>, words: String) -> Explained {
+    let mut packet = Vec::new();
+    encode(reply, &mut packet);
+    let options = &packet[HEADER..];
     let verdict = match reply.booting.note {
         Some(note) => format!("{words}; {note}"),
         None => words,
     };
     Explained {
         verdict,
-        xname: reply.xname.clone(),
+        xname: reply.xname.map(str::to_owned),
         address: None,
-        mask: options.addresses(OptionCode::SubnetMask).first().copied(),
-        routers: options.addresses(OptionCode::Router),
-        dns: options.addresses(OptionCode::DomainNameServer),
-        hostname: options.text(OptionCode::Hostname),
-        next_server: Some(reply.siaddr),
-        boot_file: options.text(OptionCode::BootfileName),
-        lease_time_s: options
-            .get(OptionCode::AddressLeaseTime)
-            .and_then(|value| value.first_chunk())
-            .map(|bytes| u32::from_be_bytes(*bytes)),
+        mask: addresses(options, OptionCode::SubnetMask).first().copied(),
+        routers: addresses(options, OptionCode::Router),
+        dns: addresses(options, OptionCode::DomainNameServer),
+        hostname: text(options, OptionCode::Hostname),
+        next_server: Some(reply.siaddr()),
+        boot_file: text(options, OptionCode::BootfileName),
+        lease_time_s: find(options, OptionCode::AddressLeaseTime)
+            .and_then(|value| value.first_chunk().copied())
+            .map(u32::from_be_bytes),
     }
+}
+
+/// The addresses in an option; half a one at its end is left out.
+fn addresses(options: &[u8], code: OptionCode) -> Vec<Ipv4Addr> {
+    let value = find(options, code).unwrap_or_default();
+    value.as_chunks::<4>().0.iter().copied().map(Ipv4Addr::from).collect()
+}
+
+fn text(options: &[u8], code: OptionCode) -> Option<String> {
+    find(options, code).map(|value| String::from_utf8_lossy(&value).into_owned())
 }
 
 fn nothing(verdict: String) -> Explained {
@@ -131,37 +150,29 @@ fn nothing(verdict: String) -> Explained {
     }
 }
 
-/// The DISCOVER of such a client.
-fn request(mac: Mac, arch: Option<Arch>, stage: Stage) -> Request {
-    let [a, b, c, d, e, f] = mac.0;
-    let boots = stage != Stage::Os;
-    Request {
-        kind: Some(Kind::Discover),
-        htype: 1,
-        hlen: 6,
-        xid: 0,
-        secs: 0,
-        flags: BROADCAST,
-        ciaddr: Ipv4Addr::UNSPECIFIED,
-        siaddr: Ipv4Addr::UNSPECIFIED,
-        giaddr: Ipv4Addr::UNSPECIFIED,
-        chaddr: [a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        mac: Some(mac),
-        wanted: None,
-        arch: arch.filter(|_| boots).map(code_of),
-        arch_too_short: false,
-        ipxe: stage == Stage::Ipxe,
-        vendor_class: if stage == Stage::Firmware {
-            b"PXEClient".to_vec()
-        } else {
-            vec![]
-        },
-        client_id: None,
-        relay_agent: None,
-        requested_ip: None,
-        server_id: None,
-        host_name: None,
+/// The DISCOVER of such a client. It asks for broadcast, and for no option in particular.
+fn discover(mac: Mac, arch: Option<Arch>, stage: Stage) -> Vec<u8> {
+    let mut packet = vec![0; HEADER];
+    packet[..3].copy_from_slice(&[1, 1, 6]);
+    packet[10..12].copy_from_slice(&BROADCAST.to_be_bytes());
+    packet[28..34].copy_from_slice(&mac.0);
+    packet[HEADER - MAGIC_COOKIE.len()..].copy_from_slice(&MAGIC_COOKIE);
+    let mut option = |code: OptionCode, value: &[u8]| {
+        packet.extend_from_slice(&[code.into(), value.len() as u8]);
+        packet.extend_from_slice(value);
+    };
+    option(OptionCode::MessageType, &[MessageType::Discover.into()]);
+    if stage == Stage::Firmware {
+        option(OptionCode::ClassIdentifier, b"PXEClient");
     }
+    if stage == Stage::Ipxe {
+        option(OptionCode::UserClass, b"iPXE");
+    }
+    if let Some(arch) = arch.filter(|_| stage != Stage::Os) {
+        option(OptionCode::ClientSystemArchitecture, &code_of(arch).to_be_bytes());
+    }
+    packet.push(OptionCode::End.into());
+    packet
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Policy {
 
     /// Whether the relay that a request names, if any, can be one: replies go to it. With link selection (RFC 3527) too the relay's own
     /// address must be in a served subnet.
-    pub fn check_relay(&self, request: &Request, receiving: &Receiving) -> Result<(), Why> {
+    pub fn check_relay(&self, request: &Request<'_>, receiving: &Receiving) -> Result<(), Why> {
         let relay = request.giaddr;
         if relay.is_unspecified() || (self.is_host(relay) && !self.is_us(relay, receiving)) {
             Ok(())
@@ -85,7 +85,7 @@ impl Policy {
     }
 
     /// Whether the request speaks to another server: it names it in option 54, or in `siaddr`.
-    pub fn is_for_another(&self, request: &Request, receiving: &Receiving) -> bool {
+    pub fn is_for_another(&self, request: &Request<'_>, receiving: &Receiving) -> bool {
         let other = |ip: Ipv4Addr| !self.is_us(ip, receiving);
         request.server_id.is_some_and(other) || (!request.siaddr.is_unspecified() && other(request.siaddr))
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::answer::{FreedWhy, Lease, NakWhy, Verdict, Why, client, named};
 use super::policy::{Policy, Receiving, seconds};
-use super::reply::{Grant, Reply, ReplyKind};
+use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
 use super::rows::Rows;
 use crate::config::Subnet;
@@ -61,6 +61,8 @@ pub struct Held {
 #[derive(Debug)]
 struct Table {
     subnet: Subnet,
+    /// Its place among the subnets of the policy.
+    number: usize,
     first: u32,
     last: u32,
     seconds: u32,
@@ -87,9 +89,10 @@ struct Entry {
 impl Pools {
     /// The pools of the configuration, all free.
     pub fn new(policy: &Policy) -> Self {
-        let table = |subnet: &Subnet| {
+        let table = |(number, subnet): (usize, &Subnet)| {
             subnet.pool.as_ref().map(|pool| Table {
                 subnet: subnet.clone(),
+                number,
                 first: pool.first.to_bits(),
                 last: pool.last.to_bits(),
                 seconds: seconds(pool.lease_time),
@@ -101,7 +104,7 @@ impl Pools {
             })
         };
         Self {
-            tables: policy.subnets.iter().filter_map(table).collect(),
+            tables: policy.subnets.iter().enumerate().filter_map(table).collect(),
             rows: Rows::default(),
         }
     }
@@ -132,15 +135,15 @@ impl Pools {
         true
     }
 
-    /// Decides for a client that the inventory has no address for.
-    pub fn answer(
+    /// Decides for a client that the inventory has no address for. The policy is the one that these pools were made for.
+    pub fn answer<'a>(
         &mut self,
-        request: &Request,
-        policy: &Policy,
+        request: &'a Request<'a>,
+        policy: &'a Policy,
         snapshot: &Snapshot,
         receiving: &Receiving,
         now: Duration,
-    ) -> Verdict {
+    ) -> Verdict<'a> {
         let (kind, mac) = match client(request, policy, receiving) {
             Ok(client) => client,
             Err(why) => return Verdict::Ignore(why),
@@ -195,7 +198,7 @@ impl Pools {
     }
 
     /// The pool for a client: where it has a lease, else the first one on its wire.
-    fn table_of(&self, request: &Request, policy: &Policy, receiving: &Receiving, mac: Mac) -> Result<usize, Why> {
+    fn table_of(&self, request: &Request<'_>, policy: &Policy, receiving: &Receiving, mac: Mac) -> Result<usize, Why> {
         if let Some(link) = request.relayed_from() {
             let subnet = policy.subnet_of(link).ok_or(Why::RelayNotServed)?;
             let table = self.tables.iter().position(|table| table.subnet == *subnet);
@@ -212,18 +215,23 @@ impl Pools {
             .ok_or(Why::NoPool)
     }
 
-    fn lease(
+    fn lease<'a>(
         &mut self,
         at: usize,
-        request: &Request,
-        policy: &Policy,
+        request: &'a Request<'a>,
+        policy: &'a Policy,
         snapshot: &Snapshot,
         mac: Mac,
         now: Duration,
-    ) -> Verdict {
+    ) -> Verdict<'a> {
         let table = &self.tables[at];
         let server = table.subnet.server;
-        let nak = |why| Verdict::Nak(Box::new(Reply::nak(request, policy, mac, server, None)), why);
+        let asker = Asker {
+            request,
+            mac,
+            node: None,
+        };
+        let nak = |why| Verdict::Nak(Reply::nak(asker, policy, server), why);
         let mut all = named(request);
         let Some(ip) = all.next() else {
             return Verdict::Ignore(Why::NoAddress);
@@ -261,19 +269,19 @@ impl Pools {
         let table = &mut self.tables[at];
         let seconds = table.seconds;
         let until = now + Duration::from_secs(seconds.into());
-        table.set(ip.to_bits(), Some(mac), State::Leased, until, request.host_name.clone());
+        let host_name = request.host_name();
+        table.set(ip.to_bits(), Some(mac), State::Leased, until, host_name.clone());
         let lease = Lease {
             mac,
             ip,
             seconds,
-            host_name: request.host_name.clone(),
+            host_name,
             instead_of: self.rows.put(mac, ip),
         };
-        let reply = table.grant(request, policy, ReplyKind::Ack, mac, ip);
-        Verdict::Lease(Box::new(reply), lease)
+        Verdict::Lease(table.grant(ReplyKind::Ack, asker, policy, ip), lease)
     }
 
-    fn release(&mut self, request: &Request, mac: Mac, now: Duration) -> Verdict {
+    fn release(&mut self, request: &Request<'_>, mac: Mac, now: Duration) -> Verdict<'static> {
         let ip = request.ciaddr;
         if !self.leased(mac, ip, now) {
             return Verdict::Ignore(Why::NotOurLease);
@@ -282,7 +290,7 @@ impl Pools {
         Verdict::Freed(mac, ip, FreedWhy::Released)
     }
 
-    fn decline(&mut self, request: &Request, mac: Mac, now: Duration) -> Verdict {
+    fn decline(&mut self, request: &Request<'_>, mac: Mac, now: Duration) -> Verdict<'static> {
         let Some(ip) = request.requested_ip.filter(|ip| self.leased(mac, *ip, now)) else {
             return Verdict::Ignore(Why::NotOurLease);
         };
@@ -320,17 +328,28 @@ impl Entry {
 }
 
 impl Table {
-    fn offer(&mut self, request: &Request, policy: &Policy, snapshot: &Snapshot, mac: Mac, now: Duration) -> Verdict {
+    fn offer<'a>(
+        &mut self,
+        request: &'a Request<'a>,
+        policy: &'a Policy,
+        snapshot: &Snapshot,
+        mac: Mac,
+        now: Duration,
+    ) -> Verdict<'a> {
         let Some(ip) = self.choose(mac, request.requested_ip, snapshot, now) else {
             return Verdict::Ignore(Why::PoolExhausted);
         };
         // A client that asks again while its lease runs keeps it.
         let leased = self.is_leased(ip, mac, now);
         if !leased {
-            self.set(ip, Some(mac), State::Offered, now + OFFER, request.host_name.clone());
+            self.set(ip, Some(mac), State::Offered, now + OFFER, request.host_name());
         }
-        let reply = self.grant(request, policy, ReplyKind::Offer, mac, Ipv4Addr::from_bits(ip));
-        Verdict::Reply(Box::new(reply))
+        let asker = Asker {
+            request,
+            mac,
+            node: None,
+        };
+        Verdict::Reply(self.grant(ReplyKind::Offer, asker, policy, Ipv4Addr::from_bits(ip)))
     }
 
     /// The client's own address, else the one that it asks for, else one that nobody ever had, else the one that is free for longest, else
@@ -370,15 +389,9 @@ impl Table {
         declined.find(|&ip| self.usable(ip, snapshot))
     }
 
-    fn grant(&self, request: &Request, policy: &Policy, kind: ReplyKind, mac: Mac, ip: Ipv4Addr) -> Reply {
-        let grant = Grant {
-            kind,
-            mac,
-            subnet: &self.subnet,
-            lease: Some((ip, self.seconds)),
-            node: None,
-        };
-        Reply::grant(request, policy, &grant)
+    fn grant<'a>(&self, kind: ReplyKind, asker: Asker<'a>, policy: &'a Policy, ip: Ipv4Addr) -> Reply<'a> {
+        let subnet = &policy.subnets[self.number];
+        Reply::grant(kind, asker, policy, subnet, Some((ip, self.seconds)))
     }
 
     /// Gives an address to a holder; the former one has nothing then, and the new one nothing else.

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::encode::encode;
 use super::super::request::parse;
-use super::super::testing::{Client, Random, SERVER, mac, node, policy, receiving, site, snapshot};
+use super::super::testing::{Client, Random, SERVER, Sent, mac, node, policy, receiving, site, snapshot};
 use super::*;
 
 const FIRST: [u8; 4] = [172, 16, 0, 200];
@@ -14,6 +13,16 @@ struct Bench {
     policy: Policy,
     snapshot: Snapshot,
     now: Duration,
+}
+
+/// A verdict that borrows nothing.
+#[derive(Debug, PartialEq, Eq)]
+enum Decided {
+    Reply(Sent),
+    Nak(Sent, NakWhy),
+    Lease(Sent, Lease),
+    Freed(Mac, Ipv4Addr, FreedWhy),
+    Ignore(Why),
 }
 
 impl Bench {
@@ -26,10 +35,19 @@ impl Bench {
         }
     }
 
-    fn decide(&mut self, packet: &[u8]) -> Verdict {
+    fn decide(&mut self, packet: &[u8]) -> Decided {
         let request = parse(packet).unwrap();
-        self.pools
-            .answer(&request, &self.policy, &self.snapshot, &receiving(), self.now)
+        let verdict = self
+            .pools
+            .answer(&request, &self.policy, &self.snapshot, &receiving(), self.now);
+        match verdict {
+            Verdict::Reply(reply) => Decided::Reply(Sent::of(&reply)),
+            Verdict::Nak(reply, why) => Decided::Nak(Sent::of(&reply), why),
+            Verdict::Lease(reply, lease) => Decided::Lease(Sent::of(&reply), lease),
+            Verdict::Freed(mac, ip, why) => Decided::Freed(mac, ip, why),
+            Verdict::Ignore(why) => Decided::Ignore(why),
+            Verdict::Unknown(..) => panic!("the pool has the last word"),
+        }
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -38,14 +56,14 @@ impl Bench {
 
     fn offered(&mut self, client: Client) -> [u8; 4] {
         match self.decide(&client.discover()) {
-            Verdict::Reply(reply) if reply.kind == ReplyKind::Offer => reply.yiaddr.octets(),
+            Decided::Reply(reply) if reply.kind == ReplyKind::Offer => reply.yiaddr.octets(),
             other => panic!("no offer: {other:?}"),
         }
     }
 
     fn leased(&mut self, client: Client) -> Lease {
         match self.decide(&client.request()) {
-            Verdict::Lease(reply, lease) => {
+            Decided::Lease(reply, lease) => {
                 assert_eq!((reply.kind, reply.yiaddr), (ReplyKind::Ack, lease.ip));
                 lease
             }
@@ -55,7 +73,7 @@ impl Bench {
 
     fn refused(&mut self, client: Client) -> NakWhy {
         match self.decide(&client.request()) {
-            Verdict::Nak(_, why) => why,
+            Decided::Nak(_, why) => why,
             other => panic!("no NAK: {other:?}"),
         }
     }
@@ -77,23 +95,23 @@ fn selecting(number: u8, ip: [u8; 4]) -> Client {
 fn a_stranger_gets_one_address_for_its_whole_boot() {
     let mut bench = Bench::new();
     let firmware = Client::new(9).option(93, &[0, 7]);
-    let Verdict::Reply(offer) = bench.decide(&firmware.clone().discover()) else {
+    let Decided::Reply(offer) = bench.decide(&firmware.clone().discover()) else {
         panic!("no offer");
     };
     assert_eq!(offer.yiaddr.octets(), FIRST);
-    assert_eq!(offer.options.get(51.into()), Some(&300u32.to_be_bytes()[..]));
-    assert_eq!(offer.options.get(12.into()), None);
-    assert_eq!(offer.file, "ipxe-x86_64.efi");
+    assert_eq!(offer.option(51), Some(300u32.to_be_bytes().to_vec()));
+    assert_eq!(offer.option(12), None);
+    assert_eq!(offer.file(), "ipxe-x86_64.efi");
     let lease = bench.leased(selecting(9, FIRST).option(12, b"who"));
     assert_eq!((lease.seconds, lease.host_name.as_deref()), (300, Some("who")));
     // Another client id, as each stage has its own, changes nothing.
     for id in [&[1, 1][..], &[255, 7]] {
         let ipxe = Client::new(9).option(77, b"iPXE").option(61, id);
-        let Verdict::Reply(offer) = bench.decide(&ipxe.discover()) else {
+        let Decided::Reply(offer) = bench.decide(&ipxe.discover()) else {
             panic!("no offer");
         };
         assert_eq!(offer.yiaddr.octets(), FIRST);
-        assert!(offer.file.ends_with("/boot/v1/bootscript?mac=02:00:00:00:00:09"));
+        assert!(offer.file().ends_with("/boot/v1/bootscript?mac=02:00:00:00:00:09"));
     }
 }
 
@@ -125,7 +143,7 @@ fn an_offer_waits_ten_seconds_and_ends_at_once_when_another_server_is_chosen() {
     let elsewhere = Client::new(9)
         .option(54, &[172, 16, 0, 3])
         .option(50, &[172, 16, 0, 66]);
-    assert_eq!(bench.decide(&elsewhere.request()), Verdict::Ignore(Why::OtherServer));
+    assert_eq!(bench.decide(&elsewhere.request()), Decided::Ignore(Why::OtherServer));
     assert_eq!(bench.offered(Client::new(11).option(50, &ip)), ip);
     bench.pass(11);
     assert_eq!(bench.offered(Client::new(12).option(50, &ip)), ip);
@@ -150,14 +168,14 @@ fn addresses_are_refused_that_are_not_the_clients() {
         Client::new(11).option(50, &[172, 16, 0, 66]).request(),
         Client::new(11).ciaddr([192, 168, 0, 4]).request(),
     ] {
-        assert_eq!(bench.decide(&packet), Verdict::Ignore(Why::NotOurLease));
+        assert_eq!(bench.decide(&packet), Decided::Ignore(Why::NotOurLease));
     }
     assert_eq!(
         bench.decide(&Client::new(11).request()),
-        Verdict::Ignore(Why::NoAddress)
+        Decided::Ignore(Why::NoAddress)
     );
     let inform = Client::new(11).ciaddr([172, 16, 0, 66]).send(8);
-    assert_eq!(bench.decide(&inform), Verdict::Ignore(Why::UnknownInform));
+    assert_eq!(bench.decide(&inform), Decided::Ignore(Why::UnknownInform));
 }
 
 #[test]
@@ -165,14 +183,14 @@ fn a_released_address_is_free_and_a_declined_one_rests() {
     let mut bench = Bench::new();
     let ip = bench.join(9);
     let strange = Client::new(10).ciaddr(ip).send(7);
-    assert_eq!(bench.decide(&strange), Verdict::Ignore(Why::NotOurLease));
+    assert_eq!(bench.decide(&strange), Decided::Ignore(Why::NotOurLease));
     let freed = bench.decide(&Client::new(9).ciaddr(ip).option(54, &SERVER.octets()).send(7));
-    assert_eq!(freed, Verdict::Freed(mac(9), ip.into(), FreedWhy::Released));
+    assert_eq!(freed, Decided::Freed(mac(9), ip.into(), FreedWhy::Released));
     assert_eq!(bench.offered(Client::new(10).option(50, &ip)), ip);
 
     bench.leased(selecting(10, ip));
     let declined = bench.decide(&selecting(10, ip).send(4));
-    assert_eq!(declined, Verdict::Freed(mac(10), ip.into(), FreedWhy::Declined));
+    assert_eq!(declined, Decided::Freed(mac(10), ip.into(), FreedWhy::Declined));
     assert_ne!(bench.offered(Client::new(10).option(50, &ip)), ip);
     assert_eq!(bench.refused(selecting(11, ip)), NakWhy::Taken);
     let states: Vec<State> = bench.pools.held(bench.now).iter().map(|held| held.state).collect();
@@ -186,7 +204,7 @@ fn an_exhausted_pool_is_silent_until_a_lease_ends() {
     let mut bench = Bench::new();
     let ips: Vec<_> = (10..18).map(|number| bench.join(number)).collect();
     let late = Client::new(20).discover();
-    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+    assert_eq!(bench.decide(&late), Decided::Ignore(Why::PoolExhausted));
     bench.pass(200);
     bench.leased(Client::new(10).ciaddr(ips[0]));
     bench.pass(101);
@@ -212,12 +230,12 @@ fn a_pool_of_declined_addresses_gives_the_one_that_was_declined_longest_ago() {
         assert_eq!(bench.join(number), *ip);
     }
     let late = Client::new(30).discover();
-    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+    assert_eq!(bench.decide(&late), Decided::Ignore(Why::PoolExhausted));
     // An address that rests because it became a node's is still its last client's.
     bench.snapshot = snapshot([node(1, &["172.16.0.200"])]);
     assert_eq!(bench.refused(Client::new(9).ciaddr(kept)), NakWhy::Taken);
     bench.snapshot = site();
-    assert_eq!(bench.decide(&late), Verdict::Ignore(Why::PoolExhausted));
+    assert_eq!(bench.decide(&late), Decided::Ignore(Why::PoolExhausted));
 }
 
 #[test]
@@ -256,7 +274,7 @@ fn relayed_clients_have_the_pool_of_their_subnet() {
     // It renews without the relay.
     bench.leased(Client::new(9).unicast().ciaddr([10, 1, 0, 10]));
     let elsewhere = Client::new(9).giaddr([192, 168, 0, 1]).discover();
-    assert_eq!(bench.decide(&elsewhere), Verdict::Ignore(Why::RelayNotServed));
+    assert_eq!(bench.decide(&elsewhere), Decided::Ignore(Why::RelayNotServed));
     // Moved to another wire, it has nothing on the first any more.
     let lease = bench.join(9);
     assert_eq!(lease, FIRST);
@@ -298,28 +316,26 @@ fn whatever_clients_do_an_address_has_one_holder() {
             }
             let packet = packet(&mut random);
             match bench.decide(&packet) {
-                Verdict::Lease(reply, lease) => {
+                Decided::Lease(_, lease) => {
                     check(&bench, lease.ip, lease.mac, &told);
-                    encode(&reply);
                     told.retain(|_, (mac, _)| *mac != lease.mac);
                     let until = bench.now + Duration::from_secs(lease.seconds.into());
                     told.insert(lease.ip, (lease.mac, until));
                 }
-                Verdict::Reply(reply) => {
+                Decided::Reply(reply) => {
                     assert_eq!(reply.kind, ReplyKind::Offer);
                     check(&bench, reply.yiaddr, reply.mac, &told);
                 }
-                Verdict::Freed(mac, ip, _) => {
+                Decided::Freed(mac, ip, _) => {
                     // A client that was refused something else may still say that it is through with this one.
                     let holder = told.remove(&ip).map_or(mac, |(holder, _)| holder);
                     assert_eq!(holder, mac);
                 }
-                Verdict::Nak(reply, _) => {
+                Decided::Nak(reply, _) => {
                     // It stops using whatever it has.
                     told.retain(|_, (mac, _)| *mac != reply.mac);
                 }
-                Verdict::Ignore(_) => {}
-                Verdict::Unknown(..) => panic!("the pool has the last word"),
+                Decided::Ignore(_) => {}
             }
             assert!(bench.pools.tables.iter().all(consistent));
             assert!(bench.pools.len() <= 8 + 3);

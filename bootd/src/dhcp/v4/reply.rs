@@ -1,15 +1,14 @@
 //! What goes back to a client, before it is bytes, and where it goes.
 //!
-//! One function puts options together for nodes and for clients of a pool alike, so the two cannot drift apart. Pure.
+//! A reply only borrows: from the packet that it answers, the configuration and the inventory. Pure.
 
 use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
-use dhcproto::v4::{MessageType, OptionCode};
+use dhcproto::v4::MessageType;
 
-use super::boot::{Booting, HTTP_CLIENT, booting};
-use super::options::Options;
+use super::boot::{Booting, booting};
 use super::policy::Policy;
 use super::request::{BROADCAST, Request};
 use crate::config::Subnet;
@@ -36,7 +35,7 @@ impl ReplyKind {
     }
 
     /// Option 53.
-    fn message_type(self) -> MessageType {
+    pub(super) fn message_type(self) -> MessageType {
         match self {
             Self::Offer => MessageType::Offer,
             Self::Ack => MessageType::Ack,
@@ -60,110 +59,138 @@ pub enum Destination {
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reply<'a> {
     /// Offer, ACK or NAK.
     pub kind: ReplyKind,
-    /// Hardware type, as it came.
-    pub htype: u8,
-    /// Length of the hardware address, as it came.
-    pub hlen: u8,
-    /// The transaction.
-    pub xid: u32,
+    /// What it answers; much of that comes back as it came.
+    pub request: &'a Request<'a>,
     /// Flags, as they came; a NAK for a relay asks it to broadcast.
     pub flags: u16,
     /// The client's address from now on.
     pub yiaddr: Ipv4Addr,
-    /// Where the boot file is.
-    pub siaddr: Ipv4Addr,
-    /// The relay, as it came.
-    pub giaddr: Ipv4Addr,
-    /// The hardware address, as it came.
-    pub chaddr: [u8; 16],
-    /// The boot file in the header, for ROMs that do not look at option 67; empty when it does not fit.
-    pub file: String,
-    /// All options.
-    pub options: Options,
+    /// Where it goes.
+    pub to: Destination,
+    /// The server's address.
+    pub server: Ipv4Addr,
+    /// The client.
+    pub mac: Mac,
+    /// The xname, when the inventory knows the client.
+    pub xname: Option<&'a str>,
+    /// What it says about booting.
+    pub booting: Booting<'a>,
+    /// What the client is given; a NAK gives nothing.
+    pub grant: Option<Grant<'a>>,
+}
+
+/// What an offer or an ACK gives, beside the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant<'a> {
+    /// Where the client is.
+    pub subnet: &'a Subnet,
+    /// The node that it is.
+    pub node: Option<&'a Node>,
+    /// How long the address is the client's; answers to INFORM give none.
+    pub seconds: Option<u32>,
+    /// What is appended to host names.
+    pub domain: Option<&'a str>,
+}
+
+/// What is left to know about a reply that is bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// Offer, ACK or NAK.
+    pub kind: ReplyKind,
     /// Where it goes.
     pub to: Destination,
     /// The server's address, which a frame names as its sender.
     pub server: Ipv4Addr,
     /// The client.
     pub mac: Mac,
-    /// The xname, when the inventory knows the client.
-    pub xname: Option<String>,
-    /// What it says about booting.
-    pub booting: Booting,
+    /// The client's address from now on.
+    pub yiaddr: Ipv4Addr,
 }
 
-/// What the deciding side found out about a client.
-pub(super) struct Grant<'a> {
-    /// Offer or ACK.
-    pub(super) kind: ReplyKind,
+/// The client and what it asked.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) request: &'a Request<'a>,
     pub(super) mac: Mac,
-    pub(super) subnet: &'a Subnet,
-    /// The address and the seconds for which it is the client's; `None` answers INFORM.
-    pub(super) lease: Option<(Ipv4Addr, u32)>,
     pub(super) node: Option<&'a Node>,
 }
 
-impl Reply {
-    /// An offer or an ACK.
-    pub(super) fn grant(request: &Request, policy: &Policy, grant: &Grant<'_>) -> Self {
-        let server = grant.subnet.server;
-        let booting = booting(request, policy, grant.mac, grant.node.map(|node| &node.boot));
-        let options = options(request, policy, grant, &booting);
-        let yiaddr = grant.lease.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip);
-        let file = options.text(OptionCode::BootfileName).filter(|file| file.len() <= 127);
+impl<'a> Reply<'a> {
+    /// An offer or an ACK. `lease`: the address and the seconds for which it is the client's; `None` answers INFORM.
+    pub(super) fn grant(
+        kind: ReplyKind,
+        asker: Asker<'a>,
+        policy: &'a Policy,
+        subnet: &'a Subnet,
+        lease: Option<(Ipv4Addr, u32)>,
+    ) -> Self {
+        let yiaddr = lease.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip);
         Self {
-            flags: request.flags,
             yiaddr,
-            siaddr: server,
-            file: file.unwrap_or_default(),
-            options,
-            to: destination(request, policy, yiaddr, grant.mac),
-            xname: grant.node.map(|node| node.id.clone()),
-            booting,
-            ..Self::bare(request, policy, grant.kind, grant.mac, server)
+            to: destination(asker.request, policy, yiaddr, asker.mac),
+            grant: Some(Grant {
+                subnet,
+                node: asker.node,
+                seconds: lease.map(|(_, seconds)| seconds),
+                domain: policy.domain.as_deref(),
+            }),
+            ..Self::bare(kind, asker, policy, subnet.server)
         }
     }
 
-    /// A NAK: it names the server and holds what the relay needs, nothing else.
-    pub(super) fn nak(request: &Request, policy: &Policy, mac: Mac, server: Ipv4Addr, node: Option<&Node>) -> Self {
-        let mut reply = Self::bare(request, policy, ReplyKind::Nak, mac, server);
-        reply.xname = node.map(|node| node.id.clone());
-        if !request.giaddr.is_unspecified() {
+    /// A NAK.
+    pub(super) fn nak(asker: Asker<'a>, policy: &'a Policy, server: Ipv4Addr) -> Self {
+        let mut reply = Self::bare(ReplyKind::Nak, asker, policy, server);
+        let relay = asker.request.giaddr;
+        if !relay.is_unspecified() {
             // The client does not use its address any more; only the relay's broadcast reaches it.
             reply.flags |= BROADCAST;
-            reply.to = Destination::Relay(request.giaddr);
+            reply.to = Destination::Relay(relay);
         }
         reply
     }
 
-    fn bare(request: &Request, policy: &Policy, kind: ReplyKind, mac: Mac, server: Ipv4Addr) -> Self {
+    /// Where the boot file is.
+    pub fn siaddr(&self) -> Ipv4Addr {
+        self.grant
+            .as_ref()
+            .map_or(Ipv4Addr::UNSPECIFIED, |grant| grant.subnet.server)
+    }
+
+    /// What is left to know once this is bytes.
+    pub fn envelope(&self) -> Envelope {
+        Envelope {
+            kind: self.kind,
+            to: self.to,
+            server: self.server,
+            mac: self.mac,
+            yiaddr: self.yiaddr,
+        }
+    }
+
+    fn bare(kind: ReplyKind, asker: Asker<'a>, policy: &'a Policy, server: Ipv4Addr) -> Self {
+        let Asker { request, mac, node } = asker;
         Self {
             kind,
-            htype: request.htype,
-            hlen: request.hlen,
-            xid: request.xid,
+            request,
             flags: request.flags,
             yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
-            giaddr: request.giaddr,
-            chaddr: request.chaddr,
-            file: String::new(),
-            options: head_options(request, kind, server),
             to: Destination::Broadcast,
             server,
             mac,
-            xname: None,
-            booting: booting(request, policy, mac, None),
+            xname: node.map(|node| node.id.as_str()),
+            booting: booting(request, policy, mac, node.map(|node| &node.boot)),
+            grant: None,
         }
     }
 }
 
 /// The first matching row of the contract's table; `yiaddr` is unspecified in answers to INFORM, which come from `ciaddr`. That the relay can
 /// be one was checked before.
-fn destination(request: &Request, policy: &Policy, yiaddr: Ipv4Addr, mac: Mac) -> Destination {
+fn destination(request: &Request<'_>, policy: &Policy, yiaddr: Ipv4Addr, mac: Mac) -> Destination {
     if !request.giaddr.is_unspecified() {
         Destination::Relay(request.giaddr)
     } else if let Some(used) = request.used_ip().filter(|ip| policy.is_host(*ip)) {
@@ -174,99 +201,3 @@ fn destination(request: &Request, policy: &Policy, yiaddr: Ipv4Addr, mac: Mac) -
         Destination::Frame(yiaddr, mac)
     }
 }
-
-/// What every reply has.
-fn head_options(request: &Request, kind: ReplyKind, server: Ipv4Addr) -> Options {
-    let mut options = Options::default();
-    options.set(OptionCode::MessageType, [kind.message_type().into()]);
-    options.set_addresses(OptionCode::ServerIdentifier, &[server]);
-    for (code, value) in [
-        (OptionCode::ClientIdentifier, &request.client_id),
-        (OptionCode::RelayAgentInformation, &request.relay_agent),
-    ] {
-        if let Some(value) = value {
-            options.set(code, value.as_slice());
-        }
-    }
-    options
-}
-
-fn options(request: &Request, policy: &Policy, grant: &Grant<'_>, booting: &Booting) -> Options {
-    let subnet = grant.subnet;
-    let server = subnet.server.to_string();
-    let mut options = head_options(request, grant.kind, subnet.server);
-    options.set_addresses(OptionCode::SubnetMask, &[subnet.mask()]);
-    options.set_addresses(OptionCode::Router, &subnet.routers);
-    if request.wants(OptionCode::DomainNameServer) {
-        options.set_addresses(OptionCode::DomainNameServer, &subnet.dns);
-    }
-    if let Some(name) = grant.node.and_then(|node| host_name(node, policy)) {
-        options.set(OptionCode::Hostname, name);
-    }
-    if let Some(domain) = policy.domain.as_ref().filter(|_| request.lists(OptionCode::DomainName)) {
-        options.set(OptionCode::DomainName, domain.as_str());
-    }
-    if let Some((_, seconds)) = grant.lease {
-        options.set_u32(OptionCode::AddressLeaseTime, seconds);
-        // The defaults of RFC 2131; clients know them, some ask.
-        if request.lists(OptionCode::Renewal) {
-            options.set_u32(OptionCode::Renewal, seconds / 2);
-        }
-        if request.lists(OptionCode::Rebinding) {
-            options.set_u32(OptionCode::Rebinding, seconds - seconds / 8);
-        }
-    }
-    if request.lists(OptionCode::TFTPServerName) {
-        options.set(OptionCode::TFTPServerName, server.as_str());
-    }
-    // OpenCHAMI's iPXE takes the TFTP server from here.
-    options.set(OptionCode::RootPath, server);
-    if let Some(file) = &booting.file {
-        options.set(OptionCode::BootfileName, file.as_str());
-    }
-    if booting.by_http {
-        options.set(OptionCode::ClassIdentifier, HTTP_CLIENT);
-    }
-    for (&code, hex) in grant.node.iter().flat_map(|node| &node.options) {
-        let code = OptionCode::from(code);
-        // The inventory reports bad values to who published them; here they are only left out.
-        if let Some(value) = bytes(hex).filter(|_| !KEPT.contains(&code)) {
-            options.set(code, value);
-        }
-    }
-    options
-}
-
-/// `nid0001` and the domain. Other kinds than nodes have none: two BMCs of one blade would get the same.
-fn host_name(node: &Node, policy: &Policy) -> Option<String> {
-    let nid = node.nid.filter(|_| node.kind == "Node")?;
-    Some(match &policy.domain {
-        Some(domain) => format!("nid{nid:04}.{domain}"),
-        None => format!("nid{nid:04}"),
-    })
-}
-
-/// The bytes that hexadecimal text means; `:`, `-` and spaces may stand between them.
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = hex
-        .chars()
-        .filter(|c| !matches!(c, ':' | '-' | ' '))
-        .map(|c| c.to_digit(16).map(|digit| digit as u8))
-        .collect();
-    let digits = digits?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty()
-        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
-}
-
-/// Options that no row of the inventory may set: they carry the protocol itself.
-const KEPT: [OptionCode; 8] = [
-    OptionCode::Pad,
-    OptionCode::AddressLeaseTime,
-    OptionCode::OptionOverload,
-    OptionCode::MessageType,
-    OptionCode::ServerIdentifier,
-    OptionCode::ClientIdentifier,
-    OptionCode::RelayAgentInformation,
-    OptionCode::End,
-];

@@ -1,16 +1,17 @@
 //! What a client sent, read by one function that cannot be surprised.
 //!
 //! [`parse`] checks length, cookie, operation and the length of the hardware address before it looks at anything else, then takes the
-//! options one by one. A packet is read completely or refused with its reason. Nothing here panics, whatever the bytes; memory is bounded by
-//! the packet's own size.
+//! options one by one. A packet is read completely or refused with its reason. What is read is a view of the packet: nothing is copied, but
+//! for a value that comes in several parts. Nothing here panics, whatever the bytes; memory is bounded by the packet's own size.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
 use dhcproto::v4::{MessageType, OptionCode};
 
-use super::options::{IPXE, Options, Truncated};
+use super::options::{self, Ends, IPXE, Truncated};
 
 /// The fixed part of a packet, with the magic cookie.
 pub const HEADER: usize = 240;
@@ -38,7 +39,7 @@ pub enum Kind {
 
 /// A packet from a client or its relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct Request<'a> {
     /// Option 53; BOOTP clients have none.
     pub kind: Option<Kind>,
     /// Hardware type.
@@ -62,7 +63,7 @@ pub struct Request {
     /// The hardware address, when it has 6 bytes.
     pub mac: Option<Mac>,
     /// Option 55: what the client wants to know. Absent is not the same as empty.
-    pub wanted: Option<Vec<u8>>,
+    pub wanted: Option<Cow<'a, [u8]>>,
     /// The first value of option 93.
     pub arch: Option<u16>,
     /// Option 93 was there and too short for a value.
@@ -70,17 +71,17 @@ pub struct Request {
     /// The client is iPXE: option 77 says so, plain or in the form of RFC 3004, or option 175 is there.
     pub ipxe: bool,
     /// Option 60.
-    pub vendor_class: Vec<u8>,
+    pub vendor_class: Cow<'a, [u8]>,
     /// Option 61 as received.
-    pub client_id: Option<Vec<u8>>,
+    pub client_id: Option<Cow<'a, [u8]>>,
     /// Option 82 as received.
-    pub relay_agent: Option<Vec<u8>>,
+    pub relay_agent: Option<Cow<'a, [u8]>>,
     /// Option 50.
     pub requested_ip: Option<Ipv4Addr>,
     /// Option 54.
     pub server_id: Option<Ipv4Addr>,
-    /// Option 12, made printable and short.
-    pub host_name: Option<String>,
+    /// Option 12 as received; see [`Request::host_name`].
+    pub name: Option<Cow<'a, [u8]>>,
 }
 
 /// Why a packet cannot be read.
@@ -129,7 +130,7 @@ impl BadPacket {
 }
 
 /// Reads a packet.
-pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
+pub fn parse(packet: &[u8]) -> Result<Request<'_>, BadPacket> {
     let (head, area) = packet
         .split_first_chunk::<HEADER>()
         .ok_or(BadPacket::TooShort(packet.len()))?;
@@ -143,12 +144,12 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
     if hlen > 16 {
         return Err(BadPacket::HardwareAddressTooLong(hlen));
     }
-    let mut options = read_options(head, area)?;
+    let read = Read::all(head, area)?;
     let chaddr: [u8; 16] = std::array::from_fn(|i| head[28 + i]);
     let [a, b, c, d, e, f, ..] = chaddr;
-    let arch = options.get(OptionCode::ClientSystemArchitecture);
+    let arch = read.arch.as_deref();
     Ok(Request {
-        kind: kind(&options)?,
+        kind: kind(read.kind.as_deref())?,
         htype: head[1],
         hlen,
         xid: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
@@ -163,18 +164,18 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
             .and_then(|value| value.first_chunk())
             .map(|first| u16::from_be_bytes(*first)),
         arch_too_short: arch.is_some_and(|value| value.len() < 2),
-        ipxe: options.get(IPXE).is_some() || options.get(OptionCode::UserClass).is_some_and(says_ipxe),
-        requested_ip: option_address(&options, OptionCode::RequestedIpAddress)?,
-        server_id: option_address(&options, OptionCode::ServerIdentifier)?,
-        host_name: options.get(OptionCode::Hostname).and_then(printable),
-        vendor_class: options.take(OptionCode::ClassIdentifier).unwrap_or_default(),
-        wanted: options.take(OptionCode::ParameterRequestList),
-        client_id: echoed(&mut options, OptionCode::ClientIdentifier)?,
-        relay_agent: echoed(&mut options, OptionCode::RelayAgentInformation)?,
+        ipxe: read.ipxe.is_some() || read.user_class.as_deref().is_some_and(says_ipxe),
+        requested_ip: option_address(OptionCode::RequestedIpAddress, read.requested_ip.as_deref())?,
+        server_id: option_address(OptionCode::ServerIdentifier, read.server_id.as_deref())?,
+        name: read.name,
+        vendor_class: read.vendor_class.unwrap_or_default(),
+        wanted: read.wanted,
+        client_id: echoed(OptionCode::ClientIdentifier, read.client_id)?,
+        relay_agent: echoed(OptionCode::RelayAgentInformation, read.relay_agent)?,
     })
 }
 
-impl Request {
+impl Request<'_> {
     /// The client wants this option: it lists it, or it lists nothing at all.
     pub fn wants(&self, code: OptionCode) -> bool {
         self.wanted.as_ref().is_none_or(|list| list.contains(&code.into()))
@@ -183,6 +184,16 @@ impl Request {
     /// The client lists this option.
     pub fn lists(&self, code: OptionCode) -> bool {
         self.wanted.as_ref().is_some_and(|list| list.contains(&code.into()))
+    }
+
+    /// The client's own name, which goes to logs, the store and a terminal: at most 64 printable characters.
+    pub fn host_name(&self) -> Option<String> {
+        let text: String = String::from_utf8_lossy(self.name.as_deref()?)
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(64)
+            .collect();
+        (!text.is_empty()).then_some(text)
     }
 
     /// The address that the client uses already. Who asks for an address has none, whatever the packet says.
@@ -211,7 +222,7 @@ impl Request {
 }
 
 /// Who it is, for logs: the hardware address in hexadecimal, whatever its length.
-impl fmt::Display for Request {
+impl fmt::Display for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, byte) in self.chaddr.iter().take(usize::from(self.hlen)).enumerate() {
             write!(f, "{}{byte:02x}", if at == 0 { "" } else { ":" })?;
@@ -220,29 +231,69 @@ impl fmt::Display for Request {
     }
 }
 
-/// All options, those in `file` and `sname` too when option 52 says that they hold some.
-fn read_options(head: &[u8; HEADER], area: &[u8]) -> Result<Options, BadPacket> {
-    let truncated = |Truncated(code)| BadPacket::TruncatedOption(code);
-    let mut options = Options::default();
-    if !options.read(area).map_err(truncated)? {
-        return Err(BadPacket::NoEnd);
-    }
-    let overload = match options.get(OptionCode::OptionOverload) {
-        None => 0,
-        Some(&[fields]) => fields,
-        Some(value) => return Err(BadPacket::BadOption(OptionCode::OptionOverload.into(), value.len())),
-    };
-    if overload & 1 != 0 {
-        options.read(&head[108..236]).map_err(truncated)?;
-    }
-    if overload & 2 != 0 {
-        options.read(&head[44..108]).map_err(truncated)?;
-    }
-    Ok(options)
+/// The values of the options that matter here.
+#[derive(Default)]
+struct Read<'a> {
+    name: Option<Cow<'a, [u8]>>,
+    requested_ip: Option<Cow<'a, [u8]>>,
+    overload: Option<Cow<'a, [u8]>>,
+    kind: Option<Cow<'a, [u8]>>,
+    server_id: Option<Cow<'a, [u8]>>,
+    wanted: Option<Cow<'a, [u8]>>,
+    vendor_class: Option<Cow<'a, [u8]>>,
+    client_id: Option<Cow<'a, [u8]>>,
+    user_class: Option<Cow<'a, [u8]>>,
+    relay_agent: Option<Cow<'a, [u8]>>,
+    arch: Option<Cow<'a, [u8]>>,
+    ipxe: Option<Cow<'a, [u8]>>,
 }
 
-fn kind(options: &Options) -> Result<Option<Kind>, BadPacket> {
-    match options.get(OptionCode::MessageType) {
+impl<'a> Read<'a> {
+    /// All options, those in `file` and `sname` too when option 52 says that they hold some.
+    fn all(head: &'a [u8; HEADER], area: &'a [u8]) -> Result<Self, BadPacket> {
+        let mut read = Self::default();
+        if read.area(area)? == Ends::WithoutEnd {
+            return Err(BadPacket::NoEnd);
+        }
+        let overload = match read.overload.as_deref() {
+            None => 0,
+            Some(&[fields]) => fields,
+            Some(value) => return Err(BadPacket::BadOption(OptionCode::OptionOverload.into(), value.len())),
+        };
+        if overload & 1 != 0 {
+            read.area(&head[108..236])?;
+        }
+        if overload & 2 != 0 {
+            read.area(&head[44..108])?;
+        }
+        Ok(read)
+    }
+
+    fn area(&mut self, area: &'a [u8]) -> Result<Ends, BadPacket> {
+        let read = options::read(area, |code, part| {
+            let value = match OptionCode::from(code) {
+                OptionCode::Hostname => &mut self.name,
+                OptionCode::RequestedIpAddress => &mut self.requested_ip,
+                OptionCode::OptionOverload => &mut self.overload,
+                OptionCode::MessageType => &mut self.kind,
+                OptionCode::ServerIdentifier => &mut self.server_id,
+                OptionCode::ParameterRequestList => &mut self.wanted,
+                OptionCode::ClassIdentifier => &mut self.vendor_class,
+                OptionCode::ClientIdentifier => &mut self.client_id,
+                OptionCode::UserClass => &mut self.user_class,
+                OptionCode::RelayAgentInformation => &mut self.relay_agent,
+                OptionCode::ClientSystemArchitecture => &mut self.arch,
+                IPXE => &mut self.ipxe,
+                _ => return,
+            };
+            options::add(value, part);
+        });
+        read.map_err(|Truncated(code)| BadPacket::TruncatedOption(code))
+    }
+}
+
+fn kind(value: Option<&[u8]>) -> Result<Option<Kind>, BadPacket> {
+    match value {
         None => Ok(None),
         Some(&[kind]) => Ok(Some(match MessageType::from(kind) {
             MessageType::Discover => Kind::Discover,
@@ -261,8 +312,8 @@ fn address(head: &[u8; HEADER], at: usize) -> Ipv4Addr {
 }
 
 /// An option that decides what the client means; with another length than 4 it means nothing, and guessing would be worse.
-fn option_address(options: &Options, code: OptionCode) -> Result<Option<Ipv4Addr>, BadPacket> {
-    match options.get(code) {
+fn option_address(code: OptionCode, value: Option<&[u8]>) -> Result<Option<Ipv4Addr>, BadPacket> {
+    match value {
         None => Ok(None),
         Some(&[a, b, c, d]) => Ok(Some(Ipv4Addr::new(a, b, c, d))),
         Some(value) => Err(BadPacket::BadOption(code.into(), value.len())),
@@ -270,8 +321,8 @@ fn option_address(options: &Options, code: OptionCode) -> Result<Option<Ipv4Addr
 }
 
 /// An option that goes back as it came.
-fn echoed(options: &mut Options, code: OptionCode) -> Result<Option<Vec<u8>>, BadPacket> {
-    match options.take(code) {
+fn echoed(code: OptionCode, value: Option<Cow<'_, [u8]>>) -> Result<Option<Cow<'_, [u8]>>, BadPacket> {
+    match value {
         Some(value) if value.len() > usize::from(u8::MAX) => Err(BadPacket::EchoTooLong(code.into(), value.len())),
         value => Ok(value),
     }
@@ -293,16 +344,6 @@ fn says_ipxe(value: &[u8]) -> bool {
         parts = next;
     }
     false
-}
-
-/// A client's own name goes to logs, the store and a terminal: at most 64 printable characters.
-fn printable(value: &[u8]) -> Option<String> {
-    let text: String = String::from_utf8_lossy(value)
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(64)
-        .collect();
-    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
@@ -327,7 +368,7 @@ mod tests {
         assert!(request.lists(OptionCode::TFTPServerName) && !request.wants(OptionCode::DomainNameServer));
         assert_eq!(request.client_id.as_deref(), Some(&[0, 1, 2][..]));
         assert_eq!(request.relay_agent.as_deref(), Some(&[1, 1, 9][..]));
-        assert_eq!(request.host_name.as_deref(), Some("ab"));
+        assert_eq!(request.host_name().as_deref(), Some("ab"));
         assert_eq!(request.to_string(), "02:00:00:00:00:01");
     }
 
@@ -372,10 +413,12 @@ mod tests {
     #[test]
     fn an_architecture_of_no_or_one_byte_is_absent() {
         for value in [&[][..], &[0]] {
-            let request = parse(&Client::new(1).option(93, value).discover()).unwrap();
+            let packet = Client::new(1).option(93, value).discover();
+            let request = parse(&packet).unwrap();
             assert_eq!((request.arch, request.arch_too_short), (None, true));
         }
-        let request = parse(&Client::new(1).option(93, &[0, 11, 0, 7]).discover()).unwrap();
+        let packet = Client::new(1).option(93, &[0, 11, 0, 7]).discover();
+        let request = parse(&packet).unwrap();
         assert_eq!((request.arch, request.arch_too_short), (Some(11), false));
     }
 
@@ -398,7 +441,8 @@ mod tests {
             (b"\x09iPXE", false),
             (b"", false),
         ] {
-            let request = parse(&Client::new(1).option(77, value).discover()).unwrap();
+            let packet = Client::new(1).option(77, value).discover();
+            let request = parse(&packet).unwrap();
             assert_eq!(request.ipxe, expected, "{value:?}");
         }
         assert!(parse(&Client::new(1).option(175, &[1]).discover()).unwrap().ipxe);
@@ -409,7 +453,7 @@ mod tests {
         let mut packet = Client::new(1).option(52, &[3]).option(60, b"ab").discover();
         packet[108..113].copy_from_slice(&[60, 2, b'c', b'd', 255]);
         packet[44..48].copy_from_slice(&[60, 1, b'e', 255]);
-        assert_eq!(parse(&packet).unwrap().vendor_class, b"abcde");
+        assert_eq!(*parse(&packet).unwrap().vendor_class, *b"abcde");
         packet[45] = 200;
         assert_eq!(parse(&packet), Err(BadPacket::TruncatedOption(60)));
     }

@@ -1,8 +1,9 @@
 //! Moves DHCP packets: receives, has them decided, sends, counts.
 //!
 //! One thread an interface. It holds the pools' lock only while memory changes: a lease is written by the store's thread, which sends the ACK
-//! when the row is durable; when the store refuses or fails there is none, and the client asks again. A packet that makes the code panic
-//! costs that packet; a failing socket costs a pause. Both are counted.
+//! when the row is durable; when the store refuses or fails there is none, and the client asks again. A DISCOVER of a client that the plugins
+//! are asked about is kept, and answered on the asker's thread when they have said something. A packet that makes the code panic costs that
+//! packet; a failing socket costs a pause. Both are counted.
 
 use std::fmt::Display;
 use std::io;
@@ -14,15 +15,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
+use dhcproto::v4::OptionCode;
 
 use super::answer::{FreedWhy, Lease, Missing, NakWhy, Verdict, Why, answer};
+use super::boot::{Note, Stage};
 use super::encode::encode;
+use super::options::find;
 use super::policy::{Policy, Receiving};
 use super::pool::Pools;
-use super::reply::{Destination, Reply, ReplyKind};
-use super::request::{Request, parse};
+use super::reply::{Destination, Envelope, Reply, ReplyKind};
+use super::request::{HEADER, Kind, Request, parse};
 use super::rows::{self, Saved};
-use crate::dhcp::{Deps, LOOK_AGAIN, LeaseView};
+use crate::config::Arch;
+use crate::dhcp::{Deps, LOOK_AGAIN, LeaseView, Lookup};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::net::{FrameSocket, Interface, NetError, UdpPort};
@@ -31,7 +36,7 @@ use crate::state::StoreError;
 /// Where replies leave.
 pub(crate) trait Outlet: Send + Sync + 'static {
     /// Sends a packet.
-    fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()>;
+    fn send(&self, packet: &[u8], envelope: &Envelope) -> io::Result<()>;
 }
 
 /// What all threads share.
@@ -42,6 +47,36 @@ pub(crate) struct Shell {
     /// Clients in the pools, readable without their lock.
     pooled: AtomicUsize,
     lines: Lines,
+}
+
+/// A packet, and how it came.
+#[derive(Clone, Copy)]
+struct Arrived<'a> {
+    bytes: &'a [u8],
+    peer: &'a dyn Display,
+    receiving: &'a Receiving,
+    /// Where the answer leaves.
+    outlet: &'a Arc<dyn Outlet>,
+    turn: Turn,
+}
+
+/// Whether the plugins may be asked about a client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The packet came a moment ago.
+    First,
+    /// They were asked for this packet already.
+    Asked,
+}
+
+/// What becomes of the packet of a client that is not in the inventory.
+enum Unknown {
+    /// A pool decides, now.
+    Pool,
+    /// It is kept until the plugins have said something.
+    Kept,
+    /// An earlier one is.
+    Left,
 }
 
 impl Shell {
@@ -75,21 +110,33 @@ impl Shell {
         &self.deps
     }
 
-    /// Deals with one packet.
+    /// Deals with one packet. `buffer` is for the answer; whoever has many packets hands in the same one each time.
     pub(crate) fn packet(
         self: &Arc<Self>,
         bytes: &[u8],
         peer: &dyn Display,
         receiving: &Receiving,
         outlet: &Arc<dyn Outlet>,
+        buffer: &mut Vec<u8>,
     ) {
-        let handled = catch_unwind(AssertUnwindSafe(|| match parse(bytes) {
-            Ok(request) => self.request(&request, receiving, outlet),
-            Err(bad) => self.deps.metrics.refused(PART, bad.label(), peer, &bad),
+        let arrived = Arrived {
+            bytes,
+            peer,
+            receiving,
+            outlet,
+            turn: Turn::First,
+        };
+        self.deal(arrived, buffer);
+    }
+
+    fn deal(self: &Arc<Self>, arrived: Arrived<'_>, buffer: &mut Vec<u8>) {
+        let handled = catch_unwind(AssertUnwindSafe(|| match parse(arrived.bytes) {
+            Ok(request) => self.request(&request, arrived, buffer),
+            Err(bad) => self.deps.metrics.refused(PART, bad.label(), arrived.peer, &bad),
         }));
         if handled.is_err() {
-            let detail = format!("a bug in bootd; the packet has {} bytes", bytes.len());
-            self.deps.metrics.refused(PART, "panic", peer, &detail);
+            let detail = format!("a bug in bootd; the packet has {} bytes", arrived.bytes.len());
+            self.deps.metrics.refused(PART, "panic", arrived.peer, &detail);
         }
     }
 
@@ -108,17 +155,22 @@ impl Shell {
             .collect()
     }
 
-    fn request(self: &Arc<Self>, request: &Request, receiving: &Receiving, outlet: &Arc<dyn Outlet>) {
-        let snapshot = self.deps.snapshot.load_full();
+    fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, buffer: &mut Vec<u8>) {
+        let (receiving, outlet) = (arrived.receiving, arrived.outlet);
+        let snapshot = self.deps.snapshot.load();
         let verdict = answer(request, &self.policy, &snapshot, receiving);
         let Verdict::Unknown(mac, missing) = verdict else {
             if let Some(mac) = settled(request, &verdict) {
                 self.forget(mac);
             }
-            return self.act(verdict, request, outlet);
+            return self.act(verdict, request, outlet, buffer);
         };
         if missing == Missing::Mac {
-            (self.deps.unknown)(mac);
+            match self.look_up(mac, request, arrived) {
+                Unknown::Pool => {}
+                Unknown::Kept => return,
+                Unknown::Left => return self.ignored(Why::LookupUnderWay, request),
+            }
         }
         let mut pools = self.pools();
         let verdict = pools.answer(request, &self.policy, &snapshot, receiving, boot_clock());
@@ -127,24 +179,70 @@ impl Shell {
         let verdict = self.queue(verdict, outlet);
         drop(pools);
         if let Some(verdict) = verdict {
-            self.act(verdict, request, outlet);
+            self.act(verdict, request, outlet, buffer);
+        }
+    }
+
+    /// Has the plugins asked about a client that the inventory does not know. Only its DISCOVER waits for what they say: who sends anything
+    /// else has an address or an offer already, and is answered at once.
+    fn look_up(self: &Arc<Self>, mac: Mac, request: &Request<'_>, arrived: Arrived<'_>) -> Unknown {
+        if arrived.turn == Turn::Asked || self.policy.is_for_another(request, arrived.receiving) {
+            return Unknown::Pool;
+        }
+        match request.kind {
+            Some(Kind::Discover) => {}
+            Some(Kind::Request | Kind::Inform) => {
+                (self.deps.unknown)(mac, Box::new(|| {}));
+                return Unknown::Pool;
+            }
+            _ => return Unknown::Pool,
+        }
+        let (shell, outlet) = (Arc::clone(self), Arc::clone(arrived.outlet));
+        let (bytes, peer) = (arrived.bytes.to_vec(), arrived.peer.to_string());
+        let receiving = arrived.receiving.clone();
+        let then = move || {
+            let kept = Arrived {
+                bytes: &bytes,
+                peer: &peer,
+                receiving: &receiving,
+                outlet: &outlet,
+                turn: Turn::Asked,
+            };
+            shell.deal(kept, &mut Vec::new());
+        };
+        match (self.deps.unknown)(mac, Box::new(then)) {
+            Lookup::Begun => Unknown::Kept,
+            Lookup::Waiting => Unknown::Left,
+            Lookup::Nobody => Unknown::Pool,
         }
     }
 
     /// Does what is left to do after the decision. Leases do not come here.
-    fn act(&self, verdict: Verdict, request: &Request, outlet: &Arc<dyn Outlet>) {
+    fn act(&self, verdict: Verdict<'_>, request: &Request<'_>, outlet: &Arc<dyn Outlet>, buffer: &mut Vec<u8>) {
         match verdict {
-            Verdict::Reply(reply) => self.send(&reply, None, outlet),
-            Verdict::Nak(reply, why) => self.send(&reply, Some(why), outlet),
+            Verdict::Reply(reply) => self.reply(&reply, None, outlet, buffer),
+            Verdict::Nak(reply, why) => self.reply(&reply, Some(why), outlet, buffer),
             Verdict::Ignore(why) => self.ignored(why, request),
             Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) => {}
         }
     }
 
+    fn reply(&self, reply: &Reply<'_>, nak: Option<NakWhy>, outlet: &Arc<dyn Outlet>, buffer: &mut Vec<u8>) {
+        encode(reply, buffer);
+        let letter = Letter {
+            packet: buffer,
+            envelope: reply.envelope(),
+            boot: Boot::of(reply),
+            xname: reply.xname.unwrap_or_default(),
+            nak,
+        };
+        self.send(&letter, outlet);
+    }
+
     /// Queues what the store must know; what needs no store comes back.
-    fn queue(self: &Arc<Self>, verdict: Verdict, outlet: &Arc<dyn Outlet>) -> Option<Verdict> {
+    fn queue<'a>(self: &Arc<Self>, verdict: Verdict<'a>, outlet: &Arc<dyn Outlet>) -> Option<Verdict<'a>> {
         match verdict {
-            Verdict::Lease(reply, lease) => self.keep(reply, &lease, outlet),
+            Verdict::Lease(reply, lease) => self.keep(&reply, &lease, outlet),
             Verdict::Freed(mac, ip, why) => {
                 let why = match why {
                     FreedWhy::Released => "release",
@@ -162,19 +260,33 @@ impl Shell {
     }
 
     /// The ACK leaves when the lease is durable, from the store's thread.
-    fn keep(self: &Arc<Self>, reply: Box<Reply>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
+    fn keep(self: &Arc<Self>, reply: &Reply<'_>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
         let (shell, outlet, mac) = (Arc::clone(self), Arc::clone(outlet), lease.mac);
+        let (envelope, boot) = (reply.envelope(), Boot::of(reply));
+        let mut packet = Vec::with_capacity(ROOM);
+        encode(reply, &mut packet);
+        let send = move || {
+            let letter = Letter {
+                packet: &packet,
+                envelope,
+                boot,
+                xname: "",
+                nak: None,
+            };
+            shell.send(&letter, &outlet);
+        };
+        let metrics = Arc::clone(&self.deps.metrics);
         let queued = self
             .deps
             .store
             .write(rows::keep(lease, unix_clock()), move |done| match done {
                 Ok(()) => {
                     // This thread is the store's: a bug here must not end it.
-                    if catch_unwind(AssertUnwindSafe(|| shell.send(&reply, None, &outlet))).is_err() {
-                        shell.deps.metrics.refused(PART, "panic", &mac, &"a bug in bootd");
+                    if catch_unwind(AssertUnwindSafe(send)).is_err() {
+                        metrics.refused(PART, "panic", &mac, &"a bug in bootd");
                     }
                 }
-                Err(error) => shell.deps.metrics.refused(PART, error.label(), &mac, &error),
+                Err(error) => metrics.refused(PART, error.label(), &mac, &error),
             });
         if let Err(error) = queued {
             self.deps.metrics.refused(PART, error.label(), &mac, &error);
@@ -206,38 +318,40 @@ impl Shell {
         queued.unwrap_or_else(refused);
     }
 
-    fn send(&self, reply: &Reply, nak: Option<NakWhy>, outlet: &Arc<dyn Outlet>) {
-        let packet = encode(reply);
-        if let Err(error) = outlet.send(&packet, reply) {
+    fn send(&self, letter: &Letter<'_>, outlet: &Arc<dyn Outlet>) {
+        let (packet, envelope, boot) = (letter.packet, &letter.envelope, &letter.boot);
+        let metrics = &self.deps.metrics;
+        if let Err(error) = outlet.send(packet, envelope) {
             let reason = match error.kind() {
                 io::ErrorKind::WouldBlock => "send_buffer_full",
                 _ => "send_failed",
             };
-            return self.deps.metrics.refused(PART, reason, &reply.mac, &error);
+            return metrics.refused(PART, reason, &envelope.mac, &error);
         }
-        let kind = reply.kind.name();
-        self.deps.metrics.done(PART, kind);
-        self.deps.metrics.sent(PART, kind, packet.len() as u64);
-        if let Some(note) = reply.booting.note.filter(|_| reply.kind != ReplyKind::Nak) {
-            self.deps.metrics.refused(PART, note.label(), &reply.mac, &note);
+        let kind = envelope.kind.name();
+        metrics.done(PART, kind);
+        metrics.sent(PART, kind, packet.len() as u64);
+        if let Some(note) = boot.note.filter(|_| letter.nak.is_none()) {
+            metrics.refused(PART, note.label(), &envelope.mac, &note);
         }
         if !self.lines.may_write(Instant::now()) {
             return;
         }
+        let file = find(&packet[HEADER..], OptionCode::BootfileName).unwrap_or_default();
         tracing::info!(
             kind,
-            mac = %reply.mac,
-            ip = %reply.yiaddr,
-            xname = reply.xname.as_deref().unwrap_or_default(),
-            arch = reply.booting.arch.map_or("", |arch| arch.name()),
-            stage = reply.booting.stage.name(),
-            file = reply.booting.file.as_deref().unwrap_or_default(),
-            reason = nak.map_or("", NakWhy::label),
+            mac = %envelope.mac,
+            ip = %envelope.yiaddr,
+            xname = letter.xname,
+            arch = boot.arch.map_or("", |arch| arch.name()),
+            stage = boot.stage.name(),
+            file = %String::from_utf8_lossy(&file),
+            reason = letter.nak.map_or("", NakWhy::label),
             "dhcp reply"
         );
     }
 
-    fn ignored(&self, why: Why, request: &Request) {
+    fn ignored(&self, why: Why, request: &Request<'_>) {
         self.deps.metrics.refused(PART, why.label(), request, &why);
     }
 
@@ -254,8 +368,36 @@ impl Shell {
     }
 }
 
+/// A reply that is bytes, and what is said about it.
+struct Letter<'a> {
+    packet: &'a [u8],
+    envelope: Envelope,
+    boot: Boot,
+    /// Empty when the inventory does not know the client.
+    xname: &'a str,
+    nak: Option<NakWhy>,
+}
+
+/// How far a client's boot is, as far as logs and metrics tell.
+#[derive(Clone, Copy)]
+struct Boot {
+    stage: Stage,
+    arch: Option<Arch>,
+    note: Option<Note>,
+}
+
+impl Boot {
+    fn of(reply: &Reply<'_>) -> Self {
+        Self {
+            stage: reply.booting.stage,
+            arch: reply.booting.arch,
+            note: reply.booting.note,
+        }
+    }
+}
+
 /// The client of the inventory that now knows that an address of the pool is not its own any more.
-fn settled(request: &Request, verdict: &Verdict) -> Option<Mac> {
+fn settled(request: &Request<'_>, verdict: &Verdict<'_>) -> Option<Mac> {
     match verdict {
         Verdict::Reply(reply) if reply.kind == ReplyKind::Ack => request.mac,
         Verdict::Nak(..) | Verdict::Ignore(Why::Released) => request.mac,
@@ -322,17 +464,17 @@ impl Port {
 }
 
 impl Outlet for Frames {
-    fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()> {
+    fn send(&self, packet: &[u8], envelope: &Envelope) -> io::Result<()> {
         let to = |ip: Ipv4Addr, port| self.udp.load().send(packet, (ip, port));
         let broadcast = || to(Ipv4Addr::BROADCAST, CLIENT_PORT);
         let interface = self.interface.load();
         // No frames on loopback and the like.
         let frame = |ip: Ipv4Addr, mac: Mac| {
-            let from = (interface.ethernet?, reply.server, SERVER_PORT);
+            let from = (interface.ethernet?, envelope.server, SERVER_PORT);
             let to = (mac, ip, CLIENT_PORT);
             Some(self.socket.send(packet, interface.index, from, to))
         };
-        match reply.to {
+        match envelope.to {
             Destination::Relay(relay) => to(relay, SERVER_PORT),
             Destination::Unicast(ip) => to(ip, CLIENT_PORT),
             Destination::Broadcast => broadcast().or_else(|error| match error.kind() {
@@ -348,6 +490,7 @@ impl Outlet for Frames {
 /// Receives until `ending`.
 pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
     let mut buffer = vec![0; LARGEST];
+    let mut answer = Vec::with_capacity(ROOM);
     let mut receiving = receiving(&port.frames.interface.load());
     let (mut looked, mut there) = (Instant::now(), true);
     while !ending.load(Ordering::Relaxed) {
@@ -355,7 +498,7 @@ pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
         match udp.receive(&mut buffer) {
             Ok(Some((length, peer))) => {
                 let peer: SocketAddr = peer;
-                shell.packet(&buffer[..length], &peer, &receiving, &port.outlet);
+                shell.packet(&buffer[..length], &peer, &receiving, &port.outlet, &mut answer);
             }
             Ok(None) => {}
             Err(error) => {
@@ -413,6 +556,8 @@ const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 /// The largest packet that is read; a longer one arrives cut off and is refused as such.
 const LARGEST: usize = 9216;
+/// What nearly every answer fits in.
+const ROOM: usize = 1024;
 /// After a failing receive, so that a lasting failure does not eat the processor.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -4,26 +4,51 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::super::testing::{Client, Random, config, mac, node, receiving, site, snapshot};
 use super::*;
+use crate::dhcp::Then;
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
 use crate::state::Store;
 
 /// Hands on what would be sent; refuses when told so.
-struct Wire(Mutex<Sender<Reply>>);
+struct Wire(Mutex<Sender<Sent>>);
+
+struct Sent {
+    envelope: Envelope,
+    packet: Vec<u8>,
+}
+
+impl Sent {
+    fn kind(&self) -> ReplyKind {
+        self.envelope.kind
+    }
+
+    fn ip(&self) -> Ipv4Addr {
+        self.envelope.yiaddr
+    }
+}
 
 impl Outlet for Wire {
-    fn send(&self, packet: &[u8], reply: &Reply) -> io::Result<()> {
+    fn send(&self, packet: &[u8], envelope: &Envelope) -> io::Result<()> {
         assert!(packet.len() >= 300);
-        let sent = self.0.lock().unwrap().send(reply.clone());
+        let sent = Sent {
+            envelope: *envelope,
+            packet: packet.to_vec(),
+        };
+        let sent = self.0.lock().unwrap().send(sent);
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
+/// A client that the plugins were asked about, and what is to happen then.
+type Asked = (Mac, Then);
+
 struct Bench {
     shell: Arc<Shell>,
     outlet: Arc<dyn Outlet>,
-    sent: Receiver<Reply>,
-    unknown: Receiver<Mac>,
+    sent: Receiver<Sent>,
+    asked: Receiver<Asked>,
+    /// What is said to who asks about a client.
+    lookup: Arc<Mutex<Lookup>>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
     metrics: Arc<Metrics>,
@@ -39,22 +64,28 @@ impl Bench {
 
     fn with(store: Store, dir: tempfile::TempDir) -> Self {
         let (to_wire, sent) = channel();
-        let (to_plugins, unknown) = channel();
+        let (to_plugins, asked) = channel();
+        let lookup = Arc::new(Mutex::new(Lookup::Nobody));
         let metrics = Arc::new(Metrics::default());
         let snapshot = Arc::new(ArcSwap::from_pointee(site()));
         let to_plugins = Mutex::new(to_plugins);
+        let said = Arc::clone(&lookup);
         let deps = Deps {
             config: Arc::new(config()),
             snapshot: Arc::clone(&snapshot),
             store: store.clone(),
             metrics: Arc::clone(&metrics),
-            unknown: Arc::new(move |mac| to_plugins.lock().unwrap().send(mac).unwrap()),
+            unknown: Arc::new(move |mac, then| {
+                to_plugins.lock().unwrap().send((mac, then)).unwrap();
+                *said.lock().unwrap()
+            }),
         };
         Self {
             shell: Arc::new(Shell::new(deps).unwrap()),
             outlet: Arc::new(Wire(Mutex::new(to_wire))),
             sent,
-            unknown,
+            asked,
+            lookup,
             snapshot,
             store,
             metrics,
@@ -63,10 +94,11 @@ impl Bench {
     }
 
     fn packet(&self, bytes: &[u8]) {
-        self.shell.packet(bytes, &"test", &receiving(), &self.outlet);
+        self.shell
+            .packet(bytes, &"test", &receiving(), &self.outlet, &mut Vec::new());
     }
 
-    fn reply(&self, bytes: &[u8]) -> Reply {
+    fn reply(&self, bytes: &[u8]) -> Sent {
         self.packet(bytes);
         self.sent.recv_timeout(Duration::from_secs(10)).unwrap()
     }
@@ -86,22 +118,19 @@ impl Bench {
 fn a_node_is_answered_without_the_store() {
     let bench = Bench::new();
     let reply = bench.reply(&Client::new(1).option(93, &[0, 7]).discover());
-    assert_eq!(
-        (reply.kind, reply.xname.as_deref()),
-        (ReplyKind::Offer, Some("x1000c0s0b0n1"))
-    );
-    assert!(bench.unknown.try_recv().is_err());
+    assert_eq!((reply.kind(), reply.ip()), (ReplyKind::Offer, [172, 16, 0, 1].into()));
+    assert!(bench.asked.try_recv().is_err());
     assert!(bench.counted("offer"));
 }
 
 #[test]
 fn a_lease_is_in_the_store_when_its_ack_leaves() {
     let bench = Bench::new();
-    let ip = bench.reply(&Client::new(9).discover()).yiaddr;
-    assert_eq!(bench.unknown.try_recv(), Ok(mac(9)));
+    let ip = bench.reply(&Client::new(9).discover()).ip();
+    assert_eq!(bench.asked.try_recv().unwrap().0, mac(9));
     assert_eq!(bench.store.get("lease", "02:00:00:00:00:09").unwrap(), None);
     let ack = bench.reply(&Client::new(9).option(50, &ip.octets()).option(12, b"pi").request());
-    assert_eq!((ack.kind, ack.yiaddr), (ReplyKind::Ack, ip));
+    assert_eq!((ack.kind(), ack.ip()), (ReplyKind::Ack, ip));
     let row = bench.store.get("lease", "02:00:00:00:00:09").unwrap().unwrap();
     let saved: Saved = serde_json::from_str(&row).unwrap();
     assert_eq!((saved.ip, saved.host_name.as_deref()), (ip, Some("pi")));
@@ -141,7 +170,7 @@ fn leases_survive_a_restart_and_bad_rows_do_not_stop_it() {
     let bench = Bench::with(store, dir);
     assert_eq!(bench.shell.leases().len(), 1);
     assert_eq!(
-        bench.reply(&Client::new(9).discover()).yiaddr,
+        bench.reply(&Client::new(9).discover()).ip(),
         Ipv4Addr::new(172, 16, 0, 203)
     );
 }
@@ -149,17 +178,63 @@ fn leases_survive_a_restart_and_bad_rows_do_not_stop_it() {
 #[test]
 fn a_client_that_became_a_node_moves_to_its_own_address() {
     let bench = Bench::new();
-    let ip = bench.reply(&Client::new(9).discover()).yiaddr;
+    let ip = bench.reply(&Client::new(9).discover()).ip();
     bench.reply(&Client::new(9).option(50, &ip.octets()).request());
     bench.snapshot.store(Arc::new(snapshot([node(9, &["172.16.0.9"])])));
     let offer = bench.reply(&Client::new(9).discover());
-    assert_eq!(offer.yiaddr, Ipv4Addr::new(172, 16, 0, 9));
+    assert_eq!(offer.ip(), Ipv4Addr::new(172, 16, 0, 9));
     assert_eq!(bench.shell.leases().len(), 1);
     let nak = bench.reply(&Client::new(9).ciaddr(ip.octets()).request());
-    assert_eq!(nak.kind, ReplyKind::Nak);
+    assert_eq!(nak.kind(), ReplyKind::Nak);
     bench.settle();
     assert!(bench.shell.leases().is_empty());
     assert_eq!(bench.store.get("lease", "02:00:00:00:00:09").unwrap(), None);
+}
+
+#[test]
+fn a_node_that_a_look_up_finds_gets_its_own_address_for_its_first_discover() {
+    let bench = Bench::new();
+    *bench.lookup.lock().unwrap() = Lookup::Begun;
+    bench.packet(&Client::new(9).discover());
+    let (asked, then) = bench.asked.try_recv().unwrap();
+    assert_eq!(asked, mac(9));
+    assert!(bench.sent.try_recv().is_err() && bench.shell.leases().is_empty());
+    bench.snapshot.store(Arc::new(snapshot([node(9, &["172.16.0.9"])])));
+    std::thread::spawn(then).join().unwrap();
+    let offer = bench.sent.try_recv().unwrap();
+    assert_eq!((offer.kind(), offer.ip()), (ReplyKind::Offer, [172, 16, 0, 9].into()));
+    assert!(bench.asked.try_recv().is_err());
+}
+
+#[test]
+fn a_client_that_stays_unknown_gets_one_offer_of_the_pool_when_the_look_up_is_over() {
+    let bench = Bench::new();
+    *bench.lookup.lock().unwrap() = Lookup::Begun;
+    bench.packet(&Client::new(9).discover());
+    let (_, then) = bench.asked.try_recv().unwrap();
+    *bench.lookup.lock().unwrap() = Lookup::Waiting;
+    bench.packet(&Client::new(9).discover());
+    assert!(bench.counted("lookup_under_way"));
+    drop(bench.asked.try_recv().unwrap());
+    // And no look-up follows on that one.
+    std::thread::spawn(then).join().unwrap();
+    assert_eq!(bench.sent.try_recv().unwrap().ip(), Ipv4Addr::new(172, 16, 0, 200));
+    assert!(bench.sent.try_recv().is_err() && bench.asked.try_recv().is_err());
+}
+
+#[test]
+fn who_renews_a_lease_of_the_pool_waits_for_no_look_up() {
+    let bench = Bench::new();
+    let ip = bench.reply(&Client::new(9).discover()).ip();
+    *bench.lookup.lock().unwrap() = Lookup::Begun;
+    let ack = bench.reply(&Client::new(9).option(50, &ip.octets()).request());
+    assert_eq!((ack.kind(), ack.ip()), (ReplyKind::Ack, ip));
+    let renewed = bench.reply(&Client::new(9).unicast().ciaddr(ip.octets()).request());
+    assert_eq!((renewed.kind(), renewed.ip()), (ReplyKind::Ack, ip));
+    // Who speaks to another server is none of ours.
+    let asked = bench.asked.try_iter().count();
+    bench.packet(&Client::new(10).option(54, &[172, 16, 0, 3]).request());
+    assert_eq!((asked, bench.asked.try_iter().count()), (3, 0));
 }
 
 #[test]
@@ -186,7 +261,7 @@ fn bad_packets_are_counted_by_their_reason() {
     assert!(bench.sent.try_recv().is_err());
     // And the next good one is answered, if without loader.
     let short = bench.reply(&Client::new(1).option(93, &[0]).discover());
-    assert_eq!(short.booting.file, None);
+    assert_eq!(find(&short.packet[HEADER..], OptionCode::BootfileName), None);
     assert!(bench.counted("architecture_too_short"));
 }
 
@@ -194,25 +269,23 @@ fn bad_packets_are_counted_by_their_reason() {
 fn a_bug_costs_one_packet() {
     struct Panics;
     impl Outlet for Panics {
-        fn send(&self, _: &[u8], _: &Reply) -> io::Result<()> {
+        fn send(&self, _: &[u8], _: &Envelope) -> io::Result<()> {
             panic!("a bug for this test");
         }
     }
     let bench = Bench::new();
     let outlet: Arc<dyn Outlet> = Arc::new(Panics);
-    bench
-        .shell
-        .packet(&Client::new(1).discover(), &"test", &receiving(), &outlet);
+    let packet = |bytes: &[u8]| {
+        bench
+            .shell
+            .packet(bytes, &"test", &receiving(), &outlet, &mut Vec::new());
+    };
+    packet(&Client::new(1).discover());
     assert!(bench.counted("panic"));
     // In the store's thread too.
-    bench.shell.packet(
-        &Client::new(9).option(50, &[172, 16, 0, 200]).request(),
-        &"test",
-        &receiving(),
-        &outlet,
-    );
+    packet(&Client::new(9).option(50, &[172, 16, 0, 200]).request());
     bench.settle();
-    assert_eq!(bench.reply(&Client::new(1).discover()).kind, ReplyKind::Offer);
+    assert_eq!(bench.reply(&Client::new(1).discover()).kind(), ReplyKind::Offer);
 }
 
 /// Mutations of good packets through parser, decision, pools and encoder: nothing panics, whatever the bytes.
@@ -234,7 +307,8 @@ fn no_packet_makes_the_code_panic() {
         };
         if let Verdict::Reply(reply) | Verdict::Nak(reply, _) | Verdict::Lease(reply, _) = verdict {
             replies += 1;
-            let mut packet = encode(&reply);
+            let mut packet = Vec::new();
+            encode(&reply, &mut packet);
             assert!(packet.len() >= 300 && packet.contains(&255));
             packet[0] = 1;
             let back = parse(&packet).unwrap();

@@ -9,8 +9,12 @@ use std::time::Duration;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::{Address, Interface, Node};
 
+use super::boot::Note;
+use super::encode::encode;
+use super::options::find;
 use super::policy::{Policy, Receiving};
-use super::request::MAGIC_COOKIE;
+use super::reply::{Destination, Reply, ReplyKind};
+use super::request::{HEADER, MAGIC_COOKIE};
 use crate::config::{Access, Arch, Config, Dhcp, Http, Listener, Loader, Pool, Service, Subnet, Tftp};
 use crate::inventory::{Entry, Snapshot};
 
@@ -91,6 +95,62 @@ impl Client {
         packet.extend_from_slice(&self.options);
         packet.push(255);
         packet
+    }
+}
+
+/// A reply that is bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) kind: ReplyKind,
+    pub(crate) yiaddr: Ipv4Addr,
+    pub(crate) to: Destination,
+    pub(crate) server: Ipv4Addr,
+    pub(crate) mac: Mac,
+    pub(crate) note: Option<Note>,
+    pub(crate) packet: Vec<u8>,
+}
+
+impl Sent {
+    pub(crate) fn of(reply: &Reply<'_>) -> Self {
+        let mut packet = Vec::new();
+        encode(reply, &mut packet);
+        Self {
+            kind: reply.kind,
+            yiaddr: reply.yiaddr,
+            to: reply.to,
+            server: reply.server,
+            mac: reply.mac,
+            note: reply.booting.note,
+            packet,
+        }
+    }
+
+    /// The value of an option.
+    pub(crate) fn option(&self, code: u8) -> Option<Vec<u8>> {
+        find(&self.packet[HEADER..], code.into()).map(|value| value.into_owned())
+    }
+
+    /// Code and value of each option on the wire, in order.
+    pub(crate) fn options(&self) -> Vec<(u8, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut rest = &self.packet[HEADER..];
+        while rest[0] != 255 {
+            let length = usize::from(rest[1]);
+            found.push((rest[0], rest[2..2 + length].to_vec()));
+            rest = &rest[2 + length..];
+        }
+        found
+    }
+
+    pub(crate) fn codes(&self) -> Vec<u8> {
+        self.options().into_iter().map(|(code, _)| code).collect()
+    }
+
+    /// The boot file in the header.
+    pub(crate) fn file(&self) -> &str {
+        let field = &self.packet[108..236];
+        let end = field.iter().position(|&byte| byte == 0).unwrap();
+        std::str::from_utf8(&field[..end]).unwrap()
     }
 }
 

@@ -1,0 +1,109 @@
+//! What is measured, each in a module of its own: against what, and how often. Nothing here asserts; the numbers are for whoever reads them.
+
+#![allow(unreachable_pub, reason = "the modules of one program")]
+
+pub mod allocations;
+pub mod dhcp_core;
+pub mod perfdhcp;
+pub mod publish;
+pub mod site;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Plugins to load beside the ordinary ones.
+    pub with_so: Vec<PathBuf>,
+}
+
+/// What came of a measurement.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// What was measured.
+    pub title: String,
+    /// The columns' names.
+    pub columns: Vec<&'static str>,
+    /// A row's first cell says what it is about.
+    pub rows: Vec<Vec<String>>,
+    /// What one must know to read them.
+    pub notes: Vec<String>,
+}
+
+impl Table {
+    /// An empty one.
+    pub fn new(title: impl Into<String>, columns: &[&'static str]) -> Self {
+        Self {
+            title: title.into(),
+            columns: columns.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a row.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.columns.iter().map(|&name| name.to_owned()).collect();
+        let width = |column: usize| {
+            let cells = self.rows.iter().chain([&names]).filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        writeln!(f, "{}", self.title)?;
+        for row in [&names].into_iter().chain(&self.rows) {
+            for (column, cell) in row.iter().enumerate() {
+                let width = width(column);
+                match column {
+                    0 => write!(f, "  {cell:<width$}")?,
+                    _ => write!(f, "  {cell:>width$}")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+    }
+}
+
+/// The middle one of what `RUNS` runs took.
+pub fn median(mut run: impl FnMut() -> Duration) -> Duration {
+    let mut times: Vec<Duration> = (0..RUNS).map(|_| run()).collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// How long this thread is on a processor for something, so that whatever else runs on the machine does not count.
+pub fn timed(work: impl FnOnce()) -> Duration {
+    let start = on_processor();
+    work();
+    on_processor() - start
+}
+
+fn on_processor() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The value below which this share of the times is; they are sorted.
+pub fn share(sorted: &[Duration], share: f64) -> Duration {
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at).or(sorted.last()).copied().unwrap_or_default()
+}
+
+/// With a unit that fits.
+pub fn shown(time: Duration) -> String {
+    match time.as_nanos() {
+        n @ ..10_000 => format!("{n} ns"),
+        n @ ..10_000_000 => format!("{:.1} us", n as f64 / 1e3),
+        n => format!("{:.1} ms", n as f64 / 1e6),
+    }
+}
+
+const RUNS: usize = 11;

@@ -1,0 +1,83 @@
+//! `bench`: measures bootd and prints a table a measurement. `tests/bench` builds and installs what it needs.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a command prints is its purpose"
+)]
+
+#[path = "../bench/mod.rs"]
+mod bench;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bench::{Options, Table};
+use bootd_tests::namespace;
+
+/// A measurement: its name, whether it makes a network, and what runs it.
+type Measurement = (&'static str, Needs, fn(&Options) -> Result<Table>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// A network namespace of its own.
+    Network,
+}
+
+const ALL: &[Measurement] = &[
+    ("dhcp-core", Needs::Nothing, |_| bench::dhcp_core::run()),
+    ("publish", Needs::Nothing, |_| bench::publish::run()),
+    ("perfdhcp", Needs::Network, bench::perfdhcp::run),
+];
+
+const USAGE: &str = "usage: bench [--list] [--with-so FILE]... [NAME...]
+  --with-so FILE   load this plugin too where bootd itself runs, to see what it costs the others";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((options, names)) = read(&args) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(64);
+    };
+    if names.iter().any(|name| name == "--list") {
+        ALL.iter().for_each(|(name, ..)| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    let chosen: Vec<&Measurement> = ALL
+        .iter()
+        .filter(|(name, ..)| names.is_empty() || names.iter().any(|wanted| wanted == name))
+        .collect();
+    if chosen.iter().any(|(_, needs, _)| *needs == Needs::Network)
+        && let Err(error) = namespace::enter()
+    {
+        eprintln!("bench: {error:?}");
+        return ExitCode::FAILURE;
+    }
+    let mut code = ExitCode::SUCCESS;
+    for (name, _, run) in chosen {
+        match run(&options) {
+            Ok(table) => println!("{table}"),
+            Err(error) => {
+                eprintln!("bench: {name}: {error:?}\n");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+/// Options and names; `None` when there is no such thing.
+fn read(args: &[String]) -> Option<(Options, Vec<String>)> {
+    let (mut options, mut names) = (Options::default(), Vec::new());
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--with-so" => options.with_so.push(PathBuf::from(args.next()?)),
+            "--list" => names.push(arg.clone()),
+            name if ALL.iter().any(|(of, ..)| *of == name) => names.push(arg.clone()),
+            _ => return None,
+        }
+    }
+    Some((options, names))
+}
