@@ -5,6 +5,7 @@
 //! made inside the namespace ([`namespace::enter`], [`namespace::in_rack`]); it never touches the host's network, and
 //! all its processes end with it. Waiting is polling with a bound, [`eventually`], and never a fixed sleep.
 
+pub mod bench;
 pub mod journal;
 pub mod namespace;
 pub mod network;

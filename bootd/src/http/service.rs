@@ -7,17 +7,18 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::deadline::HeadDeadline;
 use super::router::{App, Connection};
 use crate::config::Listener;
 
@@ -30,7 +31,7 @@ const MOST_OF_ONE: usize = 64;
 /// How long a client may take nothing of what is sent to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a head may take; slower clients are cut off.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long open connections may go on after a stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -64,6 +65,13 @@ pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
     };
     let socket = socket.map_err(failed)?;
     socket.set_reuseaddr(true).map_err(failed)?;
+    // What is set here the connections have from the start, without a call for each of them.
+    socket.set_nodelay(true).map_err(failed)?;
+    // A client that is gone, or takes nothing, is cut off by the kernel: hyper has no time limit for writing.
+    let options = socket2::SockRef::from(&socket);
+    options.set_tcp_user_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT);
+    options.set_tcp_keepalive(&keepalive).map_err(failed)?;
     socket.bind(listener.address).map_err(failed)?;
     socket.listen(4096).map_err(failed)
 }
@@ -161,28 +169,32 @@ async fn serve(
     app: Arc<App>,
     shutdown: CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true);
-    // A client that is gone, or takes nothing, is cut off by the kernel: hyper has no time limit for writing.
-    let socket = socket2::SockRef::from(&stream);
-    let _ = socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT));
-    let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT));
     let local = stream.local_addr().unwrap_or(listener.address);
     let connection = Connection { listener, local, peer };
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (app, connection) = (Arc::clone(&app), connection.clone());
         async move { Ok::<_, Infallible>(app.respond(&connection, request).await) }
     });
+    let deadline = HeadDeadline::default();
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(deadline.clone())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let alarm = tokio::time::sleep(HEAD_TIMEOUT);
+    tokio::pin!(alarm);
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => break ended,
+            () = shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+            // The connection is polled again; when its deadline has come, it finds so.
+            () = alarm.as_mut() => alarm.as_mut().reset(deadline.next_look(Instant::now()).into()),
         }
     };
     if let Err(error) = ended {

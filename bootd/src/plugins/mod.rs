@@ -1,7 +1,7 @@
 //! Plugins: loaded, kept at arm's length, and asked.
 //!
 //! `loader` brings a shared object into the process; `services` is what it may ask of us; `instance` calls it, on threads of its own;
-//! `routes` says which plugin answers a path; `kept` holds answers that may be served again. [`Plugins`] ties them together.
+//! `routes` says which plugin answers a path; `kept` answers requests, from memory where an answer may be served again. [`Plugins`] ties them together.
 //! Nobody who has a packet or a connection in hand waits for a plugin longer than the deadline. Plugins are trusted code: a crash of one
 //! is a crash of bootd; a hang, a panic or nonsense is not.
 
@@ -12,6 +12,7 @@ mod routes;
 mod services;
 
 pub use instance::CallError;
+pub use kept::{Asked, Ready};
 pub use loader::LoadError;
 pub use routes::Routed;
 
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{self, Answer, Configuration, Health, Publication, Request};
+use bootd_sdk::wire::{self, Configuration, Health, Publication};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigError, Mistake, Mode, PluginConfig};
@@ -29,7 +30,7 @@ use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::state::Store;
 use instance::Instance;
-use kept::{Freshness, Kept};
+use kept::Kept;
 use routes::Routes;
 
 /// MACs that wait to be looked up at once; more are left to the clients' retries.
@@ -216,41 +217,6 @@ impl Plugins {
     pub fn health_of_providers(&self) -> impl Iterator<Item = (&str, Health)> {
         let providers = self.instances.iter().filter(|instance| instance.provides_nodes());
         providers.map(|instance| (instance.name(), instance.health()))
-    }
-
-    /// Answers a request on a route of the plugin at `plugin`: from memory when a kept answer is fresh, else by asking. When asking
-    /// fails, a kept answer that is no longer fresh is better than none.
-    pub async fn answer(&self, plugin: usize, request: Request) -> Result<Answer, CallError> {
-        let instance = &self.instances[plugin];
-        let key = kept::Key::of(plugin, &request);
-        let now = Freshness {
-            plugin: instance.bumps(),
-            inventory: self.core.inventory.snapshot().generation(),
-        };
-        let stale = match key.as_ref().and_then(|key| self.kept.find(key)) {
-            Some(kept) if kept.freshness == now => {
-                self.core.metrics.done(instance.name(), "kept_answer");
-                return Ok(kept.answer.clone());
-            }
-            stale => stale,
-        };
-        match instance.handle(&request, self.deadline).await {
-            Ok(answer) => {
-                self.core.metrics.done(instance.name(), "answer");
-                if let Some(key) = key.filter(|_| answer.keep && answer.status == 200) {
-                    self.kept.keep(key, answer.clone(), now);
-                }
-                Ok(answer)
-            }
-            Err(error) => {
-                self.core.metrics.refused(PART, error.label(), &instance.name(), &error);
-                let kept = stale.ok_or(error)?;
-                self.core.metrics.done(instance.name(), "stale_answer");
-                let mut answer = kept.answer.clone();
-                answer.headers.push(("x-bootd-stale".into(), "1".into()));
-                Ok(answer)
-            }
-        }
     }
 
     /// A client that the inventory does not know: its MAC is looked up, if it was not a moment ago. Never waits.
