@@ -53,7 +53,7 @@ fn anonymous_pages() -> u64 {
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After memory was given back.
-const REST: Duration = Duration::from_secs(4);
+const REST: Duration = Duration::from_secs(2);
 /// Pages more than at the last time that are worth a try: 8 MiB.
 const MUCH: u64 = 2048;
 /// The smallest buffer, in bytes, that is large: more than what a download takes at once. glibc would move this line up to 32 MiB by itself.

@@ -11,24 +11,34 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
-use super::service::HEAD_TIMEOUT;
-
 /// The deadline of one connection: its [`Timer`]. Whoever polls the connection must do so again at [`HeadDeadline::next_look`].
-#[derive(Debug, Clone, Default)]
-pub(super) struct HeadDeadline(Arc<Mutex<Option<Instant>>>);
+#[derive(Debug, Clone)]
+pub(super) struct HeadDeadline {
+    /// How long after it is set a deadline comes, at the least.
+    timeout: Duration,
+    at: Arc<Mutex<Option<Instant>>>,
+}
 
 impl HeadDeadline {
+    /// None yet.
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            at: Arc::default(),
+        }
+    }
+
     /// When to look again: at the deadline; without one, no later than the earliest that could be set from now on.
     pub(super) fn next_look(&self, now: Instant) -> Instant {
-        self.get().filter(|at| *at > now).unwrap_or(now + HEAD_TIMEOUT)
+        self.get().filter(|at| *at > now).unwrap_or(now + self.timeout)
     }
 
     fn get(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, deadline: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
 }
 
@@ -73,22 +83,24 @@ impl Drop for Wait {
 mod tests {
     use super::*;
 
+    const TIMEOUT: Duration = Duration::from_secs(15);
+
     #[test]
     fn the_alarm_rings_at_the_deadline_and_never_after_one_that_is_set_later() {
-        let deadline = HeadDeadline::default();
+        let deadline = HeadDeadline::new(TIMEOUT);
         let now = Instant::now();
-        assert_eq!(deadline.next_look(now), now + HEAD_TIMEOUT);
+        assert_eq!(deadline.next_look(now), now + TIMEOUT);
         let first = now + Duration::from_secs(3);
         let wait = deadline.sleep_until(first);
         assert_eq!(deadline.next_look(now), first);
-        assert_eq!(deadline.next_look(first), first + HEAD_TIMEOUT);
+        assert_eq!(deadline.next_look(first), first + TIMEOUT);
         drop(wait);
-        assert_eq!(deadline.next_look(now), now + HEAD_TIMEOUT);
+        assert_eq!(deadline.next_look(now), now + TIMEOUT);
     }
 
     #[test]
     fn waiting_ends_when_the_deadline_has_come() {
-        let deadline = HeadDeadline::default();
+        let deadline = HeadDeadline::new(TIMEOUT);
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut wait = deadline.sleep(Duration::from_secs(60));
         assert!(wait.as_mut().poll(&mut context).is_pending());
