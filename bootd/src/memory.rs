@@ -4,7 +4,7 @@
 //! each thread, and learns from each large buffer to keep even more. A box for one rack has better use for it.
 #![allow(unsafe_code)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Large buffers come from the system and go back to it; what is free at the end of an arena goes back, too. Called once, before any thread.
 pub fn settle() {
@@ -26,17 +26,21 @@ pub fn give_back() {
 /// Gives memory back whenever much of it was used and may be free again. Never ends.
 pub fn watch() -> std::io::Result<()> {
     let watch = || {
-        let mut left = 0;
+        let (mut left, mut is_settled, mut last) = (0, false, Instant::now());
         loop {
             std::thread::sleep(LOOK_AGAIN);
             let used = anonymous_pages();
-            if used > left + MUCH {
-                give_back();
-                left = anonymous_pages();
-                // Who asks for long lists again and again gets them from memory that is at hand.
-                std::thread::sleep(REST);
+            if used <= left + MUCH && is_settled && last.elapsed() < ANYWAY {
+                left = left.min(used);
+                continue;
             }
-            left = left.min(used);
+            give_back();
+            left = anonymous_pages();
+            last = Instant::now();
+            // What was in use a moment ago may be free now, so once more until nothing comes of it.
+            is_settled = used <= left + MUCH / 4;
+            // Who asks for long lists again and again gets them from memory that is at hand.
+            std::thread::sleep(REST);
         }
     };
     std::thread::Builder::new().name("memory".into()).spawn(watch).map(drop)
@@ -54,6 +58,8 @@ fn anonymous_pages() -> u64 {
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After memory was given back.
 const REST: Duration = Duration::from_secs(2);
+/// After this time a try costs little.
+const ANYWAY: Duration = Duration::from_secs(60);
 /// Pages more than at the last time that are worth a try: 8 MiB.
 const MUCH: u64 = 2048;
 /// The smallest buffer, in bytes, that is large: more than what a download takes at once. glibc would move this line up to 32 MiB by itself.
