@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{Answer, Node, Request, Rewrite};
+use bootd_sdk::wire::{Answer, Node, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Arch, Config};
 use crate::dhcp::{self, Stage};
 use crate::http::App;
-use crate::plugins::{Plugins, Routed};
+use crate::plugins::{Asked, Plugins, Ready, Routed};
 
 /// Who is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,14 +287,12 @@ impl Asker<'_> {
     async fn script(&self, mac: Mac, url: Option<String>) -> Option<Script> {
         let url = url.unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", self.config.boot_url()));
         let (path, query) = ("/boot/v1/bootscript", format!("mac={mac}"));
-        let stored = self.ask(path, &query, Vec::new()).await?;
-        let rewritten = self
-            .ask(path, &query, self.config.rewrites(&self.config.address.to_string()))
-            .await?;
+        let stored = self.ask(path, &query, LedTo::WhereTheyAre).await?;
+        let rewritten = self.ask(path, &query, LedTo::ThisBox).await?;
         Some(Script {
             url,
-            stored: stored.body,
-            rewritten: rewritten.body,
+            stored: text(&stored),
+            rewritten: text(&rewritten),
         })
     }
 
@@ -309,12 +307,11 @@ impl Asker<'_> {
                 .flat_map(|node| node.groups.iter().map(|group| format!("/cloud-init/{group}.yaml"))),
         );
         for path in paths {
-            let rewrites = self.config.rewrites(&self.config.address.to_string());
-            if let Some(answer) = self.ask(&path, "", rewrites).await {
+            if let Some(answer) = self.ask(&path, "", LedTo::ThisBox).await {
                 documents.push(Document {
                     path,
-                    status: answer.status,
-                    body: answer.body,
+                    status: answer.status.as_u16(),
+                    body: text(&answer),
                 });
             }
         }
@@ -322,28 +319,57 @@ impl Asker<'_> {
     }
 
     /// One GET on a plugin's route, as the node would send it. `None`: no plugin in service has the route.
-    async fn ask(&self, path: &str, query: &str, rewrites: Vec<Rewrite>) -> Option<Answer> {
+    async fn ask(&self, path: &str, query: &str, led_to: LedTo) -> Option<Ready> {
         let Routed::To(plugin, _) = self.plugins.route("GET", path) else {
             return None;
         };
         let boot_url = self.config.boot_url();
+        let host = boot_url.trim_start_matches("http://");
+        let here = self.config.address;
+        let asked = Asked {
+            plugin,
+            node: self.node.map(|node| node.id.as_str()),
+            peer: self.address.map(IpAddr::V4),
+            scheme: "http",
+            host,
+            led_to: (led_to == LedTo::ThisBox).then_some(IpAddr::V4(here)),
+            path,
+            query,
+        };
+        if let Some(kept) = self.plugins.kept(&asked) {
+            return Some(kept);
+        }
         let request = Request {
             method: "GET".into(),
             path: path.into(),
             query: query.into(),
             listener: "explain".into(),
             scheme: "http".into(),
-            host: boot_url.trim_start_matches("http://").into(),
-            peer: self.address.map(IpAddr::V4),
+            host: host.into(),
+            peer: asked.peer,
             node: self.node.cloned(),
-            rewrites,
+            rewrites: match led_to {
+                LedTo::ThisBox => self.config.rewrites(&here.to_string()),
+                LedTo::WhereTheyAre => Vec::new(),
+            },
             ..Request::default()
         };
-        match self.plugins.answer(plugin, request).await {
+        match self.plugins.answer(plugin, Some(&asked), request).await {
             Ok(answer) => Some(answer),
-            Err(error) => Some(Answer::text(503, error.to_string())),
+            Err(error) => Some(Answer::text(503, error.to_string()).into()),
         }
     }
+}
+
+/// Where URLs of boot parameters lead in an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LedTo {
+    ThisBox,
+    WhereTheyAre,
+}
+
+fn text(answer: &Ready) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
 }
 
 #[cfg(test)]

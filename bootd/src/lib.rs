@@ -14,6 +14,7 @@ pub mod http;
 pub mod inventory;
 mod lines;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod plugins;

@@ -15,7 +15,7 @@ use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
 use bootd::state::Store;
 use bootd::tftp::{self, Files};
-use bootd::{dhcp, log};
+use bootd::{dhcp, log, memory};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -34,8 +34,10 @@ fn main() -> ExitCode {
 
 /// Serves until a signal says otherwise.
 fn serve(config: Config) -> anyhow::Result<()> {
+    memory::settle();
     let _log = log::start();
     raise_descriptor_limit();
+    memory::watch()?;
     let metrics = Arc::<Metrics>::default();
     let mut warnings = Vec::new();
 

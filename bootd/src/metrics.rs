@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bootd_sdk::text::shown;
@@ -46,16 +46,60 @@ impl PluginLabels {
 pub struct Metrics {
     registry: Registry,
     /// Things done, by part and outcome.
-    pub done: Family<Labels, Counter>,
+    done: Known<Counter>,
     /// Things refused or ignored, by part and reason.
-    pub refused: Family<Labels, Counter>,
+    refused: Known<Counter>,
     /// Bytes sent, by part and what.
-    pub bytes: Family<Labels, Counter>,
+    bytes: Known<Counter>,
     /// Present amounts, such as nodes, or mistakes in a plugin's data.
-    pub amount: Family<Labels, Gauge>,
+    amount: Known<Gauge>,
     plugin_counters: Family<PluginLabels, Counter>,
     plugin_gauges: Family<PluginLabels, Gauge>,
+    /// Answers of the boot listeners: counted for each request, so they are at hand.
+    http: Http,
     limits: Mutex<HashMap<(&'static str, &'static str), Limit>>,
+}
+
+/// A family and those of its members that were counted before: counting them again copies no label.
+struct Known<M> {
+    family: Family<Labels, M>,
+    members: RwLock<HashMap<String, HashMap<String, M>>>,
+}
+
+impl<M: Clone + Default> Default for Known<M> {
+    fn default() -> Self {
+        Self {
+            family: Family::default(),
+            members: RwLock::default(),
+        }
+    }
+}
+
+impl<M: Clone + Default> Known<M> {
+    fn of(&self, part: &str, what: &str) -> M {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(member) = members.get(part).and_then(|part| part.get(what)) {
+            return member.clone();
+        }
+        drop(members);
+        let labels = Labels {
+            part: part.into(),
+            what: what.into(),
+        };
+        let member = self.family.get_or_create(&labels).clone();
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members
+            .entry(labels.part)
+            .or_default()
+            .insert(labels.what, member.clone());
+        member
+    }
+}
+
+/// What is counted of the boot listeners' answers.
+struct Http {
+    classes: [Counter; 4],
+    bytes: Counter,
 }
 
 struct Limit {
@@ -66,20 +110,22 @@ struct Limit {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("bootd");
-        let done: Family<Labels, Counter> = Family::default();
-        let refused: Family<Labels, Counter> = Family::default();
-        let bytes: Family<Labels, Counter> = Family::default();
-        let amount: Family<Labels, Gauge> = Family::default();
+        let (done, refused, bytes) = <(Known<Counter>, Known<Counter>, Known<Counter>)>::default();
         let plugin_counters: Family<PluginLabels, Counter> = Family::default();
         let plugin_gauges: Family<PluginLabels, Gauge> = Family::default();
-        registry.register("done", "Things done, by part and outcome", done.clone());
+        let amount: Known<Gauge> = Known::default();
+        registry.register("done", "Things done, by part and outcome", done.family.clone());
         registry.register(
             "refused",
             "Things refused or ignored, by part and reason",
-            refused.clone(),
+            refused.family.clone(),
         );
-        registry.register("bytes_sent", "Bytes sent, by part", bytes.clone());
-        registry.register("amount", "Present amounts, by part", amount.clone());
+        registry.register("bytes_sent", "Bytes sent, by part", bytes.family.clone());
+        registry.register("amount", "Present amounts, by part", amount.family.clone());
+        let http = Http {
+            classes: ["2xx", "3xx", "4xx", "5xx"].map(|class| done.of("http", class)),
+            bytes: bytes.of("http", "boot"),
+        };
         registry.register(
             "plugin_counter",
             "Counters that plugins declare",
@@ -94,6 +140,7 @@ impl Default for Metrics {
             amount,
             plugin_counters,
             plugin_gauges,
+            http,
             limits: Mutex::default(),
         }
     }
@@ -102,32 +149,34 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts something done.
     pub fn done(&self, part: &str, what: &str) {
-        self.done
-            .get_or_create(&Labels {
-                part: part.into(),
-                what: what.into(),
-            })
-            .inc();
+        self.done.of(part, what).inc();
+    }
+
+    /// The counter of [`Metrics::done`], for who counts the same thing again and again.
+    pub fn counter(&self, part: &str, what: &str) -> Counter {
+        self.done.of(part, what)
+    }
+
+    /// Counts an answer of a boot listener.
+    pub fn answered(&self, status: u16, bytes: u64) {
+        let class = match status {
+            200..300 => 0,
+            300..400 => 1,
+            400..500 => 2,
+            _ => 3,
+        };
+        self.http.classes[class].inc();
+        self.http.bytes.inc_by(bytes);
     }
 
     /// Counts bytes sent.
     pub fn sent(&self, part: &str, what: &str, bytes: u64) {
-        self.bytes
-            .get_or_create(&Labels {
-                part: part.into(),
-                what: what.into(),
-            })
-            .inc_by(bytes);
+        self.bytes.of(part, what).inc_by(bytes);
     }
 
     /// Sets a present amount.
     pub fn set(&self, part: &str, what: &str, value: i64) {
-        self.amount
-            .get_or_create(&Labels {
-                part: part.into(),
-                what: what.into(),
-            })
-            .set(value);
+        self.amount.of(part, what).set(value);
     }
 
     /// A counter of a plugin; the same one for the same name.
@@ -149,12 +198,7 @@ impl Metrics {
         peer: &dyn fmt::Display,
         detail: &dyn fmt::Display,
     ) {
-        self.refused
-            .get_or_create(&Labels {
-                part: part.into(),
-                what: reason.into(),
-            })
-            .inc();
+        self.refused.of(part, reason).inc();
         if let Some(left_out) = self.may_log(part, reason) {
             let (peer, detail) = (shown(&peer.to_string()), shown(&detail.to_string()));
             tracing::warn!(part, reason, peer, detail, left_out, "refused");
@@ -186,6 +230,31 @@ impl Metrics {
                 limit.left_out += 1;
                 None
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_in_either_way_is_one_number() {
+        let metrics = Metrics::default();
+        metrics.done("http", "2xx");
+        metrics.answered(204, 7);
+        metrics.counter("http", "2xx").inc();
+        metrics.done("smd", "answer");
+        metrics.set("inventory", "nodes", 5);
+        let text = metrics.text();
+        for line in [
+            r#"bootd_done_total{part="http",what="2xx"} 3"#,
+            r#"bootd_done_total{part="http",what="5xx"} 0"#,
+            r#"bootd_done_total{part="smd",what="answer"} 1"#,
+            r#"bootd_bytes_sent_total{part="http",what="boot"} 7"#,
+            r#"bootd_amount{part="inventory",what="nodes"} 5"#,
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
     }
 }

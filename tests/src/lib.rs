@@ -229,7 +229,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
 }
 
 /// A new folder in the temporary folder, where paths are short enough for Unix sockets. Those of ended processes go.
-fn run_dir() -> Result<PathBuf> {
+pub fn run_dir() -> Result<PathBuf> {
     const PREFIX: &str = "bootd-rack-";
     let base = std::env::temp_dir();
     for entry in fs::read_dir(&base)

@@ -38,6 +38,20 @@ pub fn enter() -> Result<()> {
     Err(error).context("start inside the namespace")
 }
 
+/// Runs this program with these arguments inside a new namespace, to its end.
+pub fn again_with(args: &[&str]) -> Result<()> {
+    let me = std::env::current_exe().context("path of this program")?;
+    let status = prefix()?
+        .arg(me)
+        .args(args)
+        .status()
+        .context("start inside the namespace")?;
+    if !status.success() {
+        bail!("{}: {status}", args.join(" "));
+    }
+    Ok(())
+}
+
 /// Runs the body of a test inside a namespace of its own: the test program starts again with only this test.
 /// One at a time in a test program, since machines need memory.
 pub fn in_rack<F: FnOnce() -> Result<()>>(body: F) {

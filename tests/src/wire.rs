@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::process::{Child, run};
-use crate::{Rack, SERVER, eventually};
+use crate::{Network, Rack, SERVER, eventually};
 
 /// A machine at the end of a cable.
 pub struct Client {
@@ -45,6 +45,11 @@ pub const ACK: u8 = 5;
 impl Client {
     /// Plugs a cable into the rack's bridge. One a rack.
     pub fn plug(rack: &Rack) -> Result<Self> {
+        Self::plug_into(&rack.network)
+    }
+
+    /// Plugs a cable into a bridge. One a bridge.
+    pub fn plug_into(network: &Network) -> Result<Self> {
         // Something must keep the client's namespace alive; it also tells when the namespace is there.
         let mut command = Child::command("unshare");
         command.args(["-n", "--", "sleep", "infinity"]);
@@ -56,7 +61,7 @@ impl Client {
                 .ok()
                 .filter(|theirs| *theirs != ours)
         })?;
-        rack.network.cable(client.holder.id())?;
+        network.cable(client.holder.id())?;
         client.ip("link set lo up")?;
         client.ip("link set cable0 up")?;
         Ok(client)

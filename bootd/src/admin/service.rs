@@ -134,7 +134,7 @@ impl Admin {
         }
         match request.uri().path() {
             "/status" => json(&views::status(self)),
-            "/nodes" => json(&views::nodes(&self.app)),
+            "/nodes" => json(&views::nodes(&self.app, &self.app.inventory.snapshot())),
             "/plugins" => json(&self.app.plugins.status()),
             "/metrics" => {
                 let mut response = Response::new(full(self.app.metrics.text()));

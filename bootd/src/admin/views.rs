@@ -6,20 +6,21 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::config::Access;
 use crate::http::App;
+use crate::inventory::Snapshot;
 use crate::log;
 
 /// `bootd nodes --json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Nodes {
+pub struct Nodes<N = Node> {
     /// The inventory, by xname.
-    pub nodes: Vec<OwnedNode>,
+    pub nodes: Vec<OwnedNode<N>>,
     /// Rows that are left out.
     pub refused: Vec<RefusedRow>,
 }
 
 /// A node and whose it is.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct OwnedNode {
+pub struct OwnedNode<N = Node> {
     /// The plugin that published it.
     pub plugin: String,
     /// It is from the last run: its plugin has not published since the start.
@@ -27,7 +28,7 @@ pub struct OwnedNode {
     pub last_good: bool,
     /// The node.
     #[serde(flatten)]
-    pub node: Node,
+    pub node: N,
 }
 
 /// A row that is left out: by its plugin, which names file and line, or by the inventory.
@@ -55,12 +56,11 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-pub(super) fn nodes(app: &App) -> Nodes {
-    let snapshot = app.inventory.snapshot();
+pub(super) fn nodes<'a>(app: &App, snapshot: &'a Snapshot) -> Nodes<&'a Node> {
     let nodes = snapshot.entries().iter().map(|entry| OwnedNode {
         plugin: entry.owner.to_string(),
         last_good: app.inventory.is_last_good(&entry.owner),
-        node: (*entry.node).clone(),
+        node: &*entry.node,
     });
     Nodes {
         nodes: nodes.collect(),

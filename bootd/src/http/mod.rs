@@ -4,6 +4,7 @@
 //! answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
 
 pub mod artifacts;
+mod deadline;
 pub mod loaders;
 pub mod range;
 mod router;

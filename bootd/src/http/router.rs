@@ -3,17 +3,19 @@
 //! Knows who is asking (the peer, behind trusted proxies the one that they name; the node of that address), whether they may, and which
 //! URLs lead to this box. Each request is answered, counted and logged, whatever comes.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bootd_sdk::text::shown;
-use bootd_sdk::wire::{self, Answer, Route};
+use bootd_sdk::wire::{self, Answer};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
@@ -24,7 +26,7 @@ use crate::config::{Access, Config, Listener, Service};
 use crate::inventory::Inventory;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::plugins::{CallError, Plugins, Routed};
+use crate::plugins::{Asked, CallError, Plugins, Ready, Routed};
 use crate::tftp::Files;
 
 /// What the router leads to.
@@ -78,10 +80,11 @@ impl App {
     pub async fn respond(&self, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
         let peer = client(connection, request.headers());
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let path = uri.path();
         let serves = |service| connection.listener.serve.contains(&service);
         if serves(Service::Artifacts) {
-            return artifacts::respond(&self.artifacts, peer, &method, &path, request.headers()).await;
+            return artifacts::respond(&self.artifacts, peer, &method, path, request.headers()).await;
         }
         let response = match path
             .strip_prefix("/loaders/")
@@ -97,17 +100,16 @@ impl App {
             response.status().as_u16(),
             response.body().size_hint().exact().unwrap_or(0),
         );
-        let ms = started.elapsed().as_millis();
         let now = Instant::now();
         if self.bounds.lines.may_write(now) {
-            let path = shown(&path);
+            let ms = now.duration_since(started).as_millis();
+            let path = shown(path);
             tracing::info!(%peer, %method, path, status, bytes, ms, "http request");
         }
         if let Some(left_out) = self.bounds.lines.left_out(now) {
             tracing::warn!(left_out, "http lines left out: clients send too much");
         }
-        self.metrics.done("http", class(status));
-        self.metrics.sent("http", "boot", bytes);
+        self.metrics.answered(status, bytes);
         response
     }
 
@@ -117,8 +119,8 @@ impl App {
             self.metrics.refused("http", "bad_path", &peer, &head.uri.path());
             return text(StatusCode::BAD_REQUEST, "the path is not UTF-8\n");
         };
-        let (plugin, route) = match self.plugins.route(head.method.as_str(), &path) {
-            Routed::To(plugin, route) => (plugin, route.clone()),
+        let (plugin, access, body_limit) = match self.plugins.route(head.method.as_str(), &path) {
+            Routed::To(plugin, route) => (plugin, route.access, route.body_limit),
             Routed::OtherMethods(methods) => {
                 let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("allow {}", methods.join(",")));
                 if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
@@ -128,8 +130,8 @@ impl App {
             }
             Routed::Nowhere => return self.nowhere(&path),
         };
-        let node = self.inventory.snapshot().by_ip(peer).map(|node| (**node).clone());
-        match admission(&route, &connection.listener, node.is_some()) {
+        let node = self.inventory.snapshot().by_ip(peer).cloned();
+        match admission(access, &connection.listener, node.is_some()) {
             Admission::Granted => {}
             Admission::NodesOnly => {
                 self.metrics.refused("http", "not_a_node", &peer, &path);
@@ -147,35 +149,77 @@ impl App {
                 return response;
             }
         }
-        let body = match self.read(body, route.body_limit).await {
+        let host = host(connection, &head.headers);
+        let asked = Asked {
+            plugin,
+            node: node.as_deref().map(|node| node.id.as_str()),
+            peer: Some(peer),
+            scheme: "http",
+            host: &host,
+            led_to: Some(self.seen_as(connection)),
+            path: path.trim_end_matches('/'),
+            query: head.uri.query().unwrap_or_default(),
+        };
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        if is_read
+            && body.is_end_stream()
+            && let Some(kept) = self.plugins.kept(&asked)
+        {
+            return response(kept);
+        }
+        // On the heap: what most requests need not stays out of their way.
+        let called = Call {
+            connection,
+            peer,
+            asked,
+            node: node.as_deref(),
+            head: &head,
+        };
+        Box::pin(self.call(called, body, body_limit)).await
+    }
+
+    /// Asks the plugin itself.
+    async fn call(&self, called: Call<'_>, body: Incoming, body_limit: usize) -> Response<Body> {
+        let Call {
+            connection,
+            peer,
+            asked,
+            node,
+            head,
+        } = called;
+        let body = match self.read(body, body_limit).await {
             Ok(body) => body,
             Err(unread) => {
-                self.metrics.refused("http", unread.label(), &peer, &path);
+                self.metrics.refused("http", unread.label(), &peer, &asked.path);
                 return problem(unread.status(), unread.detail());
             }
         };
         let Ok(body) = String::from_utf8(body.into()) else {
             return problem(StatusCode::BAD_REQUEST, "the body is not UTF-8");
         };
+        let is_head = head.method == Method::HEAD;
+        let method = if is_head {
+            Method::GET.as_str()
+        } else {
+            head.method.as_str()
+        };
+        let may_be_kept = method == "GET" && body.is_empty();
         let request = wire::Request {
-            method: if head.method == Method::HEAD {
-                "GET".into()
-            } else {
-                head.method.as_str().into()
-            },
-            path: path.trim_end_matches('/').to_owned(),
-            query: head.uri.query().unwrap_or_default().into(),
+            method: method.into(),
+            path: asked.path.into(),
+            query: asked.query.into(),
             headers: plain_headers(&head.headers),
             body,
             listener: connection.listener.address.to_string(),
-            scheme: "http".into(),
-            host: host(connection, &head.headers),
-            peer: Some(peer),
-            node,
+            scheme: asked.scheme.into(),
+            host: asked.host.into(),
+            peer: asked.peer,
+            node: node.cloned(),
             claims: None,
-            rewrites: self.config.rewrites(&self.seen_as(connection)),
+            rewrites: self.config.rewrites(&url_host(self.seen_as(connection))),
         };
-        match self.plugins.answer(plugin, request).await {
+        let asked_again = may_be_kept.then_some(&asked);
+        match self.plugins.answer(asked.plugin, asked_again, request).await {
             Ok(answer) => response(answer),
             Err(error) => failed(&error),
         }
@@ -205,20 +249,13 @@ impl App {
     }
 
     /// The address by which the client of a connection reaches this box.
-    fn seen_as(&self, connection: &Connection) -> String {
+    fn seen_as(&self, connection: &Connection) -> IpAddr {
         let local = connection.local.ip().to_canonical();
-        if local.is_unspecified()
-            || connection
-                .listener
-                .trusted_proxies
-                .contains(&connection.peer.ip().to_canonical())
-        {
-            return self.config.address.to_string();
+        let proxies = &connection.listener.trusted_proxies;
+        if local.is_unspecified() || proxies.contains(&connection.peer.ip().to_canonical()) {
+            return self.config.address.into();
         }
-        match local {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        }
+        local
     }
 
     /// No plugin has this path. While one is out of service it may be its path, so clients are told to try again.
@@ -238,6 +275,15 @@ impl App {
             .insert(RETRY_AFTER, HeaderValue::from_static("10"));
         response
     }
+}
+
+/// A request that a plugin is asked.
+struct Call<'a> {
+    connection: &'a Connection,
+    peer: IpAddr,
+    asked: Asked<'a>,
+    node: Option<&'a wire::Node>,
+    head: &'a Parts,
 }
 
 /// Why a body was not read.
@@ -313,8 +359,8 @@ enum Admission {
     TokenWanted,
 }
 
-fn admission(route: &Route, listener: &Listener, is_node: bool) -> Admission {
-    match (route.access, listener.access) {
+fn admission(access: wire::Access, listener: &Listener, is_node: bool) -> Admission {
+    match (access, listener.access) {
         (wire::Access::Open, _) | (wire::Access::Token, Access::None) => Admission::Granted,
         (wire::Access::Node, _) if is_node => Admission::Granted,
         (wire::Access::Node, _) => Admission::NodesOnly,
@@ -323,11 +369,13 @@ fn admission(route: &Route, listener: &Listener, is_node: bool) -> Admission {
 }
 
 /// Host and port by which the client reaches the listener. What the client says is used only when it has the form of a host.
-fn host(connection: &Connection, headers: &HeaderMap) -> String {
+fn host<'a>(connection: &Connection, headers: &'a HeaderMap) -> Cow<'a, str> {
     let said = headers.get(HOST).and_then(|host| host.to_str().ok());
     match said.filter(|host| is_host(host)) {
-        Some(host) => host.to_owned(),
-        None => SocketAddr::new(connection.local.ip().to_canonical(), connection.local.port()).to_string(),
+        Some(host) => host.into(),
+        None => SocketAddr::new(connection.local.ip().to_canonical(), connection.local.port())
+            .to_string()
+            .into(),
     }
 }
 
@@ -358,17 +406,18 @@ fn plain_headers(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-fn response(answer: Answer) -> Response<Body> {
-    let mut response = Response::new(full(answer.body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in answer.headers {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
-            // Framing is the host's.
-            if name != "content-length" && name != "transfer-encoding" && name != "connection" {
-                response.headers_mut().append(name, value);
-            }
-        }
+/// An address as it stands in a URL.
+fn url_host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
+}
+
+fn response(answer: Ready) -> Response<Body> {
+    let mut response = Response::new(full(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     response
 }
 
@@ -390,11 +439,8 @@ fn failed(error: &CallError) -> Response<Body> {
 
 /// RFC 7807 problem details.
 fn problem(status: StatusCode, detail: &str) -> Response<Body> {
-    response(Answer::problem(
-        status.as_u16(),
-        status.canonical_reason().unwrap_or_default(),
-        detail,
-    ))
+    let answer = Answer::problem(status.as_u16(), status.canonical_reason().unwrap_or_default(), detail);
+    response(answer.into())
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Body> {
@@ -404,15 +450,6 @@ fn text(status: StatusCode, body: &'static str) -> Response<Body> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
-}
-
-fn class(status: u16) -> &'static str {
-    match status {
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
 }
 
 #[cfg(test)]

@@ -7,17 +7,20 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Body;
+use super::deadline::HeadDeadline;
 use super::router::{App, Connection};
 use crate::config::Listener;
 
@@ -64,6 +67,13 @@ pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
     };
     let socket = socket.map_err(failed)?;
     socket.set_reuseaddr(true).map_err(failed)?;
+    // What is set here the connections have from the start, without a call for each of them.
+    socket.set_nodelay(true).map_err(failed)?;
+    // A client that is gone, or takes nothing, is cut off by the kernel: hyper has no time limit for writing.
+    let options = socket2::SockRef::from(&socket);
+    options.set_tcp_user_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT);
+    options.set_tcp_keepalive(&keepalive).map_err(failed)?;
     socket.bind(listener.address).map_err(failed)?;
     socket.listen(4096).map_err(failed)
 }
@@ -161,30 +171,17 @@ async fn serve(
     app: Arc<App>,
     shutdown: CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true);
-    // A client that is gone, or takes nothing, is cut off by the kernel: hyper has no time limit for writing.
-    let socket = socket2::SockRef::from(&stream);
-    let _ = socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT));
-    let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT));
-    let local = stream.local_addr().unwrap_or(listener.address);
+    // A listener with an address of its own knows it already.
+    let local = match listener.address.ip().is_unspecified() {
+        true => stream.local_addr().unwrap_or(listener.address),
+        false => listener.address,
+    };
     let connection = Connection { listener, local, peer };
-    let service = service_fn(|request: hyper::Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (app, connection) = (Arc::clone(&app), connection.clone());
         async move { Ok::<_, Infallible>(app.respond(&connection, request).await) }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MOST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
+    let ended = converse(TokioIo::new(stream), service, HEAD_TIMEOUT, &shutdown).await;
     if let Err(error) = ended {
         // A node that reboots in the middle of a download is ordinary.
         let reason = if error.is_parse() {
@@ -195,5 +192,94 @@ async fn serve(
             "connection"
         };
         app.metrics.refused("http", reason, &peer, &error);
+    }
+}
+
+/// Answers requests until the client leaves, breaks the rules, or sends nothing for so long. After a stop the present request is the last.
+async fn converse<I, S>(io: I, service: S, head_timeout: Duration, shutdown: &CancellationToken) -> hyper::Result<()>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let deadline = HeadDeadline::new(head_timeout);
+    let served = http1::Builder::new()
+        .timer(deadline.clone())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(MOST_HEAD)
+        .serve_connection(io, service);
+    tokio::pin!(served);
+    let alarm = tokio::time::sleep(head_timeout);
+    tokio::pin!(alarm);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => return ended,
+            () = shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+            // The connection is polled again; when its deadline has come, it finds so.
+            () = alarm.as_mut() => alarm.as_mut().reset(deadline.next_look(Instant::now()).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::http::full;
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    /// A client, and how its conversation ends.
+    fn conversation() -> (DuplexStream, tokio::task::JoinHandle<hyper::Result<()>>) {
+        let (client, server) = tokio::io::duplex(4096);
+        let ended = tokio::spawn(async {
+            let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(full("text"))) });
+            converse(TokioIo::new(server), service, SHORT, &CancellationToken::new()).await
+        });
+        (client, ended)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_finish_a_head_in_time_is_cut_off_be_it_the_first_or_a_later_one() {
+        for requests in [0, 3] {
+            let (mut client, ended) = conversation();
+            for _ in 0..requests {
+                client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"text") {
+                    assert!(client.read_buf(&mut answer).await.unwrap() > 0);
+                }
+            }
+            let started = Instant::now();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x").await.unwrap();
+            let error = ended.await.unwrap().unwrap_err();
+            assert!(error.is_timeout(), "{error}");
+            // The alarm was set before this request, or with it.
+            assert!(
+                started.elapsed() < 2 * SHORT + Duration::from_secs(5),
+                "{:?}",
+                started.elapsed()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_again_in_time_stays() {
+        let (mut client, ended) = conversation();
+        let started = Instant::now();
+        while started.elapsed() < 3 * SHORT {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"text") {
+                assert!(client.read_buf(&mut answer).await.unwrap() > 0);
+            }
+        }
+        drop(client);
+        assert!(ended.await.unwrap().is_ok());
     }
 }

@@ -1,13 +1,24 @@
 //! Answers that may be served again: to the same node, for the same URL, until the plugin or the inventory changes. In memory only and
 //! bounded by bytes, in all and for each asker, so that nobody pushes out what the others asked for; an answer that is no longer fresh
 //! stays until it is pushed out, for when its plugin cannot be asked.
+//!
+//! What is kept is kept in the form in which it is sent, and found by what the request holds already: most requests of a boot storm end
+//! here, so a look-up copies and formats nothing.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bootd_sdk::wire::{Answer, Request};
+use bytes::Bytes;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::{HeaderMap, StatusCode};
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use prometheus_client::metrics::counter::Counter;
+
+use super::{CallError, PART, Plugins};
 
 /// Bytes of kept answers.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
@@ -20,63 +31,179 @@ const LONGEST_QUERY: usize = 512;
 /// Bytes of all that an answer depends on, the query among it.
 const LONGEST_URL: usize = 2048;
 
+/// What the answer to a GET without a body depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The place of the plugin that is asked.
+    pub plugin: usize,
+    /// The xname of the node that asks, when it is one.
+    pub node: Option<&'a str>,
+    /// Its address.
+    pub peer: Option<IpAddr>,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Host and port by which it reaches the listener.
+    pub host: &'a str,
+    /// The address that URLs are led to; `None`: they are not.
+    pub led_to: Option<IpAddr>,
+    /// The path, without a slash at its end.
+    pub path: &'a str,
+    /// The query.
+    pub query: &'a str,
+}
+
+/// An answer in the form in which it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields, without those of the framing, which is the host's.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Plugins {
+    /// A kept answer that is fresh.
+    pub fn kept(&self, asked: &Asked<'_>) -> Option<Ready> {
+        let kept = self.kept.find(asked)?;
+        if kept.freshness != self.freshness(asked.plugin) {
+            return None;
+        }
+        kept.served.inc();
+        Some(kept.ready.clone())
+    }
+
+    /// Answers a request on a route of the plugin at `plugin`, by asking. `asked`: the answer may be kept under it; and when asking fails,
+    /// one that was kept and is no longer fresh is better than none.
+    pub async fn answer(&self, plugin: usize, asked: Option<&Asked<'_>>, request: Request) -> Result<Ready, CallError> {
+        let slot = &self.slots[plugin];
+        // As of before the call: what changes while the plugin works makes its answer stale.
+        let now = self.freshness(plugin);
+        match slot.ask(&request, self.deadline).await {
+            Ok(answer) => {
+                self.core.metrics.done(slot.name(), "answer");
+                let keep = answer.keep && answer.status == 200;
+                let ready = Ready::from(answer);
+                if let Some(asked) = asked.filter(|_| keep) {
+                    let served = self.core.metrics.counter(slot.name(), "kept_answer");
+                    self.kept.keep(asked, ready.clone(), now, served);
+                }
+                Ok(ready)
+            }
+            Err(error) => {
+                self.core.metrics.refused(PART, error.label(), &slot.name(), &error);
+                let kept = asked.and_then(|asked| self.kept.find(asked)).ok_or(error)?;
+                self.core.metrics.done(slot.name(), "stale_answer");
+                let mut ready = kept.ready.clone();
+                ready.headers.insert(STALE, HeaderValue::from_static("1"));
+                Ok(ready)
+            }
+        }
+    }
+
+    fn freshness(&self, plugin: usize) -> Freshness {
+        Freshness {
+            plugin: self.slots[plugin].shared.bumps(),
+            inventory: self.core.inventory.snapshot().generation(),
+        }
+    }
+}
+
+/// Marks an answer that was kept and is no longer fresh.
+const STALE: HeaderName = HeaderName::from_static("x-bootd-stale");
+
+impl From<Answer> for Ready {
+    fn from(answer: Answer) -> Self {
+        let mut headers = HeaderMap::with_capacity(answer.headers.len());
+        for (name, value) in answer.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+                && ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name)
+            {
+                headers.append(name, value);
+            }
+        }
+        Self {
+            status: StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            headers,
+            body: answer.body.into(),
+        }
+    }
+}
+
 /// What an answer depended on when it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Freshness {
-    pub(super) plugin: u64,
-    pub(super) inventory: u64,
-}
-
-/// Whom and what an answer was for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
-    who: String,
-    what: What,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct What {
-    plugin: usize,
-    url: String,
+struct Freshness {
+    plugin: u64,
+    inventory: u64,
 }
 
 /// A kept answer.
-pub(super) struct KeptAnswer {
-    pub(super) answer: Answer,
-    pub(super) freshness: Freshness,
+struct KeptAnswer {
+    what: What,
+    ready: Ready,
+    freshness: Freshness,
+    /// Counts how often it was served.
+    served: Counter,
+}
+
+/// [`Asked`] without who asked, for keeps.
+#[derive(Debug, PartialEq, Eq)]
+struct What {
+    plugin: usize,
+    led_to: Option<IpAddr>,
+    scheme: Box<str>,
+    host: Box<str>,
+    path: Box<str>,
+    query: Box<str>,
 }
 
 /// What is kept for one asker, the oldest first.
-type Shelf = Vec<(What, Arc<KeptAnswer>)>;
+type Shelf = Vec<Arc<KeptAnswer>>;
 
 pub(super) struct Kept {
     shelves: Cache<String, Arc<Shelf>>,
 }
 
-impl Key {
-    /// The key of a request, when its answer can be kept at all: a GET without a body and of ordinary length.
-    pub(super) fn of(plugin: usize, request: &Request) -> Option<Self> {
-        if request.method != "GET" || !request.body.is_empty() || request.claims.is_some() {
+impl<'a> Asked<'a> {
+    /// Under which an answer to it may be kept: it has an asker, and is of ordinary length.
+    fn who(&self) -> Option<Cow<'a, str>> {
+        let length = self.scheme.len() + self.host.len() + self.path.len() + self.query.len();
+        if self.query.len() > LONGEST_QUERY || length > LONGEST_URL {
             return None;
         }
-        if request.query.len() > LONGEST_QUERY {
-            return None;
+        match (self.node, self.peer) {
+            (Some(node), _) => Some(node.into()),
+            (None, Some(peer)) => Some(peer.to_string().into()),
+            (None, None) => None,
         }
-        let who = match (&request.node, request.peer) {
-            (Some(node), _) => node.id.clone(),
-            (None, Some(peer)) => peer.to_string(),
-            (None, None) => return None,
-        };
-        // Rewritten URLs depend on the address by which the node reaches this box.
-        let rewrites = request.rewrites.first().map_or("", |rewrite| rewrite.to.as_str());
-        let url = format!(
-            "{}://{} {rewrites} {}?{}",
-            request.scheme, request.host, request.path, request.query
-        );
-        (url.len() <= LONGEST_URL).then_some(Self {
-            who,
-            what: What { plugin, url },
-        })
+    }
+}
+
+impl What {
+    fn of(asked: &Asked<'_>) -> Self {
+        Self {
+            plugin: asked.plugin,
+            led_to: asked.led_to,
+            scheme: asked.scheme.into(),
+            host: asked.host.into(),
+            path: asked.path.into(),
+            query: asked.query.into(),
+        }
+    }
+
+    fn is(&self, asked: &Asked<'_>) -> bool {
+        // What differs most comes first.
+        *self.query == *asked.query
+            && *self.path == *asked.path
+            && self.plugin == asked.plugin
+            && self.led_to == asked.led_to
+            && *self.host == *asked.host
+            && *self.scheme == *asked.scheme
+    }
+
+    fn len(&self) -> usize {
+        self.scheme.len() + self.host.len() + self.path.len() + self.query.len()
     }
 }
 
@@ -91,18 +218,23 @@ impl Kept {
         Self { shelves }
     }
 
-    pub(super) fn find(&self, key: &Key) -> Option<Arc<KeptAnswer>> {
-        let shelf = self.shelves.get(&key.who)?;
-        let (_, kept) = shelf.iter().find(|(what, _)| *what == key.what)?;
-        Some(Arc::clone(kept))
+    fn find(&self, asked: &Asked<'_>) -> Option<Arc<KeptAnswer>> {
+        let shelf = self.shelves.get(&*asked.who()?)?;
+        shelf.iter().find(|kept| kept.what.is(asked)).cloned()
     }
 
-    pub(super) fn keep(&self, key: Key, answer: Answer, freshness: Freshness) {
-        let Key { who, what } = key;
-        self.shelves.entry(who).and_compute_with(|shelf| {
+    fn keep(&self, asked: &Asked<'_>, ready: Ready, freshness: Freshness, served: Counter) {
+        let Some(who) = asked.who() else { return };
+        let new = Arc::new(KeptAnswer {
+            what: What::of(asked),
+            ready,
+            freshness,
+            served,
+        });
+        self.shelves.entry(who.into_owned()).and_compute_with(|shelf| {
             let mut shelf = shelf.map_or_else(Shelf::new, |shelf| shelf.into_value().to_vec());
-            shelf.retain(|(other, _)| *other != what);
-            shelf.push((what, Arc::new(KeptAnswer { answer, freshness })));
+            shelf.retain(|other| other.what != new.what);
+            shelf.push(new);
             while shelf.len() > MOST_EACH || bytes(&shelf) > MOST_BYTES_EACH {
                 shelf.remove(0);
             }
@@ -116,10 +248,18 @@ impl Kept {
 }
 
 fn bytes(shelf: &Shelf) -> usize {
-    let each = shelf
-        .iter()
-        .map(|(what, kept)| 200 + what.url.len() + kept.answer.body.len());
-    each.sum()
+    shelf.iter().map(|kept| kept.bytes()).sum()
+}
+
+impl KeptAnswer {
+    /// About what it takes.
+    fn bytes(&self) -> usize {
+        let headers = self.ready.headers.iter();
+        let headers: usize = headers
+            .map(|(name, value)| 100 + name.as_str().len() + value.len())
+            .sum();
+        300 + self.what.len() + headers + self.ready.body.len()
+    }
 }
 
 #[cfg(test)]
@@ -131,23 +271,26 @@ mod tests {
         inventory: 0,
     };
 
-    fn request(peer: &str, query: &str) -> Request {
-        Request {
-            method: "GET".into(),
-            query: query.into(),
+    fn asked<'a>(peer: &str, query: &'a str) -> Asked<'a> {
+        Asked {
+            plugin: 0,
+            node: None,
             peer: Some(peer.parse().unwrap()),
-            ..Request::default()
+            scheme: "http",
+            host: "172.16.0.254:8081",
+            led_to: None,
+            path: "/",
+            query,
         }
     }
 
     fn keep(kept: &Kept, peer: &str, query: &str, body: &str) {
-        let key = Key::of(0, &request(peer, query)).unwrap();
-        kept.keep(key, Answer::new(200, "text/plain", body), FRESHNESS);
+        let ready = Answer::new(200, "text/plain", body).into();
+        kept.keep(&asked(peer, query), ready, FRESHNESS, Counter::default());
     }
 
     fn found(kept: &Kept, peer: &str, query: &str) -> bool {
-        let key = Key::of(0, &request(peer, query)).unwrap();
-        kept.find(&key).is_some()
+        kept.find(&asked(peer, query)).is_some()
     }
 
     #[test]
@@ -171,14 +314,16 @@ mod tests {
 
     #[test]
     fn an_answer_to_a_long_query_or_larger_than_a_share_is_not_kept() {
-        assert_eq!(Key::of(0, &request("10.0.0.1", &"x".repeat(LONGEST_QUERY + 1))), None);
-        let host = "h".repeat(LONGEST_URL);
-        let long = Request {
-            host,
-            ..request("10.0.0.1", "")
-        };
-        assert_eq!(Key::of(0, &long), None);
         let kept = Kept::new();
+        let long = "x".repeat(LONGEST_QUERY + 1);
+        keep(&kept, "10.0.0.1", &long, "x");
+        assert!(!found(&kept, "10.0.0.1", &long));
+        let path = "p".repeat(LONGEST_URL);
+        let long = Asked {
+            path: &path,
+            ..asked("10.0.0.1", "")
+        };
+        assert_eq!(long.who(), None);
         keep(&kept, "10.0.0.1", "a", &"x".repeat(MOST_BYTES_EACH));
         assert!(!found(&kept, "10.0.0.1", "a"));
     }
@@ -188,8 +333,71 @@ mod tests {
         let kept = Kept::new();
         keep(&kept, "10.0.0.1", "a", "old");
         keep(&kept, "10.0.0.1", "a", "new");
-        let key = Key::of(0, &request("10.0.0.1", "a")).unwrap();
-        assert_eq!(kept.find(&key).unwrap().answer.body, "new");
-        assert!(kept.find(&Key::of(1, &request("10.0.0.1", "a")).unwrap()).is_none());
+        assert_eq!(kept.find(&asked("10.0.0.1", "a")).unwrap().ready.body, "new");
+    }
+
+    #[test]
+    fn an_answer_is_found_only_by_all_that_it_depends_on() {
+        let kept = Kept::new();
+        let mine = asked("10.0.0.1", "a");
+        keep(&kept, "10.0.0.1", "a", "x");
+        let others = [
+            Asked { plugin: 1, ..mine },
+            Asked {
+                node: Some("x1000c0s0b0n0"),
+                ..mine
+            },
+            Asked {
+                peer: "10.0.0.2".parse().ok(),
+                ..mine
+            },
+            Asked {
+                scheme: "https",
+                ..mine
+            },
+            Asked {
+                host: "rack1:8081",
+                ..mine
+            },
+            Asked {
+                led_to: "10.0.0.254".parse().ok(),
+                ..mine
+            },
+            Asked { path: "/b", ..mine },
+            Asked { query: "b", ..mine },
+        ];
+        assert!(kept.find(&mine).is_some());
+        for other in others {
+            assert!(kept.find(&other).is_none(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_framing_of_an_answer_is_the_hosts() {
+        let mut answer = Answer::text(404, "no");
+        for (name, value) in [
+            ("Content-Length", "9"),
+            ("x-one", "1"),
+            ("x-one", "2"),
+            ("x bad", "3"),
+            ("x-bad", "\n"),
+        ] {
+            answer.headers.push((name.into(), value.into()));
+        }
+        let ready = Ready::from(answer);
+        let headers: Vec<_> = ready
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            headers,
+            [
+                ("content-type", "text/plain; charset=utf-8"),
+                ("x-one", "1"),
+                ("x-one", "2")
+            ]
+        );
+        assert_eq!((ready.status.as_u16(), &*ready.body), (404, &b"no"[..]));
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! `loader` brings a shared object into the process; `services` is what it may ask of us (with `fetch`, `mailbox` and `numbers`);
 //! `instance` calls it, on threads of its own; `slot` is one configured plugin with the instance that serves, `supervisor` starts and
-//! replaces instances; `routes` says which plugin answers a path; `kept` holds answers that may be served again; `lookups` asks for
-//! clients that nobody knows; `conformance` checks a plugin file. [`Plugins`] ties them together. Nobody who has a packet or a connection in hand waits for a plugin longer
-//! than the deadline. Plugins are trusted code: a crash of one is a crash of bootd; a hang, a panic or nonsense is not.
+//! replaces instances; `routes` says which plugin answers a path; `kept` answers requests, from memory where an answer may be served
+//! again; `lookups` asks for clients that nobody knows; `conformance` checks a plugin file. [`Plugins`] ties them together. Nobody who has
+//! a packet or a connection in hand waits for a plugin longer than the deadline. Plugins are trusted code: a crash of one is a crash of
+//! bootd; a hang, a panic or nonsense is not.
 
 mod backoff;
 pub mod conformance;
@@ -22,6 +23,7 @@ mod slot;
 mod supervisor;
 
 pub use instance::CallError;
+pub use kept::{Asked, Ready};
 pub use loader::LoadError;
 pub use routes::Routed;
 
@@ -33,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{self, Answer, Configuration, Happening, Health, Publication, Request};
+use bootd_sdk::wire::{self, Configuration, Happening, Health, Publication};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -43,7 +45,7 @@ use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::state::Store;
 use fetch::Fetcher;
-use kept::{Freshness, Kept};
+use kept::Kept;
 use lookups::{Lookups, Wanted};
 use mailbox::Events;
 use routes::Routes;
@@ -248,41 +250,6 @@ impl Plugins {
             current.is_some_and(|instance| instance.setup().provides_nodes)
         });
         providers.map(|slot| (slot.name(), slot.shared.health()))
-    }
-
-    /// Answers a request on a route of the plugin at `plugin`: from memory when a kept answer is fresh, else by asking. When asking
-    /// fails, a kept answer that is no longer fresh is better than none.
-    pub async fn answer(&self, plugin: usize, request: Request) -> Result<Answer, CallError> {
-        let slot = &self.slots[plugin];
-        let key = kept::Key::of(plugin, &request);
-        let now = Freshness {
-            plugin: slot.shared.bumps(),
-            inventory: self.core.inventory.snapshot().generation(),
-        };
-        let stale = match key.as_ref().and_then(|key| self.kept.find(key)) {
-            Some(kept) if kept.freshness == now => {
-                self.core.metrics.done(slot.name(), "kept_answer");
-                return Ok(kept.answer.clone());
-            }
-            stale => stale,
-        };
-        match slot.ask(&request, self.deadline).await {
-            Ok(answer) => {
-                self.core.metrics.done(slot.name(), "answer");
-                if let Some(key) = key.filter(|_| answer.keep && answer.status == 200) {
-                    self.kept.keep(key, answer.clone(), now);
-                }
-                Ok(answer)
-            }
-            Err(error) => {
-                self.core.metrics.refused(PART, error.label(), &slot.name(), &error);
-                let kept = stale.ok_or(error)?;
-                self.core.metrics.done(slot.name(), "stale_answer");
-                let mut answer = kept.answer.clone();
-                answer.headers.push(("x-bootd-stale".into(), "1".into()));
-                Ok(answer)
-            }
-        }
     }
 
     /// Tells plugins that want to know what happened.

@@ -20,6 +20,8 @@ use redb::{
 const QUEUE: usize = 4096;
 /// Writes that share one commit at most.
 const BATCH: usize = 1024;
+/// Bytes of the file that are held in memory; without a bound redb takes a gigabyte. What is asked for often is in snapshots already.
+const CACHE: usize = 8 * 1024 * 1024;
 /// Between a failure and the next try; twice as long after each that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Between two such tries at most.
@@ -112,7 +114,7 @@ impl Store {
         let failed = |error: String| StoreError::Open(path.display().to_string(), error);
         std::fs::create_dir_all(state_dir).map_err(|e| failed(e.to_string()))?;
         let (database, replaced) = open_or_replace(&path)?;
-        let reopen: Reopen = Box::new(move || Database::open(&path));
+        let reopen: Reopen = Box::new(move || Database::builder().set_cache_size(CACHE).open(&path));
         Self::over(database, replaced, reopen)
             .map_err(|e| StoreError::Open(state_dir.display().to_string(), e.to_string()))
     }
@@ -271,7 +273,7 @@ enum Unopened {
 fn open_checked(path: &Path) -> Result<Database, Unopened> {
     // redb is not free of assertions about what a file holds.
     let opened = catch_unwind(|| {
-        let mut database = Database::create(path)?;
+        let mut database = Database::builder().set_cache_size(CACHE).create(path)?;
         let whole = database.check_integrity()?;
         Ok((database, whole))
     });

@@ -1,6 +1,7 @@
 //! The host's services as safe Rust. Owns nothing: the table that it points to is valid for the process's life, as the ABI promises.
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use bootd_abi as abi;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::text::{borrowed, empty, taken};
+use crate::text::{borrowed, empty, read};
 use crate::wire::{Commit, Event, Fetch, Fetched, Health, Metric, MetricKind, Node, Publication, Query, Report};
 
 /// bootd, as a plugin sees it. Cheap to copy; usable from any thread until `run` has returned.
@@ -200,9 +201,13 @@ impl Host {
         let mut out = empty();
         // SAFETY: a service of the host, called as the ABI says.
         let status = unsafe { f(ctx, u64::try_from(within.as_nanos()).unwrap_or(u64::MAX), &raw mut out) };
-        // SAFETY: the host gave it, or nobody wrote to it.
-        let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
-        outcome(status, text)?.map(|text| parse(&text)).transpose()
+        match status {
+            // SAFETY: the host gave it.
+            abi::status::OK => unsafe { read(out, usize::MAX, |text| parse(&text)) }.transpose(),
+            abi::status::NONE => Ok(None),
+            abi::status::STOPPING => Err(HostError::Stopping),
+            _ => Err(HostError::Failed("no events".into())),
+        }
     }
 }
 
@@ -237,24 +242,29 @@ fn call<I: Serialize, O: DeserializeOwned>(
     f: impl FnOnce(abi::Str, *mut abi::Buf) -> abi::Status,
 ) -> Result<Option<O>, HostError> {
     let text = serde_json::to_string(input).map_err(|e| HostError::Failed(e.to_string()))?;
-    raw_call(&text, f)?.map(|text| parse(&text)).transpose()
+    // A list of all nodes has some megabytes: it is not copied before it is read.
+    read_call(&text, f, |text| parse(&text))?.transpose()
 }
 
 fn raw_call(input: &str, f: impl FnOnce(abi::Str, *mut abi::Buf) -> abi::Status) -> Result<Option<String>, HostError> {
-    let mut out = empty();
-    let status = f(borrowed(input), &raw mut out);
-    // SAFETY: the host gave it, or nobody wrote to it.
-    let text = unsafe { taken(out, usize::MAX) }.unwrap_or_default();
-    outcome(status, text)
+    read_call(input, f, |text| text.into_owned())
 }
 
-fn outcome(status: abi::Status, text: String) -> Result<Option<String>, HostError> {
-    match status {
-        abi::status::OK => Ok(Some(text)),
+fn read_call<T>(
+    input: &str,
+    f: impl FnOnce(abi::Str, *mut abi::Buf) -> abi::Status,
+    reader: impl FnOnce(Cow<'_, str>) -> T,
+) -> Result<Option<T>, HostError> {
+    let mut out = empty();
+    let status = f(borrowed(input), &raw mut out);
+    let result = |text: Cow<'_, str>| match status {
+        abi::status::OK => Ok(Some(reader(text))),
         abi::status::NONE => Ok(None),
         abi::status::STOPPING => Err(HostError::Stopping),
-        _ => Err(HostError::Failed(text)),
-    }
+        _ => Err(HostError::Failed(text.into_owned())),
+    };
+    // SAFETY: the host gave it, or nobody wrote to it.
+    unsafe { read(out, usize::MAX, result) }.unwrap_or(Ok(None))
 }
 
 fn parse<O: DeserializeOwned>(text: &str) -> Result<O, HostError> {

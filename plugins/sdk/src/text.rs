@@ -1,6 +1,8 @@
 //! Texts across the border: lent for a call ([`abi::Str`]), or given away with the means to free them ([`abi::Buf`]). Used by both sides.
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
+
 use bootd_abi as abi;
 
 /// Lends a text for the length of a call.
@@ -26,19 +28,36 @@ pub fn empty() -> abi::Buf {
 /// # Safety
 /// The buffer must be as the ABI says: `len` readable bytes at `ptr` until `release`, which nobody else calls.
 pub unsafe fn taken(buf: abi::Buf, most: usize) -> Option<String> {
-    let text = if buf.ptr.is_null() || buf.len == 0 {
-        Some(String::new())
-    } else if buf.len > most {
+    // SAFETY: the caller's promise.
+    unsafe { read(buf, most, |text| text.into_owned()) }
+}
+
+/// Reads a buffer that was given to us where it is, and releases it. One of more than `most` bytes is released unread: `None`.
+///
+/// # Safety
+/// As for [`taken`].
+pub unsafe fn read<T>(buf: abi::Buf, most: usize, reader: impl FnOnce(Cow<'_, str>) -> T) -> Option<T> {
+    /// Releases also when the reader panics.
+    struct Release(abi::Buf);
+    impl Drop for Release {
+        fn drop(&mut self) {
+            if let Some(release) = self.0.release {
+                // SAFETY: the promise of whoever called `read`; called once, here.
+                unsafe { release(self.0.owner, self.0.ptr, self.0.len) };
+            }
+        }
+    }
+    let buf = Release(buf);
+    let (ptr, len) = (buf.0.ptr, buf.0.len);
+    if ptr.is_null() || len == 0 {
+        Some(reader("".into()))
+    } else if len > most {
         None
     } else {
         // SAFETY: the caller's promise.
-        Some(String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(buf.ptr, buf.len) }).into_owned())
-    };
-    if let Some(release) = buf.release {
-        // SAFETY: the caller's promise; called once, here.
-        unsafe { release(buf.owner, buf.ptr, buf.len) };
+        let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
+        Some(reader(String::from_utf8_lossy(bytes)))
     }
-    text
 }
 
 /// Gives a text away.

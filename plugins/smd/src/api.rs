@@ -33,7 +33,7 @@ pub(crate) fn answer(host: Host, request: &Request) -> Answer {
         "/service/ready" => json(&serde_json::json!({"code": 0, "message": "HSM is healthy"})),
         "/State/Components" => list(host, request, Of::Components, |nodes, filter| {
             let components: Vec<_> = nodes.iter().filter(|node| filter.shows(node)).map(component).collect();
-            json(&serde_json::json!({"Components": components}))
+            json(&Components { components })
         }),
         "/Inventory/EthernetInterfaces" => list(host, request, Of::Interfaces, |nodes, filter| {
             let interfaces = nodes.iter().flat_map(ethernet_interfaces);
@@ -169,6 +169,13 @@ impl Filter {
         let Some(values) = self.0.get(name) else { return true };
         values.iter().any(|value| is(&value.text) != value.not)
     }
+}
+
+/// A list of components as SMD writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Components<'a> {
+    components: Vec<Component<'a>>,
 }
 
 /// A component as SMD writes it.

@@ -3,9 +3,12 @@
 #![allow(unreachable_pub, reason = "the modules of one program")]
 
 pub mod allocations;
+pub mod appliance;
 pub mod dhcp_core;
 pub mod perfdhcp;
+pub mod process;
 pub mod publish;
+pub mod script;
 pub mod site;
 
 use std::fmt;
