@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bootd_sdk::text::shown;
-use bootd_sdk::wire::{self, Answer};
+use bootd_sdk::wire::{self, Answer, EventKind, Happening};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -110,6 +110,12 @@ impl App {
             tracing::warn!(left_out, "http lines left out: clients send too much");
         }
         self.metrics.answered(status, bytes);
+        self.plugins.tell(EventKind::Http, || Happening::Http {
+            peer,
+            method: method.as_str().into(),
+            path: path.into(),
+            status,
+        });
         response
     }
 

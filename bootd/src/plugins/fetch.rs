@@ -52,8 +52,14 @@ pub(super) enum FetchError {
 #[derive(Default)]
 pub(super) struct Fetcher {
     runtime: OnceLock<Runtime>,
-    /// A client for each set of trusted certificates, and when its file was last changed.
-    clients: Mutex<HashMap<Option<PathBuf>, (Option<SystemTime>, Client)>>,
+    /// A client for each file of trusted certificates.
+    clients: Mutex<HashMap<Option<PathBuf>, Trusting>>,
+}
+
+struct Trusting {
+    /// When the file was last changed.
+    changed: Option<SystemTime>,
+    client: Client,
 }
 
 impl Fetcher {
@@ -95,11 +101,11 @@ impl Fetcher {
             None => None,
         };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, client)) = clients
+        if let Some(trusting) = clients
             .get(&ca.map(Path::to_owned))
-            .filter(|(when, _)| *when == changed)
+            .filter(|trusting| trusting.changed == changed)
         {
-            return Ok(client.clone());
+            return Ok(trusting.client.clone());
         }
         let mut builder = Client::builder()
             .user_agent(concat!("bootd/", env!("CARGO_PKG_VERSION")))
@@ -115,7 +121,11 @@ impl Fetcher {
             builder = builder.tls_certs_only(certificates);
         }
         let client = builder.build().map_err(|error| FetchError::Here(causes(&error)))?;
-        clients.insert(ca.map(Path::to_owned), (changed, client.clone()));
+        let trusting = Trusting {
+            changed,
+            client: client.clone(),
+        };
+        clients.insert(ca.map(Path::to_owned), trusting);
         Ok(client)
     }
 }

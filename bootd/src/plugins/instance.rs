@@ -309,20 +309,12 @@ impl Instance {
         stuck.then(|| Trouble::Stuck(self.stuck()))
     }
 
-    /// The time that `run` has used of a processor.
+    /// The time that `run` has used of a processor or, on a busy machine, has waited for one.
     pub(super) fn run_time(&self) -> Option<Duration> {
         let thread = (*locked(&self.inner.run_thread))?;
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", thread.as_raw_nonzero())).ok()?;
-        // The name, in brackets, may hold anything; utime and stime are the 12th and 13th field after it.
-        let (_, fields) = stat.rsplit_once(')')?;
-        let mut times = fields
-            .split_whitespace()
-            .skip(11)
-            .map_while(|field| field.parse::<u64>().ok());
-        let ticks = times.next()? + times.next()?;
-        Some(Duration::from_millis(
-            ticks * 1000 / rustix::param::clock_ticks_per_second(),
-        ))
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", thread.as_raw_nonzero())).ok()?;
+        let mut times = stat.split_whitespace().map_while(|field| field.parse().ok());
+        Some(Duration::from_nanos(times.next()?) + Duration::from_nanos(times.next()?))
     }
 
     /// Whether all its threads have come back and it is freed.

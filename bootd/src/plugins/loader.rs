@@ -55,6 +55,9 @@ pub enum LoadError {
     /// `init` does not return.
     #[error("its init has not returned within {0:?}")]
     InitHangs(Duration),
+    /// The file is the one that was refused before.
+    #[error("{0}")]
+    Again(std::sync::Arc<LoadError>),
     /// Too many of its instances never came back.
     #[error("{0} instances of it hang; they are left behind, and bootd must be restarted to be rid of them")]
     TooManyHang(usize),
@@ -75,6 +78,7 @@ impl LoadError {
             Self::BadRoute(..) => "load_route",
             Self::Thread(_) => "load_thread",
             Self::InitHangs(_) => "init_hangs",
+            Self::Again(error) => error.label(),
             Self::TooManyHang(_) => "too_many_hang",
         }
     }
@@ -155,7 +159,8 @@ pub(super) fn load(path: &Path, before: Option<&Loaded>) -> Result<Loaded, LoadE
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(read)?;
     // A file that is written over while it is read is none of the two.
-    if file.metadata().map_err(read)?.len() != bytes.len() as u64 {
+    let after = Identity::read(&file.metadata().map_err(read)?);
+    if after != identity || after.size != bytes.len() as u64 {
         return Err(LoadError::Link(path.into(), "the file changes while it is read".into()));
     }
     let same = before.filter(|before| holds(&before.mapped, &bytes));

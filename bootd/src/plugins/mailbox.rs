@@ -21,7 +21,6 @@ pub(super) struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     stopping: bool,
-    kinds: Vec<EventKind>,
     waiting: VecDeque<Happening>,
     lost: u64,
 }
@@ -84,7 +83,7 @@ impl Mailbox {
 
     fn put(&self, what: &Happening) {
         let mut state = self.lock();
-        if state.stopping || !state.kinds.contains(&what.kind()) {
+        if state.stopping {
             return;
         }
         if state.waiting.len() >= WAITING {
@@ -107,7 +106,13 @@ const FOR_EVER: Duration = Duration::from_secs(3600);
 /// Who wants to be told of what.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    takers: ArcSwap<Vec<Arc<Mailbox>>>,
+    takers: ArcSwap<Vec<Taker>>,
+}
+
+#[derive(Debug, Clone)]
+struct Taker {
+    kinds: Vec<EventKind>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl Events {
@@ -116,22 +121,26 @@ impl Events {
         if kinds.is_empty() {
             return;
         }
-        mailbox.lock().kinds = kinds.to_vec();
+        let new = Taker {
+            kinds: kinds.to_vec(),
+            mailbox: Arc::clone(mailbox),
+        };
         self.takers.rcu(|takers| {
-            let going_on = takers.iter().filter(|taker| !taker.is_stopping());
-            going_on.cloned().chain([Arc::clone(mailbox)]).collect::<Vec<_>>()
+            let going_on = takers.iter().filter(|taker| !taker.mailbox.is_stopping());
+            going_on.chain([&new]).cloned().collect::<Vec<_>>()
         });
     }
 
-    /// Something happened. Costs a look when nobody wants to know.
-    pub(super) fn tell(&self, what: impl FnOnce() -> Happening) {
+    /// Something of this kind happened. Costs a look when nobody wants to know.
+    pub(super) fn tell(&self, kind: EventKind, what: impl FnOnce() -> Happening) {
         let takers = self.takers.load();
-        if takers.is_empty() {
+        let mut interested = takers.iter().filter(|taker| taker.kinds.contains(&kind)).peekable();
+        if interested.peek().is_none() {
             return;
         }
         let what = what();
-        for taker in takers.iter() {
-            taker.put(&what);
+        for taker in interested {
+            taker.mailbox.put(&what);
         }
     }
 }
@@ -149,7 +158,7 @@ mod tests {
         let (events, mailbox) = (Events::default(), Arc::<Mailbox>::default());
         events.subscribe(&mailbox, &[EventKind::Inventory]);
         for generation in 0..300 {
-            events.tell(|| inventory(generation));
+            events.tell(EventKind::Inventory, || inventory(generation));
         }
         let next = || mailbox.event(Duration::ZERO);
         let what = inventory(44);
@@ -162,9 +171,8 @@ mod tests {
     #[test]
     fn only_the_kinds_that_were_asked_for_come() {
         let (events, mailbox) = (Events::default(), Arc::<Mailbox>::default());
-        events.tell(|| panic!("nobody wants to know"));
         events.subscribe(&mailbox, &[EventKind::Http]);
-        events.tell(|| inventory(1));
+        events.tell(EventKind::Inventory, || panic!("nobody wants to know"));
         assert_eq!(mailbox.event(Duration::ZERO), Woken::InTime);
     }
 

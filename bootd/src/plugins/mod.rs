@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{self, Configuration, Happening, Health, Publication};
+use bootd_sdk::wire::{self, Configuration, EventKind, Happening, Health, Publication};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -253,8 +253,8 @@ impl Plugins {
     }
 
     /// Tells plugins that want to know what happened.
-    pub fn tell(&self, what: impl FnOnce() -> Happening) {
-        self.core.events.tell(what);
+    pub fn tell(&self, kind: EventKind, what: impl FnOnce() -> Happening) {
+        self.core.events.tell(kind, what);
     }
 
     /// A client that the inventory does not know: the plugins are asked for its MAC, unless they were a moment ago. Never waits.

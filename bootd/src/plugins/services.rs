@@ -65,6 +65,14 @@ impl Shared {
         self.bumps.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Says how many log lines were too many, when there were some and it is time to say so.
+    pub(super) fn say_left_out(&self, now: Instant) {
+        if let Some(left_out) = self.lines.left_out(now) {
+            let detail = format!("{left_out} lines left out: it logs too much");
+            self.core.metrics.refused(PART, "log_lines", &self.name, &detail);
+        }
+    }
+
     fn take_health(&self, health: Health) {
         let mistakes = i64::try_from(health.mistakes.len()).unwrap_or(i64::MAX);
         self.core.metrics.set(&self.name, "data_mistakes", mistakes);
@@ -241,7 +249,8 @@ impl Services {
             .map_err(Refused::failed)?;
         let generation = core.inventory.snapshot().generation();
         if generation != before {
-            core.events.tell(|| Happening::Inventory { generation });
+            core.events
+                .tell(EventKind::Inventory, || Happening::Inventory { generation });
         }
         serde_json::to_string(&report).map_err(Refused::failed)
     }
@@ -312,15 +321,7 @@ impl Services {
                 _ => tracing::debug!(target: "plugin", plugin, module = target, fields, "{message}"),
             }
         }
-        if let Some(left_out) = self.shared.lines.left_out(now) {
-            let metrics = &self.shared.core.metrics;
-            metrics.refused(
-                PART,
-                "log_lines",
-                &plugin,
-                &format!("{left_out} lines left out: it logs too much"),
-            );
-        }
+        self.shared.say_left_out(now);
     }
 
     /// An id that names nothing: counted, because it is a mistake of the plugin.

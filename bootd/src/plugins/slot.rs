@@ -10,7 +10,7 @@ use bootd_sdk::wire::{Answer, Configuration, Request};
 
 use super::gate::Gate;
 use super::instance::{CallError, Instance};
-use super::loader::{LoadError, Loaded};
+use super::loader::{Identity, LoadError, Loaded};
 use super::services::Shared;
 use super::{Core, PluginStatus};
 use crate::config::PluginConfig;
@@ -29,8 +29,10 @@ pub(super) struct Slot {
 /// How a plugin is.
 #[derive(Default)]
 pub(super) struct State {
-    /// The file that its instances are of.
+    /// The file that was mapped last. Starting it again maps nothing.
     pub(super) loaded: Option<Arc<Loaded>>,
+    /// A file that is mapped and is no plugin for this bootd: it is not mapped again.
+    pub(super) refused: Option<(Identity, Arc<LoadError>)>,
     /// Instances that were in service so far.
     pub(super) generation: u64,
     /// Instances that were started in the place of one in trouble.

@@ -5,7 +5,7 @@
 //! old instance stays. Nothing is ever killed; what does not come back is left behind, counted, and after [`MOST_LEFT_BEHIND`] of them no
 //! more are made. One thread, which only looks and decides.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ struct Starting {
     wanted: Vec<oneshot::Sender<Reloaded>>,
 }
 
-type Started = Result<(Arc<Instance>, Arc<Loaded>, Closed), LoadError>;
+type Started = Result<(Arc<Instance>, Closed), LoadError>;
 
 impl Supervisor {
     /// Begins to start all plugins.
@@ -176,6 +176,7 @@ impl Supervisor {
                     self.start(at, due);
                 }
             }
+            self.tended[at].slot.shared.say_left_out(now);
             self.tended[at].show(&self.core, now);
         }
     }
@@ -227,7 +228,7 @@ impl Supervisor {
         let tended = &mut self.tended[at];
         let Some(starting) = tended.starting.take() else { return };
         match starting.outcome.try_recv() {
-            Ok(Ok((instance, loaded, closed))) => self.adopt(at, starting, instance, loaded, closed),
+            Ok(Ok((instance, closed))) => self.adopt(at, starting, instance, closed),
             Ok(Err(error)) => tended.failed(error, Some(starting), &self.core, now),
             Err(TryRecvError::Empty) if now.duration_since(starting.since) < INIT_DEADLINE => {
                 tended.starting = Some(starting);
@@ -241,7 +242,7 @@ impl Supervisor {
     }
 
     /// Puts a new instance into service, whose routes come with it.
-    fn adopt(&mut self, at: usize, starting: Starting, instance: Arc<Instance>, loaded: Arc<Loaded>, closed: Closed) {
+    fn adopt(&mut self, at: usize, starting: Starting, instance: Arc<Instance>, closed: Closed) {
         let mut routes = Routes::clone(&self.routes.load());
         let tended = &mut self.tended[at];
         routes.remove(at);
@@ -252,7 +253,6 @@ impl Supervisor {
         let mut state = tended.slot.state();
         state.generation += 1;
         state.restarts += u64::from(starting.is_restart);
-        state.loaded = Some(loaded);
         state.error = None;
         state.starting = None;
         state.next_try = None;
@@ -391,11 +391,7 @@ impl Tended {
 /// Finds and loads the file, waits for writes under way, and runs `init`.
 fn start(slot: &Slot, dirs: &[PathBuf], purpose: Purpose) -> Started {
     let file = loader::find(&slot.config, dirs)?;
-    let before = slot.state().loaded.clone();
-    let loaded = match before {
-        Some(before) if Identity::of(&file) == Some(before.identity) => before,
-        before => Arc::new(loader::load(&file, before.as_deref())?),
-    };
+    let loaded = load(slot, &file)?;
     let closed = slot.gate.close(WRITES_END);
     let instance = Instance::start(
         slot.name(),
@@ -405,5 +401,33 @@ fn start(slot: &Slot, dirs: &[PathBuf], purpose: Purpose) -> Started {
         &slot.shared,
         purpose,
     )?;
-    Ok((instance, loaded, closed))
+    Ok((instance, closed))
+}
+
+/// The file in the process. What is mapped stays so, so a file that was tried before is not mapped again, whatever came of it.
+fn load(slot: &Slot, file: &Path) -> Result<Arc<Loaded>, LoadError> {
+    let identity = Identity::of(file);
+    let before = {
+        let state = slot.state();
+        if let Some((_, error)) = state.refused.as_ref().filter(|(refused, _)| Some(*refused) == identity) {
+            return Err(LoadError::Again(Arc::clone(error)));
+        }
+        state.loaded.clone()
+    };
+    if let Some(before) = before.as_ref().filter(|before| Some(before.identity) == identity) {
+        return Ok(Arc::clone(before));
+    }
+    match loader::load(file, before.as_deref()) {
+        Ok(loaded) => {
+            let loaded = Arc::new(loaded);
+            slot.state().loaded = Some(Arc::clone(&loaded));
+            Ok(loaded)
+        }
+        Err(error @ LoadError::Abi(..)) => {
+            let error = Arc::new(error);
+            slot.state().refused = identity.map(|identity| (identity, Arc::clone(&error)));
+            Err(LoadError::Again(error))
+        }
+        Err(error) => Err(error),
+    }
 }

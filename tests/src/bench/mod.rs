@@ -4,6 +4,7 @@
 
 pub mod allocations;
 pub mod appliance;
+pub mod bad_plugins;
 pub mod dhcp_core;
 pub mod perfdhcp;
 pub mod process;

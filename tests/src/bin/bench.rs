@@ -31,6 +31,7 @@ const ALL: &[Measurement] = &[
     ("perfdhcp", Needs::Network, |options| {
         text(bench::perfdhcp::run(options))
     }),
+    ("bad-plugins", Needs::Network, |_| text(bench::bad_plugins::run())),
     ("script", Needs::Network, |_| bench::script::run()),
     ("process", Needs::Network, |_| bench::process::run()),
 ];
