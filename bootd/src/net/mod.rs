@@ -1,10 +1,11 @@
-//! Sockets below what the standard library offers: bound to an interface, or for whole frames.
+//! Sockets below what the standard library offers: bound to an interface, or for whole frames; and the time slice of threads that use them.
 //!
 //! Says what is wrong in the operator's words ([`NetError`]): what was opened, where, and what to do. Knows nothing of the protocols above.
 
 mod icmp6;
 mod interface;
 mod packet;
+mod slice;
 mod udp;
 
 use socket2::{SockAddr, Socket};
@@ -12,6 +13,7 @@ use socket2::{SockAddr, Socket};
 pub use icmp6::Icmp6;
 pub use interface::Interface;
 pub use packet::FrameSocket;
+pub use slice::shorten as shorten_time_slice;
 pub use udp::UdpPort;
 
 /// Packets that wait for the neighbour's hardware address count here, each for some three seconds: to hosts that are not there, a small buffer

@@ -1,5 +1,6 @@
 //! `bad-plugins`: the latency of DHCP beside a plugin that misbehaves, against the same bootd without one. One client on a cable asks for
-//! its address again and again; the situations take turns, each with a bootd of its own, and the medians of the rounds are shown.
+//! its address again and again; the situations take turns, each with a bootd of its own, and the medians of the rounds are shown. The client
+//! has one processor to itself and bootd, with the bad plugin, another: whoever spins does so where packets are answered.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bootd_tests::wire::{Client, DISCOVER, DhcpSocket, message, xid};
 use bootd_tests::{SERVER, eventually_true, plugin};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::appliance::{Site, median};
 use super::{Table, share};
@@ -28,6 +31,7 @@ const SITUATIONS: [(&str, Option<&str>); 5] = [
 pub fn run() -> Result<Table> {
     let site = Site::new(NODES)?;
     let client = Client::plug_into(&site.network)?;
+    pin(None, 0)?;
     let plain = site.config();
     let hostile = plugin::hostile()?;
     let mut times: [[Vec<f64>; 3]; SITUATIONS.len()] = Default::default();
@@ -39,6 +43,7 @@ pub fn run() -> Result<Table> {
             });
             fs::write(site.dir.join("bootd.toml"), format!("{plain}{more}"))?;
             let bootd = site.start_bootd()?;
+            pin(Pid::from_raw(bootd.id().cast_signed()), 1)?;
             site.answered(&format!("http://{SERVER}:8081/hsm/v2/service/ready"))?;
             let socket = client.dhcp_socket()?;
             provoke(&socket, *behaviour)?;
@@ -68,6 +73,23 @@ pub fn run() -> Result<Table> {
         ]);
     }
     Ok(table)
+}
+
+/// Keeps all threads of a process, or this one, to one processor, where there is one of this number.
+fn pin(process: Option<Pid>, to: usize) -> Result<()> {
+    let to = to % std::thread::available_parallelism()?.get().max(2);
+    match process {
+        None => {
+            let mut set = CpuSet::new();
+            set.set(to);
+            sched_setaffinity(None, &set).context("keep to a processor")
+        }
+        // Threads that exist already, too.
+        Some(pid) => {
+            let pid = pid.as_raw_nonzero().to_string();
+            bootd_tests::process::run("taskset", &["-a", "-c", "-p", &to.to_string(), &pid]).map(drop)
+        }
+    }
 }
 
 /// Makes the plugin misbehave: requests and look-ups that hang must be asked for.

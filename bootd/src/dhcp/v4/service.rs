@@ -30,7 +30,7 @@ use crate::config::Arch;
 use crate::dhcp::{Deps, LOOK_AGAIN, LeaseView, Lookup};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::net::{FrameSocket, Interface, NetError, UdpPort};
+use crate::net::{FrameSocket, Interface, NetError, UdpPort, shorten_time_slice};
 use crate::state::StoreError;
 
 /// Where replies leave.
@@ -489,6 +489,7 @@ impl Outlet for Frames {
 
 /// Receives until `ending`.
 pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
+    shorten_time_slice();
     let mut buffer = vec![0; LARGEST];
     let mut answer = Vec::with_capacity(ROOM);
     let mut receiving = receiving(&port.frames.interface.load());
