@@ -79,6 +79,15 @@ pub fn cache_dir() -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// Where Debian's cloud-init and what it needs lie unpacked.
+pub fn cloud_init() -> Result<PathBuf> {
+    let folder = cache_dir()?.join("cloud-init");
+    if !folder.join("usr/bin/cloud-init").exists() {
+        bail!("{} holds no cloud-init; tests/install test gets it", folder.display());
+    }
+    Ok(folder)
+}
+
 /// A cloud kernel and its modules: the installed one, or one that was extracted from its package into the cache.
 struct Kernel {
     image: PathBuf,
