@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use bootd_tests::namespace::in_rack;
 use bootd_tests::wire::Client;
 use bootd_tests::{Rack, data, prepare};

@@ -57,7 +57,7 @@ pub enum LoadError {
     InitHangs(Duration),
     /// The file is the one that was refused before.
     #[error("{0}")]
-    Again(std::sync::Arc<LoadError>),
+    Again(Arc<Self>),
     /// Too many of its instances never came back.
     #[error("{0} instances of it hang; they are left behind, and bootd must be restarted to be rid of them")]
     TooManyHang(usize),
