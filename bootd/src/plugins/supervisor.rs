@@ -189,6 +189,8 @@ impl Supervisor {
         let hanging = slot.state().left_behind(now);
         if hanging >= MOST_LEFT_BEHIND {
             let error = LoadError::TooManyHang(hanging);
+            let wanted = std::mem::take(&mut tended.wanted);
+            tended.answer(wanted, Some(&error.to_string()));
             // Not for ever: they may come back.
             return tended.failed(error, None, &self.core, now);
         }
