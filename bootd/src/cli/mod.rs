@@ -78,6 +78,8 @@ pub enum Exit {
     Failed,
     /// What was asked or configured is wrong (`EX_USAGE`).
     Wrong,
+    /// A word between two processes of bootd.
+    Code(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -86,6 +88,7 @@ impl From<Exit> for ExitCode {
             Exit::Good => Self::SUCCESS,
             Exit::Failed => Self::from(1),
             Exit::Wrong => Self::from(64),
+            Exit::Code(code) => Self::from(code),
         }
     }
 }

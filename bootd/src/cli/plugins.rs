@@ -44,6 +44,9 @@ struct Check {
     /// In this process: a crash of the plugin is one of the check.
     #[arg(long, hide = true)]
     here: bool,
+    /// End with codes that a plugin would not think of.
+    #[arg(long, hide = true)]
+    confirm: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
@@ -63,17 +66,27 @@ fn check(arguments: &Check) -> Exit {
         }
     };
     if arguments.here {
-        return check_here(&arguments.file, &configuration);
+        let exit = check_here(&arguments.file, &configuration);
+        return match (arguments.confirm, exit) {
+            (true, Exit::Good) => Exit::Code(KEPT),
+            (true, _) => Exit::Code(BROKEN),
+            (false, exit) => exit,
+        };
     }
     let ended = std::env::current_exe().and_then(|me| {
         std::process::Command::new(me)
             .args(std::env::args_os().skip(1))
-            .arg("--here")
+            .args(["--here", "--confirm"])
             .status()
     });
     match ended {
-        Ok(ended) => match (ended.code(), ended.signal()) {
-            (Some(0), _) => Exit::Good,
+        Ok(ended) => match (ended.code().and_then(|code| u8::try_from(code).ok()), ended.signal()) {
+            (Some(KEPT), _) => Exit::Good,
+            (Some(BROKEN), _) => Exit::Failed,
+            (Some(code), _) => {
+                say!("bad   it ended the process (exit {code}) in the check after the last line");
+                Exit::Failed
+            }
             (_, Some(signal)) => {
                 say!("bad   it crashed (signal {signal}) in the check after the last line");
                 Exit::Failed
@@ -86,6 +99,10 @@ fn check(arguments: &Check) -> Exit {
         }
     }
 }
+
+/// How the process that checks ends, so that nobody takes a plugin's own exit for its word.
+const KEPT: u8 = 77;
+const BROKEN: u8 = 78;
 
 fn check_here(file: &Path, configuration: &Configuration) -> Exit {
     let bad = conformance::check(file, configuration, |verdict, what, seen| {

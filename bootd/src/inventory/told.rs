@@ -18,7 +18,8 @@ use super::rules::{Reason, refusal};
 #[serde(default)]
 pub struct Told {
     full: bool,
-    pub(super) dry_run: bool,
+    /// Only look.
+    pub dry_run: bool,
     pub(super) nodes: Vec<Box<RawValue>>,
     pub(super) overlays: Vec<Box<RawValue>>,
     gone: Vec<String>,

@@ -17,6 +17,8 @@ pub(super) struct Gate {
 #[derive(Debug, Default)]
 struct State {
     under_way: usize,
+    /// Counts how often those under way were given up.
+    epoch: u64,
     /// Counts the closings, so that only the last one opens it.
     closings: u64,
     closed: bool,
@@ -24,7 +26,10 @@ struct State {
 
 /// A write under way.
 #[derive(Debug)]
-pub(super) struct Pass(Arc<Gate>);
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    epoch: u64,
+}
 
 /// The gate is closed until this is dropped.
 #[derive(Debug)]
@@ -42,7 +47,10 @@ impl Gate {
                 let mut state = self.lock();
                 if !state.closed {
                     state.under_way += 1;
-                    return Pass(Arc::clone(self));
+                    return Pass {
+                        gate: Arc::clone(self),
+                        epoch: state.epoch,
+                    };
                 }
             }
             opened.await;
@@ -74,6 +82,14 @@ impl Gate {
         }
     }
 
+    /// Gives up the writes under way: their instance hangs and is replaced. Nobody waits for them any more.
+    pub(super) fn give_up(&self) {
+        let mut state = self.lock();
+        state.under_way = 0;
+        state.epoch += 1;
+        self.left.notify_all();
+    }
+
     /// Opens the gate, whoever closed it.
     pub(super) fn open(&self) {
         self.lock().closed = false;
@@ -87,8 +103,11 @@ impl Gate {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.0.lock().under_way -= 1;
-        self.0.left.notify_all();
+        let mut state = self.gate.lock();
+        if state.epoch == self.epoch {
+            state.under_way -= 1;
+            self.gate.left.notify_all();
+        }
     }
 }
 
@@ -146,7 +165,12 @@ mod tests {
         let second = gate.close(Duration::from_millis(1));
         drop(given_up);
         assert!(now(gate.enter()).is_none());
-        drop((second, hanging));
+        drop(second);
+        gate.give_up();
+        let started = std::time::Instant::now();
+        drop(gate.close(Duration::from_secs(60)));
+        assert!(started.elapsed() < Duration::from_secs(30));
+        drop(hanging);
         assert!(now(gate.enter()).is_some());
     }
 }

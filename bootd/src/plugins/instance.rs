@@ -21,7 +21,7 @@ use bootd_sdk::wire::{Answer, Configuration, Setup};
 use tokio::sync::oneshot;
 
 use super::gate::Pass;
-use super::services::{Registered, Shared};
+use super::services::{Registered, in_call};
 use super::{LoadError, Purpose, locked};
 
 /// Threads that answer requests, a plugin.
@@ -191,14 +191,13 @@ impl Instance {
         file: PathBuf,
         plugin: &'static abi::Plugin,
         configuration: &Configuration,
-        shared: &Arc<Shared>,
+        services: Registered,
         purpose: Purpose,
     ) -> Result<Arc<Self>, LoadError> {
         let text = serde_json::to_string(configuration).map_err(|error| LoadError::Setup(error.to_string()))?;
         let init = plugin
             .init
             .ok_or_else(|| LoadError::Abi(file.clone(), "init is NULL".into()))?;
-        let services = Registered::new(shared);
         let (mut pointer, mut out) = (std::ptr::null_mut(), empty());
         // SAFETY: the table was checked by the loader; the host's table is leaked; the text is lent for the call.
         let status = unsafe { init(services.table(), borrowed(&text), &raw mut pointer, &raw mut out) };
@@ -209,9 +208,17 @@ impl Instance {
             abi::status::BAD_ARGUMENT => return Err(LoadError::Settings(text)),
             _ => return Err(LoadError::Init(text)),
         }
-        let setup: Result<Setup, _> = serde_json::from_str(&text);
-        let error = setup.as_ref().err().map(|error| LoadError::Setup(error.to_string()));
-        let setup = setup.unwrap_or_default();
+        let setup: Setup = match serde_json::from_str(&text) {
+            Ok(setup) => setup,
+            Err(error) => {
+                services.stop();
+                if let Some(free) = plugin.free {
+                    // SAFETY: what `init` just made; nothing else uses it.
+                    unsafe { free(pointer) };
+                }
+                return Err(LoadError::Setup(error.to_string()));
+            }
+        };
         services.subscribe(&setup.events);
         let instance = Arc::new(Self {
             inner: Arc::new(Inner {
@@ -230,8 +237,7 @@ impl Instance {
             requests: Jobs::new(QUEUE),
             resolves: Jobs::new(RESOLVE_QUEUE),
         });
-        let started = instance.spawn(purpose);
-        match error.map_or(started, Err) {
+        match instance.spawn(purpose) {
             Ok(()) => Ok(instance),
             Err(error) => {
                 instance.retire();
@@ -289,6 +295,22 @@ impl Instance {
         self.inner.started.elapsed()
     }
 
+    /// It is in service from now on: what it published takes effect, and its `run` begins.
+    pub(super) fn enter_service(&self) {
+        self.inner.services.enter_service();
+    }
+
+    /// It hangs: besides being retired, what waits for its threads is given back to whoever asked.
+    pub(super) fn abandon(&self) {
+        self.retire();
+        for jobs in [&self.requests, &self.resolves] {
+            // Held by a worker only while it waits for a job, and then there is none.
+            if let Ok(queue) = jobs.queue.try_lock() {
+                while queue.try_recv().is_ok() {}
+            }
+        }
+    }
+
     /// Calls that are over their deadline and have not come back.
     pub(super) fn stuck(&self) -> usize {
         self.inner
@@ -342,7 +364,8 @@ impl Instance {
         })?;
         let text = match tokio::time::timeout_at(deadline.into(), wait).await {
             Ok(Ok(result)) => result?,
-            Ok(Err(_)) => return Err(CallError::Failed("its thread is gone".into())),
+            // Nobody will answer this job; another instance may.
+            Ok(Err(_)) => return Err(CallError::Retired),
             Err(_) => return Err(CallError::Deadline),
         };
         let text = text.ok_or_else(|| CallError::Nonsense("no answer".into()))?;
@@ -379,7 +402,8 @@ impl Instance {
 impl Inner {
     /// The life of an instance after `init`: its background work, then the end of everything.
     fn live(&self, purpose: Purpose, workers: Vec<JoinHandle<()>>) {
-        if let (Some(run), Purpose::Serve) = (self.plugin.run, purpose) {
+        let in_service = self.services.wait_for_service();
+        if let (Some(run), Purpose::Serve, true) = (self.plugin.run, purpose, in_service) {
             *locked(&self.run_thread) = Some(rustix::thread::gettid());
             // SAFETY: what `init` made; `run` is called once.
             let status = unsafe { run(self.pointer.0) };
@@ -413,7 +437,7 @@ impl Inner {
                 continue;
             }
             *locked(&self.busy[number]) = Some(job.deadline);
-            let result = self.call(&job.call);
+            let result = in_call(|| self.call(&job.call));
             *locked(&self.busy[number]) = None;
             match job.reply {
                 Reply::Task(reply) => drop(reply.send(result)),

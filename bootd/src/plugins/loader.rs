@@ -203,6 +203,11 @@ fn link(path: &Path, bytes: &[u8]) -> Result<(abi::Entry, &'static abi::Plugin, 
         )
     }
     .map_err(link)?;
+    // Both live for ever, whatever comes: the mapping, and the number of the descriptor, which is part of the name by which the linker
+    // knows it. A library that the linker keeps by itself, as it does with many in C++, would else be taken for the next one.
+    let library = std::mem::ManuallyDrop::new(library);
+    let copy = Arc::new(copy);
+    std::mem::forget(Arc::clone(&copy));
     // SAFETY: the symbol's name carries its type's version.
     let entry = unsafe { library.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()) };
     let entry = match entry {
@@ -212,10 +217,6 @@ fn link(path: &Path, bytes: &[u8]) -> Result<(abi::Entry, &'static abi::Plugin, 
             return Err(LoadError::Abi(path.into(), text));
         }
     };
-    // Both live for ever: the mapping, and the number of the descriptor, which is part of the path that the linker remembers.
-    std::mem::forget(library);
-    let copy = Arc::new(copy);
-    std::mem::forget(Arc::clone(&copy));
     // SAFETY: the entry function has no side effects and reads only the head of the table it is shown.
     let table = unsafe { entry(&raw const VERSION_CHECK) };
     let table = check_table(table).map_err(|field| LoadError::Abi(path.into(), field))?;

@@ -20,6 +20,7 @@ pub(super) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
+    started: bool,
     stopping: bool,
     waiting: VecDeque<Happening>,
     lost: u64,
@@ -49,6 +50,21 @@ impl Mailbox {
             let lost = std::mem::take(&mut state.lost);
             Some(Event { lost, what })
         })
+    }
+
+    /// Waits until the instance is in service. `false`: it is to end, and never was.
+    pub(super) fn wait_for_start(&self) -> bool {
+        let mut state = self.lock();
+        while !state.started && !state.stopping {
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.stopping
+    }
+
+    /// The instance is in service.
+    pub(super) fn start(&self) {
+        self.lock().started = true;
+        self.wake.notify_all();
     }
 
     pub(super) fn stop(&self) {

@@ -333,6 +333,8 @@ impl Plugins {
                     };
                     match self.core.inventory.publish(slot.name(), publication) {
                         Ok(report) if report.refused.is_empty() => {
+                            let generation = self.core.inventory.snapshot().generation();
+                            self.tell(EventKind::Inventory, || Happening::Inventory { generation });
                             tracing::info!(%mac, plugin = slot.name(), "an unknown client is a node now");
                         }
                         Ok(report) => {

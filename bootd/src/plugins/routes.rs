@@ -6,6 +6,9 @@ use bootd_sdk::wire::Route;
 
 use super::LoadError;
 
+/// Routes a plugin.
+const MOST: usize = 512;
+
 /// What a request's method and path lead to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Routed {
@@ -26,6 +29,10 @@ pub(super) struct Routes {
 impl Routes {
     /// Adds a plugin's routes, all or none.
     pub(super) fn add(&mut self, plugin: usize, name: &str, routes: &[Route]) -> Result<(), LoadError> {
+        if let Some(route) = routes.get(MOST) {
+            let name = format!("{} {}", route.method, route.prefix);
+            return Err(LoadError::BadRoute(name, format!("a plugin has at most {MOST} routes")));
+        }
         for route in routes {
             let bad = |text: &str| LoadError::BadRoute(format!("{} {}", route.method, route.prefix), text.into());
             if !matches!(route.method.as_str(), "GET" | "POST" | "PUT" | "PATCH" | "DELETE") {

@@ -6,6 +6,7 @@
 //! table are leaked an instance, because the ABI promises it for the process's life.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     /// Grows with each change of what kept answers depend on.
     bumps: AtomicU64,
     lines: Lines,
+    /// One publication after the other, so that none of an instance that ended comes after those of the next.
+    publishing: Mutex<()>,
     /// Until when the next publication waits.
     publish_turn: Mutex<Instant>,
 }
@@ -49,6 +52,7 @@ impl Shared {
             health: Mutex::default(),
             bumps: AtomicU64::new(0),
             lines: Lines::new(now),
+            publishing: Mutex::default(),
             publish_turn: Mutex::new(now),
         })
     }
@@ -95,6 +99,28 @@ pub(super) struct Services {
     mailbox: Arc<Mailbox>,
     stopping: CancellationToken,
     numbers: Numbers,
+    /// What it published before it was in service: takes effect then, or never. `None`: it is in service.
+    held: Mutex<Option<Held>>,
+}
+
+/// What an instance that is not in service yet has said.
+#[derive(Default)]
+struct Held {
+    publications: Vec<String>,
+    health: Health,
+}
+
+thread_local! {
+    /// This thread is in a call that somebody waits for: it is finished, also while the instance ends.
+    static IN_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks this thread as one that answers, for the time of a call.
+pub(super) fn in_call<T>(call: impl FnOnce() -> T) -> T {
+    IN_CALL.set(true);
+    let result = call();
+    IN_CALL.set(false);
+    result
 }
 
 /// The instances that live, by the slot and the generation in their `ctx`.
@@ -123,6 +149,7 @@ impl Registered {
             mailbox: Arc::default(),
             stopping: CancellationToken::new(),
             numbers: Numbers::new(number(slot, generation)),
+            held: Mutex::new(Some(Held::default())),
         });
         instances[slot] = (generation, Some(Arc::clone(&services)));
         drop(instances);
@@ -153,6 +180,10 @@ impl Registered {
 
     pub(super) fn table(&self) -> &'static abi::Host {
         self.table
+    }
+
+    pub(super) fn services(&self) -> Arc<Services> {
+        Arc::clone(&self.services)
     }
 }
 
@@ -209,6 +240,25 @@ impl Services {
         self.mailbox.is_stopping()
     }
 
+    /// The instance is in service from now on: what it published until now takes effect, and its `run` begins.
+    pub(super) fn enter_service(&self) {
+        let publishing = locked(&self.shared.publishing);
+        let held = locked(&self.held).take().unwrap_or_default();
+        for text in &held.publications {
+            if let Err(Refused::Argument(error) | Refused::Failed(error)) = self.take_effect(text) {
+                tracing::error!(plugin = self.shared.name, error, "a publication is lost");
+            }
+        }
+        drop(publishing);
+        self.shared.take_health(held.health);
+        self.mailbox.start();
+    }
+
+    /// Waits until the instance is in service. `false`: it never was, and is to end.
+    pub(super) fn wait_for_service(&self) -> bool {
+        self.mailbox.wait_for_start()
+    }
+
     /// Waits until the instance is to end.
     pub(super) fn wait_for_the_end(&self) {
         while self.mailbox.sleep(Duration::MAX) != Woken::Stopping {}
@@ -237,10 +287,33 @@ impl Services {
     }
 
     fn publish_now(&self, text: &str) -> Result<String, Refused> {
-        let publication: Told = serde_json::from_str(text).map_err(Refused::argument)?;
+        let _one_by_one = locked(&self.shared.publishing);
         if self.is_stopping() {
             return Err(Refused::Stopping);
         }
+        let mut held = locked(&self.held);
+        let Some(held) = &mut *held else {
+            return self.take_effect(text);
+        };
+        // A start that fails must change nothing, so this one is told what would come of it.
+        let mut publication: Told = serde_json::from_str(text).map_err(Refused::argument)?;
+        if !publication.dry_run {
+            if held.publications.len() >= MOST_HELD {
+                return Err(Refused::Failed(format!("more than {MOST_HELD} publications in init")));
+            }
+            held.publications.push(text.to_owned());
+            publication.dry_run = true;
+        }
+        let core = &self.shared.core;
+        let report = core
+            .inventory
+            .publish(&self.shared.name, publication)
+            .map_err(Refused::failed)?;
+        serde_json::to_string(&report).map_err(Refused::failed)
+    }
+
+    fn take_effect(&self, text: &str) -> Result<String, Refused> {
+        let publication: Told = serde_json::from_str(text).map_err(Refused::argument)?;
         let core = &self.shared.core;
         let before = core.inventory.snapshot().generation();
         let report = core
@@ -334,6 +407,10 @@ impl Services {
     }
 }
 
+/// Publications of an instance that is not in service yet.
+const MOST_HELD: usize = 64;
+/// The longest sleep in a call that somebody waits for.
+const LONGEST_SLEEP_IN_CALL: Duration = Duration::from_secs(60);
 /// After a publication, its own time so often until the next one.
 const PUBLISH_REST: u32 = 4;
 /// But no longer than this.
@@ -437,7 +514,13 @@ unsafe extern "C" fn sleep(ctx: *const c_void, ns: u64) -> abi::Status {
     let Some(mailbox) = this(ctx).map(|services| Arc::clone(&services.mailbox)) else {
         return abi::status::STOPPING;
     };
-    match mailbox.sleep(Duration::from_nanos(ns)) {
+    let time = Duration::from_nanos(ns);
+    if IN_CALL.get() {
+        // Somebody waits for what comes after it, also while the instance ends.
+        std::thread::sleep(time.min(LONGEST_SLEEP_IN_CALL));
+        return abi::status::OK;
+    }
+    match mailbox.sleep(time) {
         Woken::Stopping => abi::status::STOPPING,
         _ => abi::status::OK,
     }
@@ -487,9 +570,12 @@ unsafe extern "C" fn health(ctx: *const c_void, health: abi::Str) -> abi::Status
     unsafe {
         text_call(ctx, health, std::ptr::null_mut(), |services, text| {
             let health = json(text)?;
-            // What an instance says while it ends is not how the plugin is.
-            if !services.is_stopping() {
-                services.shared.take_health(health);
+            let mut held = locked(&services.held);
+            match &mut *held {
+                Some(held) => held.health = health,
+                // What an instance says while it ends is not how the plugin is.
+                None if services.is_stopping() => {}
+                None => services.shared.take_health(health),
             }
             Ok(Some(String::new()))
         })
@@ -530,7 +616,9 @@ unsafe extern "C" fn fetch(ctx: *const c_void, request: abi::Str, reply: *mut ab
     // SAFETY: called through the table, with a lent text and a place for a buffer.
     unsafe {
         text_call(ctx, request, reply, |services, text| {
-            let fetched = services.shared.core.fetcher.fetch(&json(text)?, &services.stopping);
+            let to_its_end = CancellationToken::new();
+            let stopping = if IN_CALL.get() { &to_its_end } else { &services.stopping };
+            let fetched = services.shared.core.fetcher.fetch(&json(text)?, stopping);
             let fetched = fetched.map_err(|error| match error {
                 FetchError::Stopping => Refused::Stopping,
                 FetchError::Malformed(_) => Refused::argument(error),

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) error: Option<Arc<LoadError>>,
     /// Why the last instance was replaced, or a newer file was not taken.
     pub(super) reason: Option<String>,
+    /// The reason tells of a start that failed; a start that succeeds settles it.
+    pub(super) reason_is_of_a_start: bool,
     /// When the next one is tried.
     pub(super) next_try: Option<Instant>,
     /// One is starting, since then.
@@ -78,13 +80,18 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Retires an instance that is not in service, and counts it until it has ended.
+    pub(super) fn retire(&self, instance: Arc<Instance>) {
+        instance.retire();
+        self.state().retired.push((instance, Instant::now()));
+    }
+
     /// Puts another instance, or none, into service; the one before finishes what it has. What was kept of it is made anew.
     pub(super) fn replace(&self, next: Option<Arc<Instance>>) {
         let before = self.current.swap(next);
         self.shared.bump();
         if let Some(before) = before {
-            before.retire();
-            self.state().retired.push((before, Instant::now()));
+            self.retire(before);
         }
     }
 

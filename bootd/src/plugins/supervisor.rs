@@ -11,13 +11,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bootd_sdk::text::shown;
 use tokio::sync::oneshot;
 
 use super::backoff::Backoff;
 use super::gate::Closed;
-use super::instance::Instance;
+use super::instance::{Instance, Trouble};
 use super::loader::{self, Identity, LoadError, Loaded};
 use super::routes::Routes;
+use super::services::{Registered, Services};
 use super::slot::Slot;
 use super::{Core, PART, Purpose, Reloaded};
 
@@ -70,11 +72,13 @@ struct Tended {
     wanted: Vec<oneshot::Sender<Reloaded>>,
     /// When the use of the processor was last noted, and what it was.
     run_time: (Instant, Duration),
-    shown: Option<[i64; 4]>,
+    shown: Option<[i64; 6]>,
 }
 
 struct Starting {
     since: Instant,
+    /// Told to stop when it takes too long.
+    services: Arc<Services>,
     outcome: Receiver<Started>,
     /// It is to take the place of an instance in trouble.
     is_restart: bool,
@@ -186,6 +190,8 @@ impl Supervisor {
         let tended = &mut self.tended[at];
         let slot = Arc::clone(&tended.slot);
         let now = Instant::now();
+        let there = loader::find(&slot.config, &self.dirs).ok();
+        tended.tried = there.and_then(|file| Identity::of(&file));
         let hanging = slot.state().left_behind(now);
         if hanging >= MOST_LEFT_BEHIND {
             let error = LoadError::TooManyHang(hanging);
@@ -194,19 +200,19 @@ impl Supervisor {
             // Not for ever: they may come back.
             return tended.failed(error, None, &self.core, now);
         }
-        let there = loader::find(&slot.config, &self.dirs).ok();
-        tended.tried = there.and_then(|file| Identity::of(&file));
         let (outcome, comes) = sync_channel(1);
+        let registered = Registered::new(&slot.shared);
+        let services = registered.services();
         let (dirs, purpose, words) = (self.dirs.clone(), self.purpose, self.words.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("{}-start", slot.name()))
             .spawn(move || {
-                let started = start(&slot, &dirs, purpose);
+                let started = start(&slot, registered, &dirs, purpose);
                 // Thrown away when it took too long; then the instance ends here.
                 if let Err(returned) = outcome.try_send(started)
                     && let std::sync::mpsc::TrySendError::Disconnected(Ok((instance, ..))) = returned
                 {
-                    instance.retire();
+                    slot.retire(instance);
                 }
                 let _ = words.try_send(Word::Look);
             });
@@ -216,6 +222,7 @@ impl Supervisor {
         drop(state);
         tended.starting = Some(Starting {
             since: now,
+            services,
             outcome: comes,
             is_restart,
             wanted: std::mem::take(&mut tended.wanted),
@@ -236,7 +243,8 @@ impl Supervisor {
                 tended.starting = Some(starting);
             }
             Err(_) => {
-                // Writes have waited long enough.
+                // It may still come back, and is then of no use. Writes have waited long enough.
+                starting.services.stop();
                 tended.slot.gate.open();
                 tended.failed(LoadError::InitHangs(INIT_DEADLINE), Some(starting), &self.core, now);
             }
@@ -249,7 +257,7 @@ impl Supervisor {
         let tended = &mut self.tended[at];
         routes.remove(at);
         if let Err(error) = routes.add(at, tended.slot.name(), &instance.setup().routes) {
-            instance.retire();
+            tended.slot.retire(instance);
             return tended.failed(error, Some(starting), &self.core, Instant::now());
         }
         let mut state = tended.slot.state();
@@ -258,10 +266,15 @@ impl Supervisor {
         state.error = None;
         state.starting = None;
         state.next_try = None;
+        state.spins = false;
+        if state.reason_is_of_a_start {
+            state.reason = None;
+        }
         let generation = state.generation;
         drop(state);
         tended.run_time = (Instant::now(), Duration::ZERO);
-        tended.slot.replace(Some(instance));
+        tended.slot.replace(Some(Arc::clone(&instance)));
+        instance.enter_service();
         self.routes.store(Arc::new(routes));
         // Writes that waited go to the new instance.
         drop(closed);
@@ -281,9 +294,14 @@ impl Supervisor {
         tracing::error!(plugin, %trouble, again_in_s = wait.as_secs(), "a plugin is started again");
         // Kept answers serve on; who asks for others is told to come again.
         tended.slot.replace(None);
+        if matches!(trouble, Trouble::Stuck(_)) {
+            instance.abandon();
+            tended.slot.gate.give_up();
+        }
         let mut state = tended.slot.state();
         state.spins = false;
-        state.reason = Some(trouble.to_string());
+        state.reason = Some(shown(&trouble.to_string()));
+        state.reason_is_of_a_start = false;
         state.next_try = Some(now + wait);
     }
 }
@@ -294,7 +312,7 @@ impl Tended {
         self.hung.retain(|hung| match hung.try_recv() {
             Ok(started) => {
                 if let Ok((instance, ..)) = started {
-                    instance.retire();
+                    self.slot.retire(instance);
                 }
                 false
             }
@@ -313,10 +331,12 @@ impl Tended {
         let serves_on = self.slot.current().is_some();
         let mut state = self.slot.state();
         state.starting = None;
-        let text = error.to_string();
+        let text = shown(&error.to_string());
+        let hangs = matches!(error, LoadError::InitHangs(_));
         if serves_on {
             tracing::error!(plugin, %error, "a new instance of a plugin is not in service; the old one serves on");
             state.reason = Some(format!("a new instance is not in service: {text}"));
+            state.reason_is_of_a_start = true;
         } else {
             // What is wrong in bootd.toml no second try repairs.
             let again = (!matches!(error, LoadError::Settings(_))).then(|| self.backoff.failed_after(Duration::ZERO));
@@ -327,7 +347,9 @@ impl Tended {
         }
         drop(state);
         if let Some(Starting { outcome, wanted, .. }) = starting {
-            self.hung.push(outcome);
+            if hangs {
+                self.hung.push(outcome);
+            }
             self.answer(wanted, Some(&text));
         }
     }
@@ -378,31 +400,29 @@ impl Tended {
             i64::try_from(state.restarts).unwrap_or(i64::MAX),
             count(current.map_or(0, |instance| instance.stuck())),
             count(state.left_behind(now)),
+            i64::try_from(state.generation).unwrap_or(i64::MAX),
+            state
+                .next_try
+                .map_or(0, |at| at.saturating_duration_since(now).as_secs_f64().ceil() as i64),
         ];
         drop(state);
         if self.shown == Some(shown) {
             return;
         }
         self.shown = Some(shown);
-        for (what, value) in ["up", "restarts", "stuck", "left_behind"].into_iter().zip(shown) {
+        let names = ["up", "restarts", "stuck", "left_behind", "generation", "next_try_s"];
+        for (what, value) in names.into_iter().zip(shown) {
             core.metrics.set(self.slot.name(), what, value);
         }
     }
 }
 
 /// Finds and loads the file, waits for writes under way, and runs `init`.
-fn start(slot: &Slot, dirs: &[PathBuf], purpose: Purpose) -> Started {
+fn start(slot: &Slot, services: Registered, dirs: &[PathBuf], purpose: Purpose) -> Started {
     let file = loader::find(&slot.config, dirs)?;
     let loaded = load(slot, &file)?;
     let closed = slot.gate.close(WRITES_END);
-    let instance = Instance::start(
-        slot.name(),
-        file,
-        loaded.table,
-        &slot.configuration,
-        &slot.shared,
-        purpose,
-    )?;
+    let instance = Instance::start(slot.name(), file, loaded.table, &slot.configuration, services, purpose)?;
     Ok((instance, closed))
 }
 
