@@ -401,6 +401,55 @@ fn a_thread_that_outlives_its_instance_publishes_nothing_any_more() {
 }
 
 #[test]
+fn a_start_that_fails_after_it_published_changes_nothing() {
+    in_rack(|| {
+        let mut site = Site::with(&[("late", "fail-second-start")])?;
+        let before = site.command(&["nodes", "--json"])?;
+        ensure!(before.contains("\"plugin\": \"late\""), "{before}");
+        let reloaded = site.bootd.reload(&["late"])?;
+        ensure!(!reloaded.status.success(), "the reload succeeded");
+        ensure!(site.command(&["nodes", "--json"])? == before);
+        let plugin = site.wait_for("late", |plugin| plugin["reason"].is_string())?;
+        ensure!(plugin["state"] == "running" && plugin["generation"] == 1, "{plugin:#}");
+        site.others_answer()
+    });
+}
+
+#[test]
+fn a_request_under_way_is_answered_by_the_instance_that_is_replaced_meanwhile() {
+    in_rack(|| {
+        let mut site = Site::with(&[("sleeping", "sleep-in-handle")])?;
+        let (status, said) = std::thread::scope(|scope| {
+            let client = &site.client;
+            let asked = scope.spawn(|| client.get("/hostile"));
+            // It is asked by now, or a moment later, which is as good.
+            for _ in 0..3 {
+                let reloaded = site.bootd.reload(&["sleeping"])?;
+                ensure!(reloaded.status.success());
+            }
+            asked.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
+        })?;
+        ensure!(status == 200 && said == "slept\n", "{status} {said}");
+        site.others_answer()
+    });
+}
+
+#[test]
+fn a_reload_of_a_plugin_whose_instances_all_hang_is_answered() {
+    in_rack(|| {
+        let mut site = Site::with(&[("stubborn", "run-hangs")])?;
+        for _ in 0..4 {
+            ensure!(site.bootd.reload(&["stubborn"])?.status.success());
+        }
+        site.wait_for("stubborn", |plugin| plugin["left_behind"].as_u64() >= Some(4))?;
+        let reloaded = site.bootd.reload(&["stubborn"])?;
+        let said = String::from_utf8_lossy(&reloaded.stderr).into_owned();
+        ensure!(!reloaded.status.success() && said.contains("hang"), "{said}");
+        site.others_answer()
+    });
+}
+
+#[test]
 fn a_plugin_file_that_is_swapped_all_the_time_is_loaded_whole_or_not_at_all() {
     in_rack(|| {
         let path = std::cell::OnceCell::new();

@@ -21,6 +21,12 @@ enum Behaviour {
     HangInResolve,
     RunSpins,
     RunPanics,
+    /// Never returns, also when it is told to stop.
+    RunHangs,
+    /// Publishes a node when it starts first; later it publishes that there is none, and then fails.
+    FailSecondStart,
+    /// Answers after a sleep.
+    SleepInHandle,
     PublishGarbage,
     PublishMany,
     PublishOften,
@@ -64,7 +70,24 @@ impl Plugin for Hostile {
             Behaviour::ScriptThenHang | Behaviour::ScriptThenPanic => {
                 setup.routes.push(Route::new("GET", "/boot/v1", Access::Open));
             }
-            Behaviour::Good | Behaviour::PanicInHandle | Behaviour::HangInHandle | Behaviour::Nonsense => {
+            Behaviour::FailSecondStart => {
+                let first = INSTANCES.load(Ordering::SeqCst) == 1;
+                let nodes = if first { rows(1) } else { Vec::new() };
+                let full = true;
+                start.host.publish(&Publication {
+                    full,
+                    nodes,
+                    ..Publication::default()
+                })?;
+                if !first {
+                    return Err("a later start fails on purpose".into());
+                }
+            }
+            Behaviour::SleepInHandle
+            | Behaviour::Good
+            | Behaviour::PanicInHandle
+            | Behaviour::HangInHandle
+            | Behaviour::Nonsense => {
                 setup.routes.push(Route::new("GET", "/hostile", Access::Open));
             }
             _ => {}
@@ -85,6 +108,7 @@ impl Plugin for Hostile {
                 std::hint::spin_loop();
             },
             Behaviour::RunPanics => panic!("run panics on purpose"),
+            Behaviour::RunHangs => hang(),
             Behaviour::PublishGarbage => self.publish_garbage(),
             Behaviour::PublishMany => self.publish(rows(100_000)),
             Behaviour::PublishOften => self.publish_often(),
@@ -106,6 +130,10 @@ impl Plugin for Hostile {
         match self.behaviour {
             Behaviour::PanicInHandle => panic!("handle panics on purpose"),
             Behaviour::HangInHandle => hang(),
+            Behaviour::SleepInHandle => match self.host.sleep(Duration::from_millis(600)) {
+                Ok(()) => Answer::text(200, "slept\n"),
+                Err(Stopping) => Answer::text(502, "woken\n"),
+            },
             Behaviour::Nonsense => nonsense(&request.path),
             Behaviour::ScriptThenHang | Behaviour::ScriptThenPanic if !is_node => Answer::text(404, "not yet\n"),
             Behaviour::ScriptThenHang | Behaviour::ScriptThenPanic if asked == 0 => {
