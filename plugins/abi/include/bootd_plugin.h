@@ -155,9 +155,9 @@ typedef struct {
     // Makes an instance. `host` is this instance's table, valid for the process's life; `config` a `Configuration`. On `BOOTD_OK`
     // `instance` is set (NULL is allowed) and `out` holds a `Setup`; else `out` holds the reason as text. `BOOTD_BAD_ARGUMENT`: the mode
     // is not available or the settings cannot be read, a mistake in bootd.toml that no second try repairs; `BOOTD_FAILED`: anything else. May
-    // publish.
+    // publish: it takes effect when the instance is in service, and never when the start fails.
     bootd_status (*init)(const bootd_host *host, bootd_str config, void **instance, bootd_buf *out);
-    // The plugin's own thread: poll, publish, sleep. Returns when `sleep` says `BOOTD_STOPPING`. NULL: nothing to do in the background.
+    // The plugin's own thread, called when the instance is in service: poll, publish, sleep. Returns when `sleep` says `BOOTD_STOPPING`. NULL: nothing to do in the background.
     bootd_status (*run)(void *instance);
     // Answers an HTTP request: `request` is a `Request`, `answer` gets a `Answer`. Called from several threads at once. No call
     // with a method other than `GET` is under way while another instance's `init` runs.

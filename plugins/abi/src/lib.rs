@@ -157,11 +157,11 @@ pub struct Plugin {
     /// Makes an instance. `host` is this instance's table, valid for the process's life; `config` a `wire::Configuration`. On `OK`
     /// `instance` is set (NULL is allowed) and `out` holds a `wire::Setup`; else `out` holds the reason as text. `BAD_ARGUMENT`: the mode
     /// is not available or the settings cannot be read, a mistake in bootd.toml that no second try repairs; `FAILED`: anything else. May
-    /// publish.
+    /// publish: it takes effect when the instance is in service, and never when the start fails.
     pub init: Option<
         unsafe extern "C" fn(host: *const Host, config: Str, instance: *mut *mut c_void, out: *mut Buf) -> Status,
     >,
-    /// The plugin's own thread: poll, publish, sleep. Returns when `sleep` says `STOPPING`. NULL: nothing to do in the background.
+    /// The plugin's own thread, called when the instance is in service: poll, publish, sleep. Returns when `sleep` says `STOPPING`. NULL: nothing to do in the background.
     pub run: Option<unsafe extern "C" fn(instance: *mut c_void) -> Status>,
     /// Answers an HTTP request: `request` is a `wire::Request`, `answer` gets a `wire::Answer`. Called from several threads at once. No call
     /// with a method other than `GET` is under way while another instance's `init` runs.
