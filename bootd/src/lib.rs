@@ -5,6 +5,7 @@
 //! immutable snapshots (`inventory`); no packet waits for a plugin, an upstream or a disk.
 
 pub mod admin;
+pub mod auth;
 pub mod cache;
 pub mod cli;
 pub mod config;

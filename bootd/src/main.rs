@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use bootd::admin::{self, Admin};
+use bootd::auth::Auth;
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Cli, Exit, Verb};
 use bootd::config::Config;
@@ -53,6 +54,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         Arc::clone(&metrics),
     )?);
 
+    let auth = Arc::new(Auth::open(&config.auth, &config.state_dir)?);
     let (files, missing) = Files::load(&config);
     for missing in &missing {
         tracing::warn!(%missing, "a loader is missing; nodes that need it do not boot");
@@ -98,6 +100,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
             plugins: Arc::clone(&plugins),
             artifacts,
             files,
+            auth: Some(Arc::clone(&auth)),
             metrics,
             bounds: Bounds::default(),
         });
@@ -107,6 +110,8 @@ fn serve(config: Config) -> anyhow::Result<()> {
             let socket = http::bind(listener)?;
             serving.spawn(http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone()));
         }
+        let (keys, ending) = (Arc::clone(&auth), shutdown.clone());
+        serving.spawn(async move { keys.keep_fresh(ending).await });
         let socket = admin::bind(&config.admin_socket)?;
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),

@@ -47,6 +47,10 @@ fn every_plugin_is_reloaded_a_hundred_times_under_load_and_nothing_is_refused_or
             let reloads = || -> Result<(Size, Size)> {
                 let mut early = None;
                 for n in 0..100 {
+                    // Each reload falls among requests.
+                    eventually_true(PATIENCE, "load between two reloads", || {
+                        load.is_finished() || answers.load(Ordering::Relaxed) > 2 * n
+                    })?;
                     for reloaded in reload(&rack)? {
                         ensure!(reloaded["error"].is_null(), "{reloaded}");
                     }

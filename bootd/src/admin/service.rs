@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::body::Incoming;
@@ -124,11 +125,12 @@ impl Admin {
         let query = request.uri().query().unwrap_or_default();
         match (request.method(), request.uri().path()) {
             (&Method::POST, "/reload") => return self.reload(query).await,
+            (&Method::POST, "/token") => return self.token(query),
             (&Method::GET, _) => {}
             _ => {
                 return error(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST /reload, are served here",
+                    "only GET, and POST for /reload and /token, are served here",
                 );
             }
         }
@@ -148,6 +150,35 @@ impl Admin {
                 Err(text) => error(StatusCode::BAD_REQUEST, &text),
             },
             _ => error(StatusCode::NOT_FOUND, "no such view"),
+        }
+    }
+
+    /// Makes a token. Whoever may open the socket is an operator.
+    fn token(&self, query: &str) -> Response<Body> {
+        let (mut subject, mut scopes, mut lifetime) = ("operator".to_owned(), Vec::new(), Duration::from_secs(3600));
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "subject" if !value.is_empty() => subject = value.into_owned(),
+                "scope" => scopes.push(value.into_owned()),
+                "ttl_s" => match value.parse() {
+                    Ok(seconds) => lifetime = Duration::from_secs(seconds),
+                    Err(_) => return error(StatusCode::BAD_REQUEST, "ttl_s is not a number of seconds"),
+                },
+                _ => {}
+            }
+        }
+        let minted = self
+            .app
+            .auth
+            .as_ref()
+            .map(|auth| auth.mint(&subject, &scopes, lifetime));
+        match minted {
+            Some(Ok(token)) => {
+                tracing::info!(subject, ttl_s = lifetime.as_secs(), "a token was made");
+                json(&serde_json::json!({ "token": token }))
+            }
+            Some(Err(failed)) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
+            None => error(StatusCode::NOT_FOUND, "no keys"),
         }
     }
 

@@ -103,6 +103,7 @@ async fn look(config: Config) -> Findings {
         plugins,
         artifacts: Arc::new(artifacts),
         files: Arc::new(ArcSwap::from_pointee(files)),
+        auth: None,
         metrics,
         bounds: Bounds::default(),
     };

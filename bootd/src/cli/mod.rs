@@ -13,6 +13,7 @@ mod nodes;
 mod plugins;
 mod reload;
 mod status;
+mod token;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub enum Verb {
     Reload(reload::Arguments),
     /// Show whether all is well.
     Status(Look),
+    /// Make a token for whoever changes data through the APIs: export DEMO_ACCESS_TOKEN=$(bootd token)
+    Token(token::Arguments),
 }
 
 /// Where the configuration is.
@@ -103,6 +106,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),
         Verb::Status(look) => status::run(&look),
+        Verb::Token(arguments) => token::run(&arguments),
     }
 }
 

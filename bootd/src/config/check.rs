@@ -11,10 +11,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::checked::{
-    Access, Arch, Config, Dhcp, Http, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source,
-    Subnet, Tftp,
+    Access, Arch, AuthConfig, Config, Dhcp, Http, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool,
+    Service, Source, Subnet, Tftp,
 };
 use super::raw::{self, Field, Raw};
+use crate::auth::Rules;
 
 /// Makes a [`Config`], or lists everything that keeps it from being one.
 pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
@@ -67,6 +68,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     let admin = m.table("admin", raw.admin);
     m.unknown("admin", &admin.unknown, raw::Admin::KEYS);
     let admin_socket = m.path("admin.socket", admin.socket, ADMIN_SOCKET);
+    let auth = auth(&mut m, raw.auth);
     let origins = origins(&mut m, raw.origin);
     let plugins = plugins(&mut m, raw.plugin);
     let dirs = m.table("plugins", raw.plugins);
@@ -88,6 +90,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             tftp,
             http,
             admin_socket,
+            auth,
             origins,
             plugins,
             plugin_dirs,
@@ -95,6 +98,35 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     } else {
         Err(m.list)
     }
+}
+
+fn auth(m: &mut Mistakes, raw: Field<raw::Auth>) -> AuthConfig {
+    let raw = m.table("auth", raw);
+    m.unknown("auth", &raw.unknown, raw::Auth::KEYS);
+    let jwks: Option<String> = m.optional("auth.jwks", raw.jwks);
+    let ca: Option<String> = m.optional("auth.ca", raw.ca);
+    let jwks = jwks.map(|text| match text.split_once("://") {
+        Some(("http" | "https", _)) => Jwks::Url(text),
+        _ => Jwks::File(m.folder.join(text)),
+    });
+    let config = AuthConfig {
+        ca: ca.map(|ca| m.folder.join(ca)),
+        rules: Rules {
+            issuers: m.optional("auth.issuers", raw.issuers).unwrap_or_default(),
+            audiences: m.optional("auth.audiences", raw.audiences).unwrap_or_default(),
+        },
+        read_scopes: m.optional("auth.read_scopes", raw.read_scopes).unwrap_or_default(),
+        write_scopes: m.optional("auth.write_scopes", raw.write_scopes).unwrap_or_default(),
+        longest: m.duration("auth.longest", raw.longest, AuthConfig::default().longest),
+        jwks,
+    };
+    if config.jwks.is_some() && config.rules.audiences.is_empty() {
+        m.wrong(
+            "auth.audiences",
+            "missing: with auth.jwks it says whose tokens are meant, or tokens for every other service would be good here, too",
+        );
+    }
+    config
 }
 
 /// The admin socket alone.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bootd_sdk::wire::Rewrite;
 
+use crate::auth::Rules;
+
 /// What bootd does, completely.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -29,6 +31,8 @@ pub struct Config {
     pub http: Http,
     /// The Unix socket of the operator's commands.
     pub admin_socket: PathBuf,
+    /// Who may write, and read what is not a node's business.
+    pub auth: AuthConfig,
     /// Where artifacts come from; buckets are distinct.
     pub origins: Vec<Origin>,
     /// Plugins, in the order in which they are asked.
@@ -196,10 +200,58 @@ pub enum Service {
     Artifacts,
 }
 
+/// Which tokens are good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Keys of the site, beside bootd's own.
+    pub jwks: Option<Jwks>,
+    /// Certificates that are trusted for the URL of the keys, instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// What tokens of the site's keys must say.
+    pub rules: Rules,
+    /// One of these scopes is needed to read; none: no scope is.
+    pub read_scopes: Vec<String>,
+    /// The same to write.
+    pub write_scopes: Vec<String>,
+    /// The longest that a token of `bootd token` lives.
+    pub longest: Duration,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            jwks: None,
+            ca: None,
+            rules: Rules::default(),
+            read_scopes: Vec::new(),
+            write_scopes: Vec::new(),
+            longest: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Where keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Jwks {
+    /// In a file.
+    File(PathBuf),
+    /// Behind a URL.
+    Url(String),
+}
+
+impl fmt::Display for Jwks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+        }
+    }
+}
+
 /// What a listener asks of routes that want a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// A valid token. Until tokens can be made, such routes answer 401.
+    /// A valid token.
     Token,
     /// Nothing: said at start and in `bootd status`.
     None,

@@ -10,8 +10,8 @@ mod raw;
 mod tests;
 
 pub use checked::{
-    Access, Arch, Config, Dhcp, Http, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source,
-    Subnet, Tftp,
+    Access, Arch, AuthConfig, Config, Dhcp, Http, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool,
+    Service, Source, Subnet, Tftp,
 };
 
 use std::path::{Path, PathBuf};

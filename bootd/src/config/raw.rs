@@ -55,6 +55,7 @@ table! {
         tftp: Tftp,
         http: Http,
         admin: Admin,
+        auth: Auth,
         origin: Vec<Field<Origin>>,
         plugin: Vec<Field<Plugin>>,
         plugins: Plugins,
@@ -135,6 +136,19 @@ table! {
     /// `[admin]`
     Admin {
         socket: String,
+    }
+}
+
+table! {
+    /// `[auth]`
+    Auth {
+        jwks: String,
+        ca: String,
+        issuers: Vec<String>,
+        audiences: Vec<String>,
+        read_scopes: Vec<String>,
+        write_scopes: Vec<String>,
+        longest: String,
     }
 }
 

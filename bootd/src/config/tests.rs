@@ -44,7 +44,19 @@ fn the_shipped_configuration_is_good_and_its_defaults_are_the_real_ones() {
         (smallest.state_dir, smallest.cache_dir)
     );
     assert_eq!(shipped.admin_socket, smallest.admin_socket);
+    assert_eq!(shipped.auth, smallest.auth);
     assert_eq!(shipped.plugins.len(), 3);
+}
+
+#[test]
+fn keys_of_a_site_need_to_know_whose_tokens_are_meant() {
+    let with = |auth: &str| format!("{SMALLEST}[auth]\n{auth}");
+    let wrong = mistakes(&with("jwks = \"keys.json\"\nlongest = \"soon\"\n"));
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(wrong.iter().any(|text| text.starts_with("auth.audiences: missing")));
+    let good = with("jwks = \"keys.json\"\naudiences = [\"smd\"]\n");
+    let auth = parse(&good, Path::new("/etc/bootd/bootd.toml")).unwrap().auth;
+    assert_eq!(auth.jwks, Some(super::Jwks::File("/etc/bootd/keys.json".into())));
 }
 
 #[test]

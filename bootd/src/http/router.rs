@@ -14,13 +14,14 @@ use bootd_sdk::wire::{self, Answer, EventKind, Happening};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
 
 use super::{Body, artifacts, full, loaders};
+use crate::auth::{Auth, Refused, Wanted};
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
 use crate::inventory::Inventory;
@@ -41,6 +42,8 @@ pub struct App {
     pub artifacts: Arc<Artifacts>,
     /// Loaders and generated scripts.
     pub files: Arc<ArcSwap<Files>>,
+    /// Which tokens are good; none for `bootd check`.
+    pub auth: Option<Arc<Auth>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What all connections share.
@@ -137,24 +140,18 @@ impl App {
             Routed::Nowhere => return self.nowhere(&path),
         };
         let node = self.inventory.snapshot().by_ip(peer).cloned();
-        match admission(access, &connection.listener, node.is_some()) {
-            Admission::Granted => {}
+        let token = self.token(&head.headers, &head.method);
+        let claims = match admission(access, &connection.listener, node.is_some(), token) {
+            Admission::Granted(claims) => claims,
             Admission::NodesOnly => {
                 self.metrics.refused("http", "not_a_node", &peer, &path);
                 return problem(StatusCode::FORBIDDEN, "only nodes of the inventory may ask this");
             }
-            Admission::TokenWanted => {
-                self.metrics.refused("http", "no_token", &peer, &path);
-                let mut response = problem(
-                    StatusCode::UNAUTHORIZED,
-                    "this needs a token, which this bootd cannot check yet",
-                );
-                response
-                    .headers_mut()
-                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return response;
+            Admission::TokenRefused(refused) => {
+                self.metrics.refused("http", refused.label(), &peer, &path);
+                return token_refused(&refused);
             }
-        }
+        };
         let host = host(connection, &head.headers);
         let asked = Asked {
             plugin,
@@ -168,6 +165,7 @@ impl App {
         };
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         if is_read
+            && claims.is_none()
             && body.is_end_stream()
             && let Some(kept) = self.plugins.kept(&asked)
         {
@@ -179,6 +177,7 @@ impl App {
             peer,
             asked,
             node: node.as_deref(),
+            claims,
             head: &head,
         };
         Box::pin(self.call(called, body, body_limit)).await
@@ -191,6 +190,7 @@ impl App {
             peer,
             asked,
             node,
+            claims,
             head,
         } = called;
         let body = match self.read(body, body_limit).await {
@@ -209,7 +209,7 @@ impl App {
         } else {
             head.method.as_str()
         };
-        let may_be_kept = method == "GET" && body.is_empty();
+        let may_be_kept = method == "GET" && body.is_empty() && claims.is_none();
         let request = wire::Request {
             method: method.into(),
             path: asked.path.into(),
@@ -221,13 +221,26 @@ impl App {
             host: asked.host.into(),
             peer: asked.peer,
             node: node.cloned(),
-            claims: None,
+            claims,
             rewrites: self.config.rewrites(&url_host(self.seen_as(connection))),
         };
         let asked_again = may_be_kept.then_some(&asked);
         match self.plugins.answer(asked.plugin, asked_again, request).await {
             Ok(answer) => response(answer),
             Err(error) => failed(&error),
+        }
+    }
+
+    /// What the request's token says. Checked only where the client shows one.
+    fn token(&self, headers: &HeaderMap, method: &Method) -> Result<serde_json::Value, Refused> {
+        let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let wanted = match *method {
+            Method::GET | Method::HEAD => Wanted::Read,
+            _ => Wanted::Write,
+        };
+        match &self.auth {
+            Some(auth) => auth.check(shown, wanted),
+            None => Err(Refused::Missing),
         }
     }
 
@@ -289,6 +302,7 @@ struct Call<'a> {
     peer: IpAddr,
     asked: Asked<'a>,
     node: Option<&'a wire::Node>,
+    claims: Option<serde_json::Value>,
     head: &'a Parts,
 }
 
@@ -358,20 +372,41 @@ fn client(connection: &Connection, headers: &HeaderMap) -> IpAddr {
 }
 
 /// Whether a request may have its route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Admission {
-    Granted,
+    /// With the claims of the token, if a good one was shown.
+    Granted(Option<serde_json::Value>),
     NodesOnly,
-    TokenWanted,
+    TokenRefused(Refused),
 }
 
-fn admission(access: wire::Access, listener: &Listener, is_node: bool) -> Admission {
-    match (access, listener.access) {
-        (wire::Access::Open, _) | (wire::Access::Token, Access::None) => Admission::Granted,
-        (wire::Access::Node, _) if is_node => Admission::Granted,
-        (wire::Access::Node, _) => Admission::NodesOnly,
-        (wire::Access::Token, Access::Token) => Admission::TokenWanted,
+fn admission(
+    access: wire::Access,
+    listener: &Listener,
+    is_node: bool,
+    token: Result<serde_json::Value, Refused>,
+) -> Admission {
+    match (access, listener.access, token) {
+        (wire::Access::Node, _, _) if !is_node => Admission::NodesOnly,
+        (wire::Access::Token, Access::Token, Err(refused)) => Admission::TokenRefused(refused),
+        // Where none is asked for, one that is not good is none.
+        (_, _, token) => Admission::Granted(token.ok()),
     }
+}
+
+/// RFC 6750 section 3: which check failed, for whoever made the token.
+fn token_refused(refused: &Refused) -> Response<Body> {
+    let (status, error) = match refused {
+        Refused::Missing => (StatusCode::UNAUTHORIZED, None),
+        Refused::Scope(_) => (StatusCode::FORBIDDEN, Some("insufficient_scope")),
+        _ => (StatusCode::UNAUTHORIZED, Some("invalid_token")),
+    };
+    let mut response = problem(status, &refused.to_string());
+    let challenge = error.map_or("Bearer".into(), |error| format!("Bearer error=\"{error}\""));
+    if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// Host and port by which the client reaches the listener. What the client says is used only when it has the form of a host.

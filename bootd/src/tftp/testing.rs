@@ -38,6 +38,7 @@ pub(crate) fn config(root: &Path) -> Config {
             plugin_deadline: Duration::from_secs(10),
         },
         admin_socket: "/nowhere".into(),
+        auth: Default::default(),
         origins: Vec::new(),
         plugins: Vec::new(),
         plugin_dirs: Vec::new(),

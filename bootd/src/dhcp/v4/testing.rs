@@ -219,6 +219,7 @@ pub(crate) fn config() -> Config {
             plugin_deadline: Duration::from_secs(5),
         },
         admin_socket: PathBuf::new(),
+        auth: Default::default(),
         origins: vec![],
         plugins: vec![],
         plugin_dirs: vec![],
