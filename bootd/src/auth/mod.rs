@@ -1,6 +1,6 @@
 //! Who may write, and read what is not a node's business: JSON Web Tokens.
 //!
-//! [`check`] decides from a token, keys and a time, and touches nothing else. [`Auth`] owns the keys: a pair of its own, made at the first
+//! The module `check` decides from a token, keys and a time, and touches nothing else. [`Auth`] owns the keys: a pair of its own, made at the first
 //! start in `state_dir`, with which [`Auth::mint`] makes short-lived tokens for operators, and those of the site (a JWKS, by file or URL),
 //! looked at again from time to time and never on a request's way. A token is never logged.
 
