@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -140,7 +141,7 @@ pub(super) struct Loaded {
     /// What gave the table.
     pub(super) entry: abi::Entry,
     /// What is mapped. Open for ever: the number of its descriptor is part of the path that the linker remembers.
-    mapped: Arc<File>,
+    mapped: Arc<ManuallyDrop<File>>,
 }
 
 /// Loads a file. One that holds the same bytes as `before` is not mapped a second time: a reload that changes nothing costs no memory.
@@ -186,7 +187,7 @@ fn holds(file: &File, bytes: &[u8]) -> bool {
 }
 
 /// Maps the bytes, for ever, and finds the table.
-fn link(path: &Path, bytes: &[u8]) -> Result<(abi::Entry, &'static abi::Plugin, Arc<File>), LoadError> {
+fn link(path: &Path, bytes: &[u8]) -> Result<(abi::Entry, &'static abi::Plugin, Arc<ManuallyDrop<File>>), LoadError> {
     let read = |error: std::io::Error| LoadError::Read(path.into(), error);
     check_whole(bytes).map_err(|text| LoadError::Link(path.into(), text.into()))?;
     let memfd = rustix::fs::memfd_create("bootd-plugin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
@@ -205,9 +206,8 @@ fn link(path: &Path, bytes: &[u8]) -> Result<(abi::Entry, &'static abi::Plugin, 
     .map_err(link)?;
     // Both live for ever, whatever comes: the mapping, and the number of the descriptor, which is part of the name by which the linker
     // knows it. A library that the linker keeps by itself, as it does with many in C++, would else be taken for the next one.
-    let library = std::mem::ManuallyDrop::new(library);
-    let copy = Arc::new(copy);
-    std::mem::forget(Arc::clone(&copy));
+    let library = ManuallyDrop::new(library);
+    let copy = Arc::new(ManuallyDrop::new(copy));
     // SAFETY: the symbol's name carries its type's version.
     let entry = unsafe { library.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()) };
     let entry = match entry {
