@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Arch, Config};
 use crate::dhcp::{self, Stage};
 use crate::http::App;
+use crate::inventory::Snapshot;
 use crate::plugins::{Asked, Plugins, Ready, Routed};
 
 /// Who is asked about.
@@ -152,6 +153,7 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
     let asker = Asker {
         plugins: &app.plugins,
         config: &app.config,
+        snapshot: &snapshot,
         node: node.as_ref(),
         address,
     };
@@ -232,6 +234,7 @@ pub async fn boot_files(app: &App) -> BootFiles {
             let asker = Asker {
                 plugins: &app.plugins,
                 config: &app.config,
+                snapshot: &snapshot,
                 node: Some(&*entry.node),
                 address: None,
             };
@@ -276,6 +279,8 @@ fn file_urls(script: &str) -> impl Iterator<Item = &str> {
 struct Asker<'a> {
     plugins: &'a Plugins,
     config: &'a Config,
+    /// Where the node is from.
+    snapshot: &'a Snapshot,
     /// The node, when it is known.
     node: Option<&'a Node>,
     /// Its address.
@@ -335,6 +340,7 @@ impl Asker<'_> {
             led_to: (led_to == LedTo::ThisBox).then_some(IpAddr::V4(here)),
             path,
             query,
+            as_of: self.plugins.as_of(plugin, self.snapshot),
         };
         if let Some(kept) = self.plugins.kept(&asked) {
             return Some(kept);

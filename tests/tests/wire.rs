@@ -10,7 +10,7 @@ use bootd_tests::namespace::in_rack;
 use bootd_tests::peer::Peer;
 use bootd_tests::server::{self, Bootd};
 use bootd_tests::wire::{self, ACK, Client, DISCOVER, DhcpSocket};
-use bootd_tests::{Rack, SERVER};
+use bootd_tests::{Rack, SERVER, eventually_true};
 
 const NODE_1: [u8; 6] = [0x52, 0x54, 0, 0xbe, 0xef, 1];
 const STRANGER: [u8; 6] = [0x52, 0x54, 0, 0xbe, 0xef, 0x77];
@@ -75,6 +75,37 @@ fn serve_starts_with_bad_rows_left_out_and_says_so() {
                 .any(|line| line.contains("nodes.yaml") && line.contains("52:54:00:be:ef:01")),
             "the log does not name the bad row:\n{log}"
         );
+        bootd.must_run()
+    });
+}
+
+#[test]
+fn a_request_that_is_held_open_while_the_inventory_changes_leaves_no_outdated_answer_behind() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let client = Client::plug(&rack)?;
+        client.ip("addr add 172.16.0.1/24 dev cable0")?;
+        let mut bootd = rack.start_bootd()?;
+        client.at(|| {
+            let mut held = TcpStream::connect((SERVER, 8081))?;
+            held.set_read_timeout(Some(PATIENCE))?;
+            held.write_all(
+                b"GET /cloud-init/meta-data HTTP/1.1\r\nhost: 172.16.0.254:8081\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+            )?;
+            let ask = || client.get("/cloud-init/meta-data");
+            ensure!(ask()?.1.contains("nid001"));
+            rack.write("nodes.yaml", &bootd_tests::data::NODES.replace("nid: 1\n", "nid: 501\n"))?;
+            eventually_true(PATIENCE, "the node is another one", || {
+                ask().is_ok_and(|(_, text)| text.contains("nid501"))
+            })?;
+            held.write_all(b"0\r\n\r\n")?;
+            let mut said = String::new();
+            held.read_to_string(&mut said)?;
+            ensure!(said.contains("200 OK"), "{said}");
+            let (_, text) = ask()?;
+            ensure!(text.contains("nid501"), "{text}");
+            Ok(())
+        })?;
         bootd.must_run()
     });
 }

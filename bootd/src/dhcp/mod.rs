@@ -38,7 +38,7 @@ pub struct Deps {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.
-    pub unknown: Arc<dyn Fn(Mac, Then) -> Lookup + Send + Sync>,
+    pub unknown: Arc<dyn Fn(Mac, Option<Then>) -> Lookup + Send + Sync>,
 }
 
 /// What is to happen when a look-up is over. It holds a packet, so whoever keeps many of these bounds their number.

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use bootd_sdk::text::shown;
 use bootd_sdk::wire::{self, Answer, EventKind, Happening};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
@@ -139,8 +139,9 @@ impl App {
             }
             Routed::Nowhere => return self.nowhere(&path),
         };
-        let node = self.inventory.snapshot().by_ip(peer).cloned();
-        let token = self.token(&head.headers, &head.method);
+        let snapshot = self.inventory.snapshot();
+        let node = snapshot.by_ip(peer).cloned();
+        let token = || self.token(&head.headers, &head.method);
         let claims = match admission(access, &connection.listener, node.is_some(), token) {
             Admission::Granted(claims) => claims,
             Admission::NodesOnly => {
@@ -162,13 +163,11 @@ impl App {
             led_to: Some(self.seen_as(connection)),
             path: path.trim_end_matches('/'),
             query: head.uri.query().unwrap_or_default(),
+            as_of: self.plugins.as_of(plugin, &snapshot),
         };
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
-        if is_read
-            && claims.is_none()
-            && body.is_end_stream()
-            && let Some(kept) = self.plugins.kept(&asked)
-        {
+        let may_be_kept = is_read && claims.is_none() && body.is_end_stream();
+        if may_be_kept && let Some(kept) = self.plugins.kept(&asked) {
             return response(kept);
         }
         // On the heap: what most requests need not stays out of their way.
@@ -178,6 +177,7 @@ impl App {
             asked,
             node: node.as_deref(),
             claims,
+            may_be_kept,
             head: &head,
         };
         Box::pin(self.call(called, body, body_limit)).await
@@ -191,6 +191,7 @@ impl App {
             asked,
             node,
             claims,
+            may_be_kept,
             head,
         } = called;
         let body = match self.read(body, body_limit).await {
@@ -209,7 +210,6 @@ impl App {
         } else {
             head.method.as_str()
         };
-        let may_be_kept = method == "GET" && body.is_empty() && claims.is_none();
         let request = wire::Request {
             method: method.into(),
             path: asked.path.into(),
@@ -231,7 +231,7 @@ impl App {
         }
     }
 
-    /// What the request's token says. Checked only where the client shows one.
+    /// What the request's token says.
     fn token(&self, headers: &HeaderMap, method: &Method) -> Result<serde_json::Value, Refused> {
         let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let wanted = match *method {
@@ -249,22 +249,36 @@ impl App {
         if body.is_end_stream() {
             return Ok(Bytes::new());
         }
-        let share = u32::try_from(limit.div_ceil(1024))
-            .unwrap_or(u32::MAX)
-            .min(ALL_BODIES_KIB);
-        let share = self
-            .bounds
-            .bodies
-            .try_acquire_many(share)
-            .map_err(|_| Unread::TooMany)?;
-        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-        drop(share);
-        match read {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
-            Ok(Err(_)) => Err(Unread::Broken),
-            Err(_) => Err(Unread::TooSlow),
+        if body.size_hint().lower() > limit as u64 {
+            return Err(Unread::TooLarge);
         }
+        tokio::time::timeout(BODY_TIMEOUT, self.collect(body, limit))
+            .await
+            .unwrap_or(Err(Unread::TooSlow))
+    }
+
+    /// Takes of what all bodies may have as bytes come: who announces much and sends nothing holds nothing.
+    async fn collect(&self, mut body: Incoming, limit: usize) -> Result<Bytes, Unread> {
+        let mut held = self.bounds.bodies.try_acquire_many(0).map_err(|_| Unread::TooMany)?;
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(part) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+                continue;
+            };
+            if read.len() + part.len() > limit {
+                return Err(Unread::TooLarge);
+            }
+            read.extend_from_slice(&part);
+            let wanted = read.len().div_ceil(1024) - held.num_permits();
+            let wanted = u32::try_from(wanted).map_err(|_| Unread::TooMany)?;
+            held.merge(
+                self.bounds
+                    .bodies
+                    .try_acquire_many(wanted)
+                    .map_err(|_| Unread::TooMany)?,
+            );
+        }
+        Ok(read.into())
     }
 
     /// The address by which the client of a connection reaches this box.
@@ -303,6 +317,7 @@ struct Call<'a> {
     asked: Asked<'a>,
     node: Option<&'a wire::Node>,
     claims: Option<serde_json::Value>,
+    may_be_kept: bool,
     head: &'a Parts,
 }
 
@@ -374,7 +389,7 @@ fn client(connection: &Connection, headers: &HeaderMap) -> IpAddr {
 /// Whether a request may have its route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Admission {
-    /// With the claims of the token, if a good one was shown.
+    /// With the claims of the token, where one is asked for.
     Granted(Option<serde_json::Value>),
     NodesOnly,
     TokenRefused(Refused),
@@ -384,13 +399,16 @@ fn admission(
     access: wire::Access,
     listener: &Listener,
     is_node: bool,
-    token: Result<serde_json::Value, Refused>,
+    token: impl FnOnce() -> Result<serde_json::Value, Refused>,
 ) -> Admission {
-    match (access, listener.access, token) {
-        (wire::Access::Node, _, _) if !is_node => Admission::NodesOnly,
-        (wire::Access::Token, Access::Token, Err(refused)) => Admission::TokenRefused(refused),
-        // Where none is asked for, one that is not good is none.
-        (_, _, token) => Admission::Granted(token.ok()),
+    match (access, listener.access) {
+        (wire::Access::Node, _) if !is_node => Admission::NodesOnly,
+        (wire::Access::Open | wire::Access::Node, _) | (wire::Access::Token, Access::None) => Admission::Granted(None),
+        // Only here: checking a signature costs more than many an answer.
+        (wire::Access::Token, Access::Token) => match token() {
+            Ok(claims) => Admission::Granted(Some(claims)),
+            Err(refused) => Admission::TokenRefused(refused),
+        },
     }
 }
 

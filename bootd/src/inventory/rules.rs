@@ -127,7 +127,7 @@ pub(super) fn check_row(node: &Node, subnets: &ServedSubnets) -> Result<(), Reas
     check_id(&node.id)?;
     for (at, interface) in node.interfaces.iter().enumerate() {
         let (mac, earlier) = (interface.mac, &node.interfaces[..at]);
-        if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
+        if !mac.is_host() {
             return Err(Reason::BadMac(mac));
         }
         if earlier.iter().any(|earlier| earlier.mac == mac) {

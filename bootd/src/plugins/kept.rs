@@ -19,9 +19,12 @@ use moka::sync::Cache;
 use prometheus_client::metrics::counter::Counter;
 
 use super::{CallError, PART, Plugins};
+use crate::inventory::Snapshot;
 
-/// Bytes of kept answers.
-const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of answers kept for nodes.
+const MOST_BYTES: u64 = 56 * 1024 * 1024;
+/// Bytes of answers kept for others, such as clients that are no nodes yet.
+const MOST_BYTES_OTHERS: u64 = 8 * 1024 * 1024;
 /// Answers kept for one asker.
 const MOST_EACH: usize = 64;
 /// Bytes kept for one asker.
@@ -50,6 +53,8 @@ pub struct Asked<'a> {
     pub path: &'a str,
     /// The query.
     pub query: &'a str,
+    /// As of what all of this is, the node first of all.
+    pub as_of: Freshness,
 }
 
 /// An answer in the form in which it is sent.
@@ -66,10 +71,7 @@ pub struct Ready {
 impl Plugins {
     /// A kept answer that is fresh.
     pub fn kept(&self, asked: &Asked<'_>) -> Option<Ready> {
-        let kept = self.kept.find(asked)?;
-        if kept.freshness != self.freshness(asked.plugin) {
-            return None;
-        }
+        let kept = self.kept.find(asked).filter(|kept| kept.freshness == asked.as_of)?;
         kept.served.inc();
         Some(kept.ready.clone())
     }
@@ -78,8 +80,6 @@ impl Plugins {
     /// one that was kept and is no longer fresh is better than none.
     pub async fn answer(&self, plugin: usize, asked: Option<&Asked<'_>>, request: Request) -> Result<Ready, CallError> {
         let slot = &self.slots[plugin];
-        // As of before the call: what changes while the plugin works makes its answer stale.
-        let now = self.freshness(plugin);
         match slot.ask(&request, self.deadline).await {
             Ok(answer) => {
                 self.core.metrics.done(slot.name(), "answer");
@@ -87,7 +87,7 @@ impl Plugins {
                 let ready = Ready::from(answer);
                 if let Some(asked) = asked.filter(|_| keep) {
                     let served = self.core.metrics.counter(slot.name(), "kept_answer");
-                    self.kept.keep(asked, ready.clone(), now, served);
+                    self.kept.keep(asked, ready.clone(), served);
                 }
                 Ok(ready)
             }
@@ -102,10 +102,12 @@ impl Plugins {
         }
     }
 
-    fn freshness(&self, plugin: usize) -> Freshness {
+    /// How fresh an answer is that this plugin makes from now on for a node of this snapshot. What changes afterwards, while a body is read
+    /// or the plugin works, makes the answer stale.
+    pub fn as_of(&self, plugin: usize, snapshot: &Snapshot) -> Freshness {
         Freshness {
             plugin: self.slots[plugin].shared.bumps(),
-            inventory: self.core.inventory.snapshot().generation(),
+            inventory: snapshot.generation(),
         }
     }
 }
@@ -131,11 +133,17 @@ impl From<Answer> for Ready {
     }
 }
 
-/// What an answer depended on when it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Freshness {
+/// What an answer depended on when it was made: two counters, which only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freshness {
     plugin: u64,
     inventory: u64,
+}
+
+impl Freshness {
+    fn is_newer_than(self, other: Self) -> bool {
+        self.plugin > other.plugin || self.inventory > other.inventory
+    }
 }
 
 /// A kept answer.
@@ -162,7 +170,9 @@ struct What {
 type Shelf = Vec<Arc<KeptAnswer>>;
 
 pub(super) struct Kept {
-    shelves: Cache<String, Arc<Shelf>>,
+    nodes: Cache<String, Arc<Shelf>>,
+    /// Of askers that are no nodes; however many there are, nodes keep what is theirs.
+    others: Cache<String, Arc<Shelf>>,
 }
 
 impl<'a> Asked<'a> {
@@ -210,29 +220,47 @@ impl What {
 impl Kept {
     pub(super) fn new() -> Self {
         // A boot storm asks for each document about once: the newest are the likeliest, so plain LRU without admission.
-        let shelves = Cache::builder()
-            .max_capacity(MOST_BYTES)
-            .weigher(|who: &String, shelf: &Arc<Shelf>| u32::try_from(who.len() + bytes(shelf)).unwrap_or(u32::MAX))
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
-        Self { shelves }
+        let shelves = |most| {
+            Cache::builder()
+                .max_capacity(most)
+                .weigher(|who: &String, shelf: &Arc<Shelf>| u32::try_from(who.len() + bytes(shelf)).unwrap_or(u32::MAX))
+                .eviction_policy(EvictionPolicy::lru())
+                .build()
+        };
+        Self {
+            nodes: shelves(MOST_BYTES),
+            others: shelves(MOST_BYTES_OTHERS),
+        }
+    }
+
+    fn shelves(&self, asked: &Asked<'_>) -> &Cache<String, Arc<Shelf>> {
+        match asked.node {
+            Some(_) => &self.nodes,
+            None => &self.others,
+        }
     }
 
     fn find(&self, asked: &Asked<'_>) -> Option<Arc<KeptAnswer>> {
-        let shelf = self.shelves.get(&*asked.who()?)?;
+        let shelf = self.shelves(asked).get(&*asked.who()?)?;
         shelf.iter().find(|kept| kept.what.is(asked)).cloned()
     }
 
-    fn keep(&self, asked: &Asked<'_>, ready: Ready, freshness: Freshness, served: Counter) {
+    fn keep(&self, asked: &Asked<'_>, ready: Ready, served: Counter) {
         let Some(who) = asked.who() else { return };
         let new = Arc::new(KeptAnswer {
             what: What::of(asked),
             ready,
-            freshness,
+            freshness: asked.as_of,
             served,
         });
-        self.shelves.entry(who.into_owned()).and_compute_with(|shelf| {
+        self.shelves(asked).entry(who.into_owned()).and_compute_with(|shelf| {
             let mut shelf = shelf.map_or_else(Shelf::new, |shelf| shelf.into_value().to_vec());
+            // A slow call may end after a later one.
+            let newer =
+                |other: &Arc<KeptAnswer>| other.what == new.what && other.freshness.is_newer_than(new.freshness);
+            if shelf.iter().any(newer) {
+                return Op::Nop;
+            }
             shelf.retain(|other| other.what != new.what);
             shelf.push(new);
             while shelf.len() > MOST_EACH || bytes(&shelf) > MOST_BYTES_EACH {
@@ -266,11 +294,6 @@ impl KeptAnswer {
 mod tests {
     use super::*;
 
-    const FRESHNESS: Freshness = Freshness {
-        plugin: 0,
-        inventory: 0,
-    };
-
     fn asked<'a>(peer: &str, query: &'a str) -> Asked<'a> {
         Asked {
             plugin: 0,
@@ -281,12 +304,13 @@ mod tests {
             led_to: None,
             path: "/",
             query,
+            as_of: Freshness::default(),
         }
     }
 
     fn keep(kept: &Kept, peer: &str, query: &str, body: &str) {
         let ready = Answer::new(200, "text/plain", body).into();
-        kept.keep(&asked(peer, query), ready, FRESHNESS, Counter::default());
+        kept.keep(&asked(peer, query), ready, Counter::default());
     }
 
     fn found(kept: &Kept, peer: &str, query: &str) -> bool {
@@ -334,6 +358,40 @@ mod tests {
         keep(&kept, "10.0.0.1", "a", "old");
         keep(&kept, "10.0.0.1", "a", "new");
         assert_eq!(kept.find(&asked("10.0.0.1", "a")).unwrap().ready.body, "new");
+    }
+
+    #[test]
+    fn a_slow_older_answer_does_not_take_the_place_of_a_newer_one() {
+        let kept = Kept::new();
+        let at = |plugin, inventory| Asked {
+            as_of: Freshness { plugin, inventory },
+            ..asked("10.0.0.1", "a")
+        };
+        let keep = |asked: &Asked<'_>, body: &str| {
+            kept.keep(asked, Answer::new(200, "text/plain", body).into(), Counter::default());
+            String::from_utf8(kept.find(asked).unwrap().ready.body.to_vec()).unwrap()
+        };
+        assert_eq!(keep(&at(1, 5), "newer"), "newer");
+        assert_eq!(keep(&at(1, 4), "of an older inventory"), "newer");
+        assert_eq!(keep(&at(0, 5), "of older data"), "newer");
+        assert_eq!(keep(&at(1, 6), "newest"), "newest");
+    }
+
+    #[test]
+    fn however_many_others_ask_nodes_keep_what_is_theirs() {
+        let kept = Kept::new();
+        let node = Asked {
+            node: Some("x1000c0s0b0n0"),
+            ..asked("10.0.0.1", "mine")
+        };
+        kept.keep(&node, Answer::new(200, "text/plain", "x").into(), Counter::default());
+        let large = "x".repeat(256 << 10);
+        for number in 0..400 {
+            keep(&kept, &format!("10.1.{}.{}", number / 200, number % 200), "q", &large);
+        }
+        kept.others.run_pending_tasks();
+        assert!(kept.others.weighted_size() <= MOST_BYTES_OTHERS);
+        assert!(kept.find(&node).is_some());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Clients that the inventory does not know: plugins are asked for their MACs, one after the other, and whoever waits for the answer is
 //! told. Never holds up whoever asks: a bounded queue, a memory of what was asked a moment ago, a bound on how long anybody waits.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use bootd_sdk::mac::Mac;
 use crate::dhcp::{Lookup, Then};
 use crate::metrics::Metrics;
 
-use super::PART;
+use super::{PART, locked};
 
 /// MACs that wait to be looked up at once; more are left to the clients' retries.
 const QUEUE: usize = 1024;
@@ -19,62 +21,70 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How long a client waits for its turn; after that it is answered as one that nobody knows.
 const TURN: Duration = Duration::from_secs(1);
 
-/// What was asked for a moment ago.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    UnderWay,
-    Over,
-}
-
 /// The queue of MACs.
 pub(super) struct Lookups {
     sender: SyncSender<Wanted>,
-    asked: moka::sync::Cache<Mac, Asked>,
+    /// Who waits for each look-up under way; whoever began it may have nothing to wait for. As many as the queue holds.
+    under_way: Mutex<HashMap<Mac, Option<Then>>>,
+    /// What was looked up a moment ago.
+    over: moka::sync::Cache<Mac, ()>,
 }
 
-/// A MAC that waits.
+/// A MAC that waits for its turn.
 pub(super) struct Wanted {
     mac: Mac,
-    then: Then,
     since: Instant,
 }
 
 impl Lookups {
     pub(super) fn new() -> (Self, Receiver<Wanted>) {
         let (sender, queue) = sync_channel(QUEUE);
-        let asked = moka::sync::Cache::builder()
+        let over = moka::sync::Cache::builder()
             .max_capacity(65_536)
             .time_to_live(AGAIN)
             .build();
-        (Self { sender, asked }, queue)
+        let lookups = Self {
+            sender,
+            under_way: Mutex::default(),
+            over,
+        };
+        (lookups, queue)
     }
 
-    /// Asks for a MAC; `then` is called when [`Lookup::Begun`] is over. Never waits.
-    pub(super) fn ask(&self, mac: Mac, then: Then, metrics: &Metrics) -> Lookup {
-        match self.asked.get(&mac) {
-            Some(Asked::UnderWay) => return Lookup::Waiting,
-            Some(Asked::Over) => return Lookup::Nobody,
+    /// Asks for a MAC; `then`, if there is one, is called when [`Lookup::Begun`] is over. Never waits.
+    pub(super) fn ask(&self, mac: Mac, then: Option<Then>, metrics: &Metrics) -> Lookup {
+        let mut under_way = locked(&self.under_way);
+        match under_way.get_mut(&mac) {
+            // It was begun for a packet that is answered already.
+            Some(waiting @ None) if then.is_some() => {
+                *waiting = then;
+                return Lookup::Begun;
+            }
+            Some(_) => return Lookup::Waiting,
+            None if self.over.contains_key(&mac) => return Lookup::Nobody,
             None => {}
         }
-        self.asked.insert(mac, Asked::UnderWay);
         let since = Instant::now();
-        if self.sender.try_send(Wanted { mac, then, since }).is_ok() {
+        if self.sender.try_send(Wanted { mac, since }).is_ok() {
+            under_way.insert(mac, then);
             return Lookup::Begun;
         }
-        self.asked.invalidate(&mac);
         metrics.refused(PART, "resolve_queue_full", &mac, &"answered as one that nobody knows");
         Lookup::Nobody
     }
 
     /// Looks one up and tells whoever waits.
-    pub(super) fn look_up(&self, wanted: Wanted, metrics: &Metrics, resolve: impl FnOnce(Mac)) {
-        let Wanted { mac, then, since } = wanted;
-        if since.elapsed() < TURN {
+    pub(super) fn look_up(&self, wanted: &Wanted, metrics: &Metrics, resolve: impl FnOnce(Mac)) {
+        let mac = wanted.mac;
+        if wanted.since.elapsed() < TURN {
             resolve(mac);
         } else {
             metrics.refused(PART, "resolve_too_late", &mac, &"it waited too long for its turn");
         }
-        self.asked.insert(mac, Asked::Over);
+        self.over.insert(mac, ());
+        let Some(then) = locked(&self.under_way).remove(&mac).flatten() else {
+            return;
+        };
         if catch_unwind(AssertUnwindSafe(then)).is_err() {
             metrics.refused(PART, "panic", &mac, &"a bug in bootd");
         }
@@ -97,16 +107,16 @@ mod tests {
     fn a_client_is_looked_up_once_and_told_once_and_then_rests() {
         let (lookups, queue) = Lookups::new();
         let (metrics, told) = (Metrics::default(), Arc::new(AtomicU32::new(0)));
-        let then = || -> Then {
+        let then = || -> Option<Then> {
             let told = Arc::clone(&told);
-            Box::new(move || {
+            Some(Box::new(move || {
                 told.fetch_add(1, Ordering::Relaxed);
-            })
+            }))
         };
         assert_eq!(lookups.ask(mac(1), then(), &metrics), Lookup::Begun);
         assert_eq!(lookups.ask(mac(1), then(), &metrics), Lookup::Waiting);
         let mut asked = Vec::new();
-        lookups.look_up(queue.try_recv().unwrap(), &metrics, |mac| asked.push(mac));
+        lookups.look_up(&queue.try_recv().unwrap(), &metrics, |mac| asked.push(mac));
         assert_eq!((asked.as_slice(), told.load(Ordering::Relaxed)), (&[mac(1)][..], 1));
         assert_eq!(lookups.ask(mac(1), then(), &metrics), Lookup::Nobody);
         assert!(queue.try_recv().is_err());
@@ -116,7 +126,7 @@ mod tests {
     fn more_clients_than_the_queue_holds_are_answered_as_unknown_ones() {
         let (lookups, queue) = Lookups::new();
         let metrics = Metrics::default();
-        let ask = |n| lookups.ask(mac(n), Box::new(|| {}), &metrics);
+        let ask = |n| lookups.ask(mac(n), None, &metrics);
         let full = u16::try_from(QUEUE).unwrap();
         assert!((0..full).all(|n| ask(n) == Lookup::Begun));
         assert_eq!(ask(full), Lookup::Nobody);
@@ -126,13 +136,33 @@ mod tests {
 
     #[test]
     fn who_waited_too_long_is_told_without_a_look_up_and_a_panic_of_one_costs_only_that_one() {
-        let (lookups, _queue) = Lookups::new();
+        let (lookups, queue) = Lookups::new();
         let metrics = Metrics::default();
-        let late = Wanted {
-            mac: mac(1),
-            then: Box::new(|| panic!("tried")),
-            since: Instant::now().checked_sub(2 * TURN).unwrap(),
+        let begun = lookups.ask(mac(1), Some(Box::new(|| panic!("tried"))), &metrics);
+        assert_eq!(begun, Lookup::Begun);
+        let mut late = queue.try_recv().unwrap();
+        late.since = Instant::now().checked_sub(2 * TURN).unwrap();
+        lookups.look_up(&late, &metrics, |_| panic!("nobody is asked"));
+        assert_eq!(lookups.ask(mac(1), None, &metrics), Lookup::Nobody);
+        assert!(metrics.text().contains("what=\"panic\""));
+    }
+
+    #[test]
+    fn a_discover_waits_for_a_look_up_that_an_earlier_packet_began() {
+        let (lookups, queue) = Lookups::new();
+        let (metrics, told) = (Metrics::default(), Arc::new(AtomicU32::new(0)));
+        assert_eq!(lookups.ask(mac(1), None, &metrics), Lookup::Begun);
+        assert_eq!(lookups.ask(mac(1), None, &metrics), Lookup::Waiting);
+        let waits = || -> Then {
+            let told = Arc::clone(&told);
+            Box::new(move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            })
         };
-        lookups.look_up(late, &metrics, |_| panic!("nobody is asked"));
+        assert_eq!(lookups.ask(mac(1), Some(waits()), &metrics), Lookup::Begun);
+        assert_eq!(lookups.ask(mac(1), Some(waits()), &metrics), Lookup::Waiting);
+        lookups.look_up(&queue.try_recv().unwrap(), &metrics, |_| {});
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert!(queue.try_recv().is_err() && locked(&lookups.under_way).is_empty());
     }
 }

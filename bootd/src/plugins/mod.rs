@@ -23,7 +23,7 @@ mod slot;
 mod supervisor;
 
 pub use instance::CallError;
-pub use kept::{Asked, Ready};
+pub use kept::{Asked, Freshness, Ready};
 pub use loader::LoadError;
 pub use routes::Routed;
 
@@ -258,7 +258,7 @@ impl Plugins {
     }
 
     /// A client that the inventory does not know: the plugins are asked for its MAC, unless they were a moment ago. Never waits.
-    pub fn unknown(&self, mac: Mac, then: Then) -> Lookup {
+    pub fn unknown(&self, mac: Mac, then: Option<Then>) -> Lookup {
         let providers = |slot: &Arc<Slot>| slot.current().is_some_and(|instance| instance.setup().provides_nodes);
         if !self.slots.iter().any(providers) {
             return Lookup::Nobody;
@@ -357,7 +357,7 @@ fn look_up(plugins: &std::sync::Weak<Plugins>, wanted: &Receiver<Wanted>) {
         let Some(plugins) = plugins.upgrade() else { return };
         plugins
             .lookups
-            .look_up(next, &plugins.core.metrics, |mac| plugins.resolve(mac));
+            .look_up(&next, &plugins.core.metrics, |mac| plugins.resolve(mac));
     }
 }
 

@@ -90,6 +90,11 @@ pub unsafe fn lent<'a>(text: abi::Str) -> Option<&'a str> {
     std::str::from_utf8(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).ok()
 }
 
+/// Characters that change how a line looks and are not seen themselves: directions, joiners, line separators.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// What somebody else sent, as it may stand in a log line or a message: at most 200 characters, control characters escaped.
 pub fn shown(text: &str) -> String {
     const MOST: usize = 200;
@@ -99,7 +104,7 @@ pub fn shown(text: &str) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() {
+        if c.is_control() || is_unseen(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -113,6 +118,7 @@ mod tests {
     #[test]
     fn what_others_sent_stays_on_its_line() {
         assert_eq!(super::shown("a\nb\u{1b}[31m größe"), "a\\nb\\u{1b}[31m größe");
+        assert_eq!(super::shown("a\u{202e}b\u{2028}"), "a\\u{202e}b\\u{2028}");
         assert_eq!(super::shown(&"x".repeat(1000)).chars().count(), 201);
     }
 }

@@ -88,6 +88,8 @@ pub enum Why {
     MessageType,
     /// The hardware address has not 6 bytes.
     NoMac,
+    /// The hardware address is a group's, or nobody's.
+    NotAHost,
     /// It speaks to another server.
     OtherServer,
     /// Its relay, or the link that the relay selects, is in no served subnet.
@@ -121,6 +123,7 @@ impl Why {
             Self::Bootp => "bootp",
             Self::MessageType => "message_type",
             Self::NoMac => "hlen_not_6",
+            Self::NotAHost => "mac_of_no_host",
             Self::OtherServer => "other_server",
             Self::RelayNotServed => "relay_not_served",
             Self::BadRelay => "bad_relay_address",
@@ -143,6 +146,7 @@ impl fmt::Display for Why {
             Self::Bootp => "it is BOOTP, without a DHCP message type",
             Self::MessageType => "its message type is not one of a client's",
             Self::NoMac => "its hardware address has not 6 bytes",
+            Self::NotAHost => "its hardware address is a group's, or zero",
             Self::OtherServer => "it speaks to another server",
             Self::RelayNotServed => "its relay is in no served subnet",
             Self::BadRelay => "its relay's address is not a host's, or is our own",
@@ -222,6 +226,7 @@ pub(super) fn client(request: &Request<'_>, policy: &Policy, receiving: &Receivi
         (None, _) => Err(Why::Bootp),
         (Some(Kind::Other(_)), _) => Err(Why::MessageType),
         (Some(_), None) => Err(Why::NoMac),
+        (Some(_), Some(mac)) if !mac.is_host() => Err(Why::NotAHost),
         (Some(kind), Some(mac)) => Ok((kind, mac)),
     }
 }

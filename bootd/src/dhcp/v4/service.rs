@@ -192,7 +192,7 @@ impl Shell {
         match request.kind {
             Some(Kind::Discover) => {}
             Some(Kind::Request | Kind::Inform) => {
-                (self.deps.unknown)(mac, Box::new(|| {}));
+                (self.deps.unknown)(mac, None);
                 return Unknown::Pool;
             }
             _ => return Unknown::Pool,
@@ -210,7 +210,7 @@ impl Shell {
             };
             shell.deal(kept, &mut Vec::new());
         };
-        match (self.deps.unknown)(mac, Box::new(then)) {
+        match (self.deps.unknown)(mac, Some(Box::new(then))) {
             Lookup::Begun => Unknown::Kept,
             Lookup::Waiting => Unknown::Left,
             Lookup::Nobody => Unknown::Pool,

@@ -40,7 +40,7 @@ impl Outlet for Wire {
 }
 
 /// A client that the plugins were asked about, and what is to happen then.
-type Asked = (Mac, Then);
+type Asked = (Mac, Option<Then>);
 
 struct Bench {
     shell: Arc<Shell>,
@@ -200,7 +200,7 @@ fn a_node_that_a_look_up_finds_gets_its_own_address_for_its_first_discover() {
     assert_eq!(asked, mac(9));
     assert!(bench.sent.try_recv().is_err() && bench.shell.leases().is_empty());
     bench.snapshot.store(Arc::new(snapshot([node(9, &["172.16.0.9"])])));
-    std::thread::spawn(then).join().unwrap();
+    std::thread::spawn(then.unwrap()).join().unwrap();
     let offer = bench.sent.try_recv().unwrap();
     assert_eq!((offer.kind(), offer.ip()), (ReplyKind::Offer, [172, 16, 0, 9].into()));
     assert!(bench.asked.try_recv().is_err());
@@ -217,7 +217,7 @@ fn a_client_that_stays_unknown_gets_one_offer_of_the_pool_when_the_look_up_is_ov
     assert!(bench.counted("lookup_under_way"));
     drop(bench.asked.try_recv().unwrap());
     // And no look-up follows on that one.
-    std::thread::spawn(then).join().unwrap();
+    std::thread::spawn(then.unwrap()).join().unwrap();
     assert_eq!(bench.sent.try_recv().unwrap().ip(), Ipv4Addr::new(172, 16, 0, 200));
     assert!(bench.sent.try_recv().is_err() && bench.asked.try_recv().is_err());
 }
