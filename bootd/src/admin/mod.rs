@@ -1,7 +1,8 @@
-//! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `plugins`, `explain` and `reload`, and gives metrics.
+//! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `plugins`, `explain`, `reload` and `token`, and
+//! gives metrics.
 //!
-//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload` changes something, all else only
-//! reads. Never answers nodes.
+//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload` changes something and `POST /token` makes a
+//! token, all else only reads. Never answers nodes.
 
 mod service;
 pub mod views;

@@ -12,9 +12,10 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::views;
@@ -93,27 +94,40 @@ pub async fn look_for_missing_files(admin: Arc<Admin>, shutdown: CancellationTok
 }
 
 /// Between two looks for missing files.
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// Connections to the socket; more wait until one ends.
+const CONNECTIONS: usize = 64;
+/// How long a connection may take for a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Serves the socket until the shutdown token is cancelled.
 pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let place = tokio::select! {
+            () = shutdown.cancelled() => return,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         let admin = Arc::clone(&admin);
         tokio::spawn(async move {
+            let _place = place;
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = Arc::clone(&admin);
                 async move { Ok::<_, Infallible>(admin.respond(&request).await) }
             });
             // A client that goes away is no news.
             let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
@@ -167,18 +181,22 @@ impl Admin {
                 _ => {}
             }
         }
-        let minted = self
-            .app
-            .auth
-            .as_ref()
-            .map(|auth| auth.mint(&subject, &scopes, lifetime));
-        match minted {
-            Some(Ok(token)) => {
+        let Some(auth) = &self.app.auth else {
+            return error(StatusCode::NOT_FOUND, "no keys");
+        };
+        if lifetime.is_zero() || lifetime > auth.longest() {
+            let longest = humantime::format_duration(auth.longest());
+            return error(
+                StatusCode::BAD_REQUEST,
+                &format!("a token lives 1s to {longest} (auth.longest)"),
+            );
+        }
+        match auth.mint(&subject, &scopes, lifetime) {
+            Ok(token) => {
                 tracing::info!(subject, ttl_s = lifetime.as_secs(), "a token was made");
                 json(&serde_json::json!({ "token": token }))
             }
-            Some(Err(failed)) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
-            None => error(StatusCode::NOT_FOUND, "no keys"),
+            Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
         }
     }
 

@@ -35,7 +35,7 @@ pub enum Refused {
     /// It is not a JWT.
     #[error("the token is not a JSON Web Token")]
     Malformed,
-    /// It is signed with an algorithm that is not accepted: none, with a shared secret, or not the key's.
+    /// It is signed with an algorithm that is not accepted: none, with a shared secret, not the key's, or with an extension.
     #[error("the token's algorithm is not accepted")]
     Algorithm,
     /// No trusted key made the signature.
@@ -142,11 +142,15 @@ pub(super) fn check(token: &str, trusted: &[Trusted], now: u64) -> Result<Value,
     if token.len() > LONGEST {
         return Err(Refused::Malformed);
     }
-    let header = decode_header(token).map_err(|_| match header_algorithm(token) {
+    let header = decode_header(token).map_err(|_| match header_field(token, "alg") {
         // It is one, but of an algorithm that nobody should use.
         Some(_) => Refused::Algorithm,
         None => Refused::Malformed,
     })?;
+    // RFC 7515 section 4.1.11: what must be understood is not.
+    if header_field(token, "crit").is_some() {
+        return Err(Refused::Algorithm);
+    }
     let fits = |one: &&Trusted| one.algorithms.contains(&header.alg);
     if !trusted.iter().any(|one| fits(&one)) {
         return Err(Refused::Algorithm);
@@ -219,13 +223,13 @@ pub(super) fn has_scope(claims: &Value, wanted: &[String]) -> bool {
     wanted.is_empty() || carried.into_iter().any(|one| wanted.iter().any(|scope| scope == one))
 }
 
-/// The algorithm in a token's header, whatever it is.
-fn header_algorithm(token: &str) -> Option<String> {
+/// A field of a token's header, whatever it is.
+fn header_field(token: &str, name: &str) -> Option<Value> {
     use base64::Engine;
     let (header, _) = token.split_once('.')?;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).ok()?;
-    let header: Value = serde_json::from_slice(&bytes).ok()?;
-    header["alg"].as_str().map(str::to_owned)
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes).ok()?;
+    header.remove(name)
 }
 
 #[cfg(test)]

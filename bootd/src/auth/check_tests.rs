@@ -97,6 +97,12 @@ fn a_token_of_another_key_without_a_signature_or_signed_with_what_everybody_know
     let header = good.split('.').next().unwrap();
     let token = format!("{header}.{}.{signature}", part(&with("sub", json!("root"))));
     assert_eq!(check(&token), Err(Refused::Signature));
+    // A good signature under a header with an extension that must be understood.
+    let signed = part(&json!({"alg": "ES256", "crit": ["exp"], "exp": 1})) + "." + &part(&claims());
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &signer.pair).unwrap();
+    let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
+    assert_eq!(check(&token), Err(Refused::Algorithm));
     for garbage in ["", ".", "..", "a.b.c", "\u{0}", &"x".repeat(20_000)] {
         assert_eq!(check(garbage), Err(Refused::Malformed), "{garbage:.10}");
     }

@@ -108,6 +108,11 @@ impl Auth {
         }
     }
 
+    /// The longest that a token may live which is made here.
+    pub fn longest(&self) -> Duration {
+        self.config.longest
+    }
+
     /// Makes a token for an operator. It lives as long as asked for, and no longer than is configured.
     pub fn mint(&self, subject: &str, scopes: &[String], lifetime: Duration) -> Result<String, AuthError> {
         let now = unix_now();
