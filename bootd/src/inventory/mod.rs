@@ -18,4 +18,4 @@ mod told;
 pub use publish::{Inventory, PublishError};
 pub use rules::{Reason, ServedSubnets};
 pub use snapshot::{Entry, Snapshot};
-pub use told::Told;
+pub use told::{Rows, Told};

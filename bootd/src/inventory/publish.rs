@@ -113,13 +113,23 @@ impl Inventory {
     /// Checks a publication and, unless it is a dry run, puts it into effect.
     pub fn publish(&self, plugin: &str, publication: impl Into<Told>) -> Result<Report, PublishError> {
         let publication = publication.into();
+        let dry_run = publication.dry_run;
+        // Reading takes longest; other publishers do not wait for that.
+        let rows = self.read(publication)?;
+        self.put(plugin, rows, dry_run)
+    }
+
+    /// Reads the rows of a publication, for [`Inventory::put`].
+    pub fn read(&self, publication: Told) -> Result<Rows, PublishError> {
         let most = publication.nodes.len().max(publication.overlays.len());
         if most > MOST_NODES {
             return Err(PublishError::TooMany(most));
         }
-        let dry_run = publication.dry_run;
-        // Reading takes longest; other publishers do not wait for that.
-        let rows = publication.read();
+        Ok(publication.read())
+    }
+
+    /// Checks rows that were read and, unless it is a dry run, puts them into effect.
+    pub fn put(&self, plugin: &str, rows: Rows, dry_run: bool) -> Result<Report, PublishError> {
         let mut working = self.lock();
         let at = working.owners.iter().position(|o| *o.name == *plugin);
         let at = at.ok_or_else(|| PublishError::UnknownPlugin(plugin.to_owned()))?;

@@ -25,8 +25,9 @@ pub struct Told {
     gone: Vec<String>,
 }
 
-/// A publication whose rows were read, each with its place in it.
-pub(super) struct Rows {
+/// A publication whose rows were read, each with its place in it. A copy shares the rows.
+#[derive(Clone)]
+pub struct Rows {
     pub(super) full: bool,
     pub(super) gone: Vec<String>,
     pub(super) nodes: Vec<(usize, Arc<Node>)>,

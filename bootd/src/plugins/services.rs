@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
 use bootd_sdk::text::{given, lent};
-use bootd_sdk::wire::{Commit, EventKind, Happening, Health, Node, Query};
+use bootd_sdk::wire::{Commit, EventKind, Happening, Health, Node, Query, Report};
 use bootd_sdk::xname;
 use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ use super::fetch::FetchError;
 use super::mailbox::{Mailbox, Woken};
 use super::numbers::Numbers;
 use super::{Core, PART, locked};
-use crate::inventory::Told;
+use crate::inventory::{PublishError, Rows, Told};
 use crate::lines::Lines;
 use crate::state::{Row, StoreError, Write};
 
@@ -106,7 +106,7 @@ pub(super) struct Services {
 /// What an instance that is not in service yet has said.
 #[derive(Default)]
 struct Held {
-    publications: Vec<String>,
+    publications: Vec<Rows>,
     health: Health,
 }
 
@@ -244,9 +244,9 @@ impl Services {
     pub(super) fn enter_service(&self) {
         let publishing = locked(&self.shared.publishing);
         let held = locked(&self.held).take().unwrap_or_default();
-        for text in &held.publications {
-            if let Err(Refused::Argument(error) | Refused::Failed(error)) = self.take_effect(text) {
-                tracing::error!(plugin = self.shared.name, error, "a publication is lost");
+        for rows in held.publications {
+            if let Err(error) = self.take_effect(rows) {
+                tracing::error!(plugin = self.shared.name, %error, "a publication is lost");
             }
         }
         drop(publishing);
@@ -269,8 +269,12 @@ impl Services {
     }
 
     /// Publications of one plugin take at most a fifth of the time: one that comes sooner waits. So a plugin that publishes without
-    /// end costs its own thread, and a fifth of a processor.
+    /// end costs its own thread, and a fifth of a processor. Until its instance is in service nothing waits: a start is to be quick, and has its
+    /// own bounds.
     fn publish(&self, text: &str) -> Result<String, Refused> {
+        if locked(&self.held).is_some() {
+            return self.publish_now(text);
+        }
         let turn = *locked(&self.shared.publish_turn);
         let wait = turn.saturating_duration_since(Instant::now());
         if !wait.is_zero() {
@@ -291,41 +295,35 @@ impl Services {
         if self.is_stopping() {
             return Err(Refused::Stopping);
         }
-        let mut held = locked(&self.held);
-        let Some(held) = &mut *held else {
-            return self.take_effect(text);
-        };
-        // A start that fails must change nothing, so this one is told what would come of it.
-        let mut publication: Told = serde_json::from_str(text).map_err(Refused::argument)?;
-        if !publication.dry_run {
-            if held.publications.len() >= MOST_HELD {
+        let publication: Told = serde_json::from_str(text).map_err(Refused::argument)?;
+        let (inventory, plugin) = (&self.shared.core.inventory, &self.shared.name);
+        let dry_run = publication.dry_run;
+        let rows = inventory.read(publication).map_err(Refused::failed)?;
+        let report = match &mut *locked(&self.held) {
+            _ if dry_run => inventory.put(plugin, rows, true),
+            None => self.take_effect(rows),
+            Some(held) if held.publications.len() >= MOST_HELD => {
                 return Err(Refused::Failed(format!("more than {MOST_HELD} publications in init")));
             }
-            held.publications.push(text.to_owned());
-            publication.dry_run = true;
-        }
-        let core = &self.shared.core;
-        let report = core
-            .inventory
-            .publish(&self.shared.name, publication)
-            .map_err(Refused::failed)?;
-        serde_json::to_string(&report).map_err(Refused::failed)
+            // A start that fails must change nothing, so this one is told what would come of it.
+            Some(held) => {
+                held.publications.push(rows.clone());
+                inventory.put(plugin, rows, true)
+            }
+        };
+        serde_json::to_string(&report.map_err(Refused::failed)?).map_err(Refused::failed)
     }
 
-    fn take_effect(&self, text: &str) -> Result<String, Refused> {
-        let publication: Told = serde_json::from_str(text).map_err(Refused::argument)?;
+    fn take_effect(&self, rows: Rows) -> Result<Report, PublishError> {
         let core = &self.shared.core;
         let before = core.inventory.snapshot().generation();
-        let report = core
-            .inventory
-            .publish(&self.shared.name, publication)
-            .map_err(Refused::failed)?;
+        let report = core.inventory.put(&self.shared.name, rows, false)?;
         let generation = core.inventory.snapshot().generation();
         if generation != before {
             core.events
                 .tell(EventKind::Inventory, || Happening::Inventory { generation });
         }
-        serde_json::to_string(&report).map_err(Refused::failed)
+        Ok(report)
     }
 
     fn nodes(&self, query: &Query) -> Result<String, Refused> {

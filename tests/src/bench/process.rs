@@ -14,6 +14,7 @@ use super::appliance::{Site, median};
 use bootd_tests::process::{Child, run as command};
 use bootd_tests::wire::{Client, DISCOVER, message, xid};
 use bootd_tests::{SERVER, eventually_true, server};
+use rustix::process::{Pid, Signal, kill_process};
 
 const NODES: u32 = 10_000;
 const ROUNDS: usize = 5;
@@ -27,6 +28,9 @@ pub fn run() -> Result<String> {
     let client = Client::plug_into(&site.network)?;
     let mut report = format!("bootd with {NODES} nodes and as many BMCs; times are medians of {ROUNDS} starts\n\n");
     for name in ["cold", "warm"] {
+        if name == "warm" {
+            leave_a_state(&site)?;
+        }
         let (mut dhcp, mut http) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             if name == "cold" {
@@ -63,6 +67,15 @@ pub fn run() -> Result<String> {
     let verdict = if worst < BUDGET_MB { "within" } else { "over" };
     writeln!(report, "{verdict} the budget of {BUDGET_MB:.0} MB")?;
     Ok(report)
+}
+
+/// A bootd that is told to end has written all that it knows.
+fn leave_a_state(site: &Site) -> Result<()> {
+    let mut bootd = site.start_bootd()?;
+    site.answered(&format!("http://{SERVER}:8081/hsm/v2/service/ready"))?;
+    let pid = Pid::from_raw(bootd.id().cast_signed()).context("process id")?;
+    kill_process(pid, Signal::TERM).context("signal bootd")?;
+    eventually_true(LIMIT, "bootd ends", || bootd.ended().is_some())
 }
 
 struct First {
