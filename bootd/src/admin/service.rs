@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -18,7 +19,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::views;
+use super::{transfer, views};
 use crate::explain;
 use crate::http::{App, Body, full};
 use crate::state::Store;
@@ -98,6 +99,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// Connections to the socket; more wait until one ends.
 const CONNECTIONS: usize = 64;
+/// How long an import's body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -122,7 +125,7 @@ pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: Cancellati
             let _place = place;
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.respond(&request).await) }
+                async move { Ok::<_, Infallible>(admin.respond(request).await) }
             });
             // A client that goes away is no news.
             let _ = http1::Builder::new()
@@ -135,20 +138,23 @@ pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: Cancellati
 }
 
 impl Admin {
-    async fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
-        let query = request.uri().query().unwrap_or_default();
-        match (request.method(), request.uri().path()) {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let query = head.uri.query().unwrap_or_default();
+        match (&head.method, head.uri.path()) {
+            (&Method::POST, "/import") => return self.import(query, body).await,
             (&Method::POST, "/reload") => return self.reload(query).await,
             (&Method::POST, "/token") => return self.token(query),
             (&Method::GET, _) => {}
             _ => {
                 return error(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST for /reload and /token, are served here",
+                    "only GET, and POST for /reload, /import and /token, are served here",
                 );
             }
         }
-        match request.uri().path() {
+        match head.uri.path() {
+            "/export" => self.export(query).await,
             "/status" => json(&views::status(self)),
             "/nodes" => json(&views::nodes(&self.app, &self.app.inventory.snapshot())),
             "/plugins" => json(&self.app.plugins.status()),
@@ -200,6 +206,48 @@ impl Admin {
         }
     }
 
+    /// The data of the plugin that the query names, as YAML; without a name, who has data to export.
+    async fn export(&self, query: &str) -> Response<Body> {
+        let Some(name) = plugin_of(query) else {
+            return json(&transfer::names(&self.app));
+        };
+        match transfer::export(&self.app, &name).await {
+            Ok(yaml) => {
+                let mut response = Response::new(full(yaml));
+                let content_type = HeaderValue::from_static("application/yaml; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, content_type);
+                response
+            }
+            Err(failed) => error(failed.status(), &failed.to_string()),
+        }
+    }
+
+    /// Hands the body to the plugin that the query names.
+    async fn import(&self, query: &str, body: Incoming) -> Response<Body> {
+        let Some(name) = plugin_of(query) else {
+            return error(StatusCode::BAD_REQUEST, "plugin=NAME is missing");
+        };
+        let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, transfer::MOST).collect()).await;
+        let Ok(Ok(body)) = collected else {
+            let text = format!(
+                "the body did not come in {} s, or has over {} bytes",
+                BODY_TIMEOUT.as_secs(),
+                transfer::MOST
+            );
+            return error(StatusCode::BAD_REQUEST, &text);
+        };
+        let Ok(text) = String::from_utf8(body.to_bytes().into()) else {
+            return error(StatusCode::BAD_REQUEST, "the body is not UTF-8");
+        };
+        match transfer::import(&self.app, &name, text).await {
+            Ok(()) => {
+                tracing::info!(plugin = name, "data was imported");
+                json(&serde_json::json!({ "imported": name }))
+            }
+            Err(failed) => error(failed.status(), &failed.to_string()),
+        }
+    }
+
     /// Reloads the plugins that the query names, as `plugin=NAME`, or all.
     async fn reload(&self, query: &str) -> Response<Body> {
         let pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -212,6 +260,12 @@ impl Admin {
             ),
         }
     }
+}
+
+/// The first `plugin` of a query.
+fn plugin_of(query: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, value)| (key == "plugin").then(|| value.into_owned()))
 }
 
 fn json(value: &impl Serialize) -> Response<Body> {

@@ -1,7 +1,7 @@
 //! Asks the running bootd through its admin socket.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -12,15 +12,20 @@ use crate::config;
 
 /// Fetches a view as text; what goes wrong is printed with what to do.
 pub(super) fn text(place: &Place, path: &str) -> Result<String, Exit> {
-    send(place, Method::GET, path)
+    send(place, Method::GET, path, String::new())
 }
 
 /// Asks the running bootd to do something, and gives what it says.
 pub(super) fn post<T: DeserializeOwned>(place: &Place, path: &str) -> Result<T, Exit> {
-    understood(&send(place, Method::POST, path)?)
+    post_text(place, path, String::new())
 }
 
-fn send(place: &Place, method: Method, path: &str) -> Result<String, Exit> {
+/// The same, with something to go by.
+pub(super) fn post_text<T: DeserializeOwned>(place: &Place, path: &str, body: String) -> Result<T, Exit> {
+    understood(&send(place, Method::POST, path, body)?)
+}
+
+fn send(place: &Place, method: Method, path: &str, body: String) -> Result<String, Exit> {
     // A bootd that serves can be asked while its next configuration is being written.
     let socket = match config::admin_socket(&place.config) {
         Some(socket) => socket,
@@ -49,7 +54,7 @@ fn send(place: &Place, method: Method, path: &str) -> Result<String, Exit> {
             .method(method)
             .uri(path)
             .header("host", "bootd")
-            .body(Empty::<Bytes>::new())
+            .body(Full::<Bytes>::from(body))
             .map_err(|error| failed(&error))?;
         let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
         let status = response.status();

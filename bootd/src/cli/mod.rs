@@ -9,6 +9,8 @@ macro_rules! say {
 mod ask;
 mod check;
 mod explain;
+mod export;
+mod import;
 mod nodes;
 mod plugins;
 mod reload;
@@ -40,6 +42,10 @@ pub enum Verb {
     Serve(Place),
     /// Look for mistakes in the configuration and everything it names; exit 64 when there are any.
     Check(Place),
+    /// Print all that the plugins keep, as YAML in the form of the files that they read.
+    Export(export::Arguments),
+    /// Give the plugins what an export or a file of the same form holds.
+    Import(import::Arguments),
     /// Show all that a node would get, step by step.
     Explain(explain::Arguments),
     /// Show the inventory.
@@ -101,6 +107,8 @@ pub fn run(verb: Verb) -> Exit {
     match verb {
         Verb::Serve(_) => Exit::Failed,
         Verb::Check(place) => check::run(&place),
+        Verb::Export(arguments) => export::run(&arguments),
+        Verb::Import(arguments) => import::run(&arguments),
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Nodes(look) => nodes::run(&look),
         Verb::Plugins(arguments) => plugins::run(&arguments),

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{self, Configuration, EventKind, Happening, Health, Publication};
+use bootd_sdk::wire::{self, Answer, Configuration, EventKind, Happening, Health, Publication, Request};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -210,6 +210,22 @@ impl Plugins {
     /// Which route answers a request.
     pub fn route(&self, method: &str, path: &str) -> Routed {
         self.routes.load().find(method, path)
+    }
+
+    /// The names of all plugins, in configuration order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().map(|slot| slot.name())
+    }
+
+    /// Asks a plugin on behalf of an operator; nothing is kept.
+    pub async fn ask(&self, plugin: usize, request: &Request, within: Duration) -> Result<Answer, CallError> {
+        let slot = &self.slots[plugin];
+        let answer = slot.ask(request, within).await;
+        match &answer {
+            Ok(_) => self.core.metrics.done(slot.name(), "answer"),
+            Err(error) => self.core.metrics.refused(PART, error.label(), &slot.name(), error),
+        }
+        answer
     }
 
     /// Plugins that are configured and not in service, and why.

@@ -22,19 +22,50 @@ pub struct Site {
 impl Site {
     /// With so many nodes, each with a BMC: `52:54:00:…` and `172.16.x.y`, numbered from 1. bootd does not run yet.
     pub fn new(nodes: u32) -> Result<Self> {
+        let site = Self::empty()?;
+        fs::write(site.dir.join("nodes.yaml"), nodes_yaml(nodes, 0)?)?;
+        fs::write(site.dir.join("boot.yaml"), BOOT)?;
+        fs::write(site.dir.join("bootd.toml"), site.config())?;
+        Ok(site)
+    }
+
+    /// With so many nodes, each in four of so many groups, which all have data for cloud-init.
+    pub fn with_groups(nodes: u32, groups: u32) -> Result<Self> {
+        let site = Self::empty()?;
+        fs::write(site.dir.join("nodes.yaml"), nodes_yaml(nodes, groups)?)?;
+        fs::write(site.dir.join("boot.yaml"), BOOT)?;
+        fs::write(site.dir.join("defaults.yaml"), DEFAULTS)?;
+        let mut config = site.config();
+        config.push_str("[[plugin]]\nname = \"cloud-init\"\nconfig.defaults = \"defaults.yaml\"\nconfig.groups = [");
+        for group in 0..groups {
+            let file = format!("group{group}.yaml");
+            fs::write(site.dir.join(&file), group_yaml(group))?;
+            write!(config, "\"{file}\", ")?;
+        }
+        config.push_str("]\n");
+        fs::write(site.dir.join("bootd.toml"), config)?;
+        Ok(site)
+    }
+
+    /// Without a node: all three plugins keep their own data, which are none yet.
+    pub fn empty() -> Result<Self> {
         namespace::require_inside()?;
         let site = Self {
             dir: run_dir()?,
             network: Network::up()?,
         };
         ip(&format!("addr add {SERVER}/16 brd + dev br0"))?;
-        fs::write(site.dir.join("nodes.yaml"), nodes_yaml(nodes)?)?;
-        fs::write(site.dir.join("boot.yaml"), BOOT)?;
-        fs::write(site.dir.join("bootd.toml"), site.config())?;
+        let plugins = ["smd", "bss", "cloud-init"].map(|name| format!("[[plugin]]\nname = \"{name}\"\n"));
+        fs::write(site.dir.join("bootd.toml"), site.without_plugins() + &plugins.concat())?;
         Ok(site)
     }
 
+    /// The configuration of [`Site::new`].
     pub fn config(&self) -> String {
+        self.without_plugins() + PLUGINS_WITH_FILES
+    }
+
+    fn without_plugins(&self) -> String {
         let dir = self.dir.display();
         format!(
             r#"[server]
@@ -48,6 +79,7 @@ cidr = "172.16.0.0/16"
 address = "0.0.0.0:8081"
 serve = ["boot", "loaders"]
 auth = "none"
+trusted_proxies = ["{SERVER}"]
 [[http.listener]]
 address = "0.0.0.0:9000"
 serve = ["artifacts"]
@@ -57,12 +89,6 @@ socket = "{dir}/admin.sock"
 bucket = "boot-images"
 dir = "{dir}"
 from = ["http://{SERVER}:9000/", "s3://"]
-[[plugin]]
-name = "smd"
-config.nodes = "{dir}/nodes.yaml"
-[[plugin]]
-name = "bss"
-config.boot = ["{dir}/boot.yaml"]
 "#
         )
     }
@@ -98,8 +124,40 @@ macs:
   - 52:54:00:00:00:01
 ";
 
+/// The plugins of a site with files, relative to its folder.
+const PLUGINS_WITH_FILES: &str = r#"[[plugin]]
+name = "smd"
+config.nodes = "nodes.yaml"
+[[plugin]]
+name = "bss"
+config.boot = ["boot.yaml"]
+"#;
+
+const DEFAULTS: &str = "base-url: http://172.16.0.254:8081/cloud-init
+cluster-name: demo
+nid-length: 5
+short-name: nid
+public-keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJvb3RkIGJlbmNoIGtleSwgbm90IGEgc2VjcmV0 operator@site]
+";
+
+/// What cloud-init gives the nodes of a group.
+fn group_yaml(group: u32) -> String {
+    format!(
+        "name: g{group}
+description: Group number {group}
+meta-data: {{ rack: r{group}, purpose: bench }}
+file:
+  encoding: plain
+  content: |
+    ## template: jinja
+    #cloud-config
+    disable_root: false
+"
+    )
+}
+
 /// A discovery file as `ochami discover static` reads it.
-fn nodes_yaml(nodes: u32) -> Result<String> {
+fn nodes_yaml(nodes: u32, groups: u32) -> Result<String> {
     ensure!(nodes < 30_000, "the subnet has no room for so many");
     let mut text = String::from("nodes:\n");
     for n in 1..=nodes {
@@ -125,6 +183,10 @@ fn nodes_yaml(nodes: u32) -> Result<String> {
             129 + u32::from(high),
             1 + u32::from(high),
         )?;
+        if groups > 0 {
+            let of = [1, 7, 31, 101].map(|step| format!("g{}", n * step % groups));
+            writeln!(text, "  groups: [{}]", of.join(", "))?;
+        }
     }
     Ok(text)
 }

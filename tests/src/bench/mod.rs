@@ -5,7 +5,10 @@
 pub mod allocations;
 pub mod appliance;
 pub mod bad_plugins;
+pub mod client;
 pub mod dhcp_core;
+pub mod discover;
+pub mod meta_data;
 pub mod perfdhcp;
 pub mod process;
 pub mod publish;

@@ -1,6 +1,7 @@
-//! `script`: processor time a request for a boot script, from bootd (a kept answer) and from nginx (the same bytes as a file).
+//! `script`: processor time a request for a boot script and for meta-data, from bootd (kept answers) and from nginx (the same bytes as a
+//! file).
 //!
-//! wrk asks over loopback, under the address of the node whose script it is. nginx runs once as Debian sets it up (sendfile, one worker) and
+//! wrk asks over loopback, under the address of the node whose they are. nginx runs once as Debian sets it up (sendfile, one worker) and
 //! once with `open_file_cache`, both without an access log. Medians of alternating runs.
 
 use std::fmt::Write;
@@ -22,31 +23,42 @@ const LOADS: [(u32, bool); 3] = [(1, false), (64, false), (16, true)];
 
 /// Measures, and gives the report.
 pub fn run() -> Result<String> {
-    let site = Site::new(10_000)?;
+    let site = Site::with_groups(10_000, 200)?;
     ip("addr add 172.16.1.1/32 dev lo")?;
     ip(&format!(
         "route replace local {SERVER} dev lo src 172.16.1.1 table local"
     ))?;
     let bootd = site.start_bootd()?;
-    let script_url = format!("http://{SERVER}:8081/boot/v1/bootscript?mac=52:54:00:00:00:01");
-    let script = site.answered(&script_url)?;
-    ensure!(script.starts_with(b"#!ipxe\nkernel"), "no boot script");
-    fs::write(site.dir.join("bootscript"), &script)?;
     let stock = nginx(&site, 8091, "")?;
     let tuned = nginx(&site, 8092, "open_file_cache max=1000; open_file_cache_valid 60s;")?;
-    let file_url = |port: u16| format!("http://{SERVER}:{port}/bootscript");
-    let servers = [
-        (bootd.id(), script_url),
-        (stock.id(), file_url(8091)),
-        (tuned.id(), file_url(8092)),
-    ];
-    for (_, url) in &servers {
-        ensure!(site.answered(url)? == script, "{url} is another text");
+    let pids = [bootd.id(), stock.id(), tuned.id()];
+    let script = compare(
+        &site,
+        pids,
+        "/boot/v1/bootscript?mac=52:54:00:00:00:01",
+        "#!ipxe\nkernel",
+    )?;
+    let meta_data = compare(&site, pids, "/cloud-init/meta-data", "instance-id: ")?;
+    Ok(format!(
+        "processor time a request in us, and requests a second; medians of {ROUNDS} runs of {SECONDS} s\n\n\
+         boot script, {script}\nmeta-data, {meta_data}"
+    ))
+}
+
+/// One document from bootd and as a file from the two nginx.
+fn compare(site: &Site, pids: [u32; 3], path: &str, begins: &str) -> Result<String> {
+    let url = format!("http://{SERVER}:8081{path}");
+    let document = site.answered(&url)?;
+    ensure!(document.starts_with(begins.as_bytes()), "{url} is no such document");
+    fs::write(site.dir.join("document"), &document)?;
+    let file_url = |port: u16| format!("http://{SERVER}:{port}/document");
+    let urls = [url, file_url(8091), file_url(8092)];
+    for url in &urls {
+        ensure!(site.answered(url)? == document, "{url} is another text");
     }
     let mut report = format!(
-        "processor time a request in us, and requests a second, for a script of {} bytes; medians of {ROUNDS} runs of {SECONDS} s\n\n\
-         {:<28}{:>16}{:>16}{:>26}{:>8}{:>8}\n",
-        script.len(),
+        "{} bytes\n{:<28}{:>16}{:>16}{:>26}{:>8}{:>8}\n",
+        document.len(),
         "connections",
         "bootd",
         "nginx",
@@ -58,7 +70,7 @@ pub fn run() -> Result<String> {
         let mut cost = [const { Vec::new() }; 3];
         let mut rate = [const { Vec::new() }; 3];
         for _ in 0..ROUNDS {
-            for (at, (pid, url)) in servers.iter().enumerate() {
+            for (at, (pid, url)) in pids.iter().zip(&urls).enumerate() {
                 let (us, requests) = measure(*pid, url, connections, close)?;
                 cost[at].push(us);
                 rate[at].push(requests / f64::from(SECONDS));
@@ -110,7 +122,7 @@ http {{
     sendfile on; tcp_nopush on; access_log off; default_type text/plain; keepalive_requests 1000000000; {extra}
     client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
     uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-    server {{ listen {SERVER}:{port}; location = /bootscript {{ root {at}; }} }}
+    server {{ listen {SERVER}:{port}; location = /document {{ root {at}; }} }}
 }}
 "
     );

@@ -33,6 +33,8 @@ const ALL: &[Measurement] = &[
     }),
     ("bad-plugins", Needs::Network, |_| text(bench::bad_plugins::run())),
     ("script", Needs::Network, |_| bench::script::run()),
+    ("meta-data", Needs::Network, |_| bench::meta_data::run()),
+    ("discover", Needs::Network, |_| bench::discover::run()),
     ("process", Needs::Network, |_| bench::process::run()),
 ];
 
