@@ -88,6 +88,24 @@ pub fn cloud_init() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// A Debian that boots diskless, made by `tests/image/debian-root`: `vmlinuz`, `initramfs.img` and `root.squashfs`.
+pub fn debian() -> Result<PathBuf> {
+    let folder = cache_dir()?.join("debian");
+    if !folder.join("root.squashfs").exists() {
+        bail!("{} holds no root image; tests/install long makes it", folder.display());
+    }
+    Ok(folder)
+}
+
+/// The program of an S3 server over a folder (`s3s-fs`).
+pub fn s3_server() -> Result<PathBuf> {
+    let program = cache_dir()?.with_file_name("tools").join("bin/s3s-fs");
+    if !program.exists() {
+        bail!("there is no {}; tests/install long gets it", program.display());
+    }
+    Ok(program)
+}
+
 /// A cloud kernel and its modules: the installed one, or one that was extracted from its package into the cache.
 struct Kernel {
     image: PathBuf,
