@@ -20,7 +20,8 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
 
-use super::{Body, artifacts, full, loaders};
+use super::paths::{Lead, lead};
+use super::{Body, Certificates, artifacts, full, loaders};
 use crate::auth::{Auth, Refused, Wanted};
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
@@ -42,6 +43,8 @@ pub struct App {
     pub artifacts: Arc<Artifacts>,
     /// Loaders and generated scripts.
     pub files: Arc<ArcSwap<Files>>,
+    /// The certificates of listeners that speak TLS; none for `bootd check`.
+    pub certificates: Arc<Certificates>,
     /// Which tokens are good; none for `bootd check`.
     pub auth: Option<Arc<Auth>>,
     /// What is counted.
@@ -96,8 +99,7 @@ impl App {
             Some(Ok(name)) if serves(Service::Loaders) => {
                 loaders::respond(&self.files.load(), &method, request.headers(), &name)
             }
-            _ if serves(Service::Boot) => self.ask_plugin(connection, peer, request).await,
-            _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            _ => self.ask_plugin(connection, peer, request).await,
         };
         let (status, bytes) = (
             response.status().as_u16(),
@@ -128,6 +130,11 @@ impl App {
             self.metrics.refused("http", "bad_path", &peer, &head.uri.path());
             return text(StatusCode::BAD_REQUEST, "the path is not UTF-8\n");
         };
+        let path = match lead(&connection.listener.serve, &path) {
+            Lead::AsItIs => path,
+            Lead::To(other) => Cow::Owned(other),
+            Lead::Nowhere => return text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        };
         let (plugin, access, body_limit) = match self.plugins.route(head.method.as_str(), &path) {
             Routed::To(plugin, route) => (plugin, route.access, route.body_limit),
             Routed::OtherMethods(methods) => {
@@ -142,7 +149,16 @@ impl App {
         let snapshot = self.inventory.snapshot();
         let node = snapshot.by_ip(peer).cloned();
         let token = || self.token(&head.headers, &head.method);
-        let claims = match admission(access, &connection.listener, node.is_some(), token) {
+        let decide = || admission(access, &connection.listener, node.is_some(), token);
+        let mut decided = decide();
+        // Keys rotate: the site's may hold this one by now.
+        if decided == Admission::TokenRefused(Refused::UnknownKey)
+            && let Some(auth) = &self.auth
+            && Box::pin(auth.look_again()).await
+        {
+            decided = decide();
+        }
+        let claims = match decided {
             Admission::Granted(claims) => claims,
             Admission::NodesOnly => {
                 self.metrics.refused("http", "not_a_node", &peer, &path);
@@ -158,7 +174,7 @@ impl App {
             plugin,
             node: node.as_deref().map(|node| node.id.as_str()),
             peer: Some(peer),
-            scheme: "http",
+            scheme: connection.listener.scheme(),
             host: &host,
             led_to: Some(self.seen_as(connection)),
             path: path.trim_end_matches('/'),
@@ -520,6 +536,7 @@ mod tests {
             address: "0.0.0.0:8081".parse().unwrap(),
             serve: [Service::Boot].into(),
             access: Access::Token,
+            tls: None,
             trusted_proxies: trusted.iter().map(|ip| ip.parse().unwrap()).collect(),
         };
         let (local, peer) = ("172.16.0.254:8081".parse().unwrap(), "10.0.0.9:4711".parse().unwrap());
