@@ -155,8 +155,8 @@ impl Pair {
             Ok(read) => (Some(read.fingerprint()), read.offered(&self.key, &self.files)),
             Err(mistake) => (None, Err(mistake)),
         };
-        // Each look of files that cannot be read comes here; it is said once.
-        let said = self.trouble.load_full();
+        // Files that cannot be read come here at each look; it is said once.
+        let said = self.trouble.load_full().filter(|_| now.is_none());
         *seen = now;
         match offered {
             Ok(offered) => {

@@ -180,6 +180,9 @@ async fn a_broken_pair_keeps_the_old_one_and_is_shown_until_it_is_right() {
         }
         assert!(reaches(&ca, &certificates, &listener, "rack1").await);
     }
+    ca.write(&good);
+    certificates.look(&metrics);
+    assert_eq!(certificates.warnings(), [""; 0]);
     std::fs::remove_file(ca.files().key).unwrap();
     certificates.look(&metrics);
     certificates.look(&metrics);
