@@ -4,6 +4,7 @@
 //! serves; `router` leads a request to a plugin's route, a loader or an artifact; `artifacts`
 //! answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
 
+mod answers;
 pub mod artifacts;
 mod deadline;
 pub mod loaders;

@@ -20,6 +20,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
 
+use super::answers::Answers;
 use super::paths::{Lead, lead};
 use super::{Body, Certificates, artifacts, full, loaders};
 use crate::auth::{Auth, Refused, Wanted};
@@ -57,6 +58,8 @@ pub struct App {
 pub struct Bounds {
     /// Memory for request bodies, in KiB.
     bodies: Semaphore,
+    /// Memory for answers that are being sent.
+    answers: Answers,
     /// Log lines.
     lines: Lines,
 }
@@ -65,6 +68,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             bodies: Semaphore::new(ALL_BODIES_KIB as usize),
+            answers: Answers::default(),
             lines: Lines::new(Instant::now()),
         }
     }
@@ -184,7 +188,7 @@ impl App {
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let may_be_kept = is_read && claims.is_none() && body.is_end_stream();
         if may_be_kept && let Some(kept) = self.plugins.kept(&asked) {
-            return response(kept);
+            return self.send(kept, peer);
         }
         // On the heap: what most requests need not stays out of their way.
         let called = Call {
@@ -242,7 +246,7 @@ impl App {
         };
         let asked_again = may_be_kept.then_some(&asked);
         match self.plugins.answer(asked.plugin, asked_again, request).await {
-            Ok(answer) => response(answer),
+            Ok(answer) => self.send(answer, peer),
             Err(error) => failed(&error),
         }
     }
@@ -295,6 +299,23 @@ impl App {
             );
         }
         Ok(read.into())
+    }
+
+    /// Sends what a plugin answered, if there is room for it.
+    fn send(&self, answer: Ready, peer: IpAddr) -> Response<Body> {
+        let bytes = answer.body.len();
+        let Some(body) = self.bounds.answers.hold(answer.body) else {
+            self.metrics
+                .refused("http", "too_many_answers", &peer, &format_args!("{bytes} bytes"));
+            return try_again(problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many large answers are being sent; try again",
+            ));
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
     }
 
     /// The address by which the client of a connection reaches this box.
@@ -503,12 +524,18 @@ fn failed(error: &CallError) -> Response<Body> {
         CallError::Missing => StatusCode::NOT_FOUND,
         CallError::Failed(_) | CallError::Nonsense(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = problem(status, &error.to_string());
-    if status != StatusCode::NOT_FOUND {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    let response = problem(status, &error.to_string());
+    match status {
+        StatusCode::NOT_FOUND => response,
+        _ => try_again(response),
     }
+}
+
+/// Says when to ask again.
+fn try_again(mut response: Response<Body>) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
 
