@@ -41,6 +41,9 @@ pub struct Explanation {
     pub files: Vec<File>,
     /// The documents that cloud-init fetches.
     pub documents: Vec<Document>,
+    /// What would be better otherwise.
+    #[serde(default)]
+    pub advice: Vec<String>,
 }
 
 /// One DHCP answer.
@@ -163,6 +166,10 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
         None => Vec::new(),
     };
     let documents = asker.documents().await;
+    let advice = script
+        .iter()
+        .flat_map(|script| seed_advice(&script.rewritten))
+        .collect();
     Explanation {
         mac: question.mac,
         arch: Some(arch.name().into()),
@@ -172,7 +179,33 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
         script,
         files,
         documents,
+        advice,
     }
+}
+
+/// What is to be said of a script's `ds=nocloud...;s=URL`, the URL below which cloud-init finds its documents.
+fn seed_advice(script: &str) -> Vec<String> {
+    let mut advice = Vec::new();
+    for word in script.split_whitespace() {
+        let word = word.trim_matches(['"', '\'']);
+        let Some(seed) = word.strip_prefix("ds=nocloud") else {
+            continue;
+        };
+        let url = seed.split(';').find_map(|part| {
+            let url = part.strip_prefix("s=").or_else(|| part.strip_prefix("seedfrom="))?;
+            url.contains("://").then_some(url)
+        });
+        if let Some(url) = url.filter(|url| url.ends_with("/cloud-init")) {
+            let text = format!(
+                "the kernel argument {word}: clients before cloud-init 23.1 join its URL and a document's name without a slash \
+                 ({url}meta-data); bootd answers these paths, too, but better say s={url}/"
+            );
+            if !advice.contains(&text) {
+                advice.push(text);
+            }
+        }
+    }
+    advice
 }
 
 /// Sizes of what a script names and this box serves.
@@ -329,13 +362,13 @@ impl Asker<'_> {
             return None;
         };
         let boot_url = self.config.boot_url();
-        let host = boot_url.trim_start_matches("http://");
+        let (scheme, host) = boot_url.split_once("://").unwrap_or(("http", &boot_url));
         let here = self.config.address;
         let asked = Asked {
             plugin,
             node: self.node.map(|node| node.id.as_str()),
             peer: self.address.map(IpAddr::V4),
-            scheme: "http",
+            scheme,
             host,
             led_to: (led_to == LedTo::ThisBox).then_some(IpAddr::V4(here)),
             path,
@@ -350,7 +383,7 @@ impl Asker<'_> {
             path: path.into(),
             query: query.into(),
             listener: "explain".into(),
-            scheme: "http".into(),
+            scheme: scheme.into(),
             host: host.into(),
             peer: asked.peer,
             node: self.node.cloned(),
@@ -380,7 +413,42 @@ fn text(answer: &Ready) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::file_urls;
+    use super::{file_urls, seed_advice};
+
+    #[test]
+    fn a_seed_without_a_slash_at_its_end_is_advised_one() {
+        let of = |ds: &str| {
+            seed_advice(&format!(
+                "#!ipxe\nkernel http://a/k ro {ds} console=ttyS0 || goto retry\n"
+            ))
+        };
+        for (ds, url) in [
+            (
+                "ds=nocloud;s=http://172.16.0.254:8081/cloud-init",
+                "s=http://172.16.0.254:8081/cloud-init/",
+            ),
+            (
+                "ds=nocloud-net;h=x;s=https://rack1/cloud-init",
+                "s=https://rack1/cloud-init/",
+            ),
+            (
+                "\"ds=nocloud;seedfrom=http://rack1/cloud-init\"",
+                "s=http://rack1/cloud-init/",
+            ),
+        ] {
+            let [advice] = of(ds).try_into().unwrap();
+            assert!(advice.ends_with(url) && advice.contains("23.1"), "{advice}");
+        }
+        for ds in [
+            "",
+            "ds=nocloud",
+            "ds=nocloud;s=http://172.16.0.254:8081/cloud-init/",
+            "ds=nocloud;s=/cloud-init",
+            "ds=openstack;s=http://rack1/cloud-init",
+        ] {
+            assert_eq!(of(ds), [""; 0], "{ds}");
+        }
+    }
 
     #[test]
     fn kernel_initramfs_and_root_image_are_found_and_other_urls_are_not() {

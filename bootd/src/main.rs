@@ -10,7 +10,7 @@ use bootd::auth::Auth;
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Cli, Exit, Verb};
 use bootd::config::Config;
-use bootd::http::{self, App, Bounds};
+use bootd::http::{self, App, Bounds, Certificates};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
@@ -40,6 +40,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
     memory::watch()?;
     let metrics = Arc::<Metrics>::default();
+    let certificates = Arc::new(Certificates::open(&config)?);
     let mut warnings = Vec::new();
 
     // What was last good is there before anything else answers or is asked.
@@ -100,8 +101,9 @@ fn serve(config: Config) -> anyhow::Result<()> {
             plugins: Arc::clone(&plugins),
             artifacts,
             files,
+            certificates: Arc::clone(&certificates),
             auth: Some(Arc::clone(&auth)),
-            metrics,
+            metrics: Arc::clone(&metrics),
             bounds: Bounds::default(),
         });
         let shutdown = CancellationToken::new();
@@ -110,8 +112,8 @@ fn serve(config: Config) -> anyhow::Result<()> {
             let socket = http::bind(listener)?;
             serving.spawn(http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone()));
         }
-        let (keys, ending) = (Arc::clone(&auth), shutdown.clone());
-        serving.spawn(async move { keys.keep_fresh(ending).await });
+        serving.spawn(Arc::clone(&auth).keep_fresh(Arc::clone(&metrics), shutdown.clone()));
+        serving.spawn(certificates.keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         let socket = admin::bind(&config.admin_socket)?;
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),

@@ -42,6 +42,12 @@ impl PluginLabels {
     }
 }
 
+/// An HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: String,
+}
+
 /// All counters.
 pub struct Metrics {
     registry: Registry,
@@ -55,6 +61,8 @@ pub struct Metrics {
     amount: Known<Gauge>,
     plugin_counters: Family<PluginLabels, Counter>,
     plugin_gauges: Family<PluginLabels, Gauge>,
+    /// 1: whoever reaches this listener may do everything.
+    unauthenticated: Family<ListenerLabels, Gauge>,
     /// Answers of the boot listeners: counted for each request, so they are at hand.
     http: Http,
     limits: Mutex<HashMap<(&'static str, &'static str), Limit>>,
@@ -122,6 +130,12 @@ impl Default for Metrics {
         );
         registry.register("bytes_sent", "Bytes sent, by part", bytes.family.clone());
         registry.register("amount", "Present amounts, by part", amount.family.clone());
+        let unauthenticated: Family<ListenerLabels, Gauge> = Family::default();
+        registry.register(
+            "http_listener_unauthenticated",
+            "1: auth is \"none\" on this listener, and whoever reaches it may do everything",
+            unauthenticated.clone(),
+        );
         let http = Http {
             classes: ["2xx", "3xx", "4xx", "5xx"].map(|class| done.of("http", class)),
             bytes: bytes.of("http", "boot"),
@@ -140,6 +154,7 @@ impl Default for Metrics {
             amount,
             plugin_counters,
             plugin_gauges,
+            unauthenticated,
             http,
             limits: Mutex::default(),
         }
@@ -177,6 +192,15 @@ impl Metrics {
     /// Sets a present amount.
     pub fn set(&self, part: &str, what: &str, value: i64) {
         self.amount.of(part, what).set(value);
+    }
+
+    /// Says of a listener whether its routes are served without a token.
+    pub fn listener(&self, address: &str, is_unauthenticated: bool) {
+        let labels = ListenerLabels {
+            listener: address.into(),
+        };
+        let gauge = self.unauthenticated.get_or_create_owned(&labels);
+        gauge.set(is_unauthenticated.into());
     }
 
     /// A counter of a plugin; the same one for the same name.
@@ -246,6 +270,8 @@ mod tests {
         metrics.counter("http", "2xx").inc();
         metrics.done("smd", "answer");
         metrics.set("inventory", "nodes", 5);
+        metrics.listener("0.0.0.0:8081", true);
+        metrics.listener("0.0.0.0:8082", false);
         let text = metrics.text();
         for line in [
             r#"bootd_done_total{part="http",what="2xx"} 3"#,
@@ -253,6 +279,8 @@ mod tests {
             r#"bootd_done_total{part="smd",what="answer"} 1"#,
             r#"bootd_bytes_sent_total{part="http",what="boot"} 7"#,
             r#"bootd_amount{part="inventory",what="nodes"} 5"#,
+            r#"bootd_http_listener_unauthenticated{listener="0.0.0.0:8081"} 1"#,
+            r#"bootd_http_listener_unauthenticated{listener="0.0.0.0:8082"} 0"#,
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }

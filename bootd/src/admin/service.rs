@@ -248,8 +248,10 @@ impl Admin {
         }
     }
 
-    /// Reloads the plugins that the query names, as `plugin=NAME`, or all.
+    /// Reloads the plugins that the query names, as `plugin=NAME`, or all. New certificates are taken into service with them.
     async fn reload(&self, query: &str) -> Response<Body> {
+        let (certificates, metrics) = (Arc::clone(&self.app.certificates), Arc::clone(&self.app.metrics));
+        let _ = tokio::task::spawn_blocking(move || certificates.look(&metrics)).await;
         let pairs = url::form_urlencoded::parse(query.as_bytes());
         let names = pairs.filter_map(|(key, value)| (key == "plugin").then(|| value.into_owned()));
         match self.app.plugins.reload(names.collect()).await {

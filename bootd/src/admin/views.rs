@@ -52,8 +52,22 @@ pub struct Status {
     pub uptime_s: u64,
     /// What the inventory holds.
     pub inventory: String,
+    /// The HTTP listeners.
+    #[serde(default)]
+    pub listeners: Vec<ListenerStatus>,
     /// Everything that is not as it should be.
     pub warnings: Vec<String>,
+}
+
+/// An HTTP listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// `http://` or `https://`, address and port.
+    pub url: String,
+    /// What it serves: `boot`, `loaders`, `artifacts`, `cloud-init`, `bss-root`.
+    pub serves: String,
+    /// `token` or `none`.
+    pub auth: String,
 }
 
 pub(super) fn nodes<'a>(app: &App, snapshot: &'a Snapshot) -> Nodes<&'a Node> {
@@ -122,6 +136,8 @@ pub(super) fn status(admin: &Admin) -> Status {
                 .map(|mistake| format!("plugin {}: {mistake}", plugin.name)),
         );
     }
+    warnings.extend(app.certificates.warnings());
+    warnings.extend(app.auth.as_ref().and_then(|auth| auth.trouble()));
     for listener in app
         .config
         .http
@@ -134,7 +150,13 @@ pub(super) fn status(admin: &Admin) -> Status {
             listener.address
         ));
     }
+    let listeners = app.config.http.listeners.iter().map(|listener| ListenerStatus {
+        url: format!("{}://{}", listener.scheme(), listener.address),
+        serves: listener.services(),
+        auth: listener.access.name().into(),
+    });
     Status {
+        listeners: listeners.collect(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: admin.started.elapsed().as_secs(),
         inventory: app.inventory.snapshot().count(),

@@ -1,8 +1,8 @@
-//! The keys, and where they come from.
+//! The own key pair, and all keys that are trusted with it.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,21 +12,17 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::check::{Refused, Rules, Trusted, check, has_scope};
-use crate::config::{AuthConfig, Jwks};
+use super::site::{self, Site};
+use crate::config::{AuthConfig, Config, Jwks, Mistake};
 
 /// The file of the own key pair, in `state_dir`.
 const FILE: &str = "token-key.pk8";
 /// Who signs with it, and for whom.
 const OWN: &str = "bootd";
-/// How often a file of keys is looked at, and a URL after a failure.
-const SOON: Duration = Duration::from_secs(10);
-/// How often a URL of keys is asked.
-const LATER: Duration = Duration::from_secs(300);
-/// Bytes that a set of keys may have.
-const MOST_JWKS: usize = 1 << 20;
+/// Bytes that the own key pair may have.
+const MOST: u64 = 1 << 16;
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +35,12 @@ pub enum AuthError {
         "{0} is not a key pair of bootd: {1}; move it away, and a new one is made (tokens made before are then refused)"
     )]
     NotAKey(PathBuf, String),
+    /// Others may read the key pair, so they may have made tokens with it.
+    #[error(
+        "{0} may be read by others than its owner (mode {1:03o}), and whoever reads it can make tokens: if nobody did, chmod 600 {0}; \
+         else move it away, and a new one is made (tokens made before are then refused)"
+    )]
+    Open(PathBuf, u32),
     /// No random numbers, no signature.
     #[error("the system's cryptography fails: {0}")]
     Crypto(String),
@@ -55,7 +57,8 @@ pub enum Wanted {
 
 /// The keys that are trusted, and the one that signs.
 pub struct Auth {
-    config: AuthConfig,
+    pub(super) config: AuthConfig,
+    pub(super) site: Site,
     signing: EncodingKey,
     kid: String,
     point: Vec<u8>,
@@ -66,20 +69,16 @@ impl Auth {
     /// Reads the own key pair, or makes one. Keys of the site come with [`Auth::keep_fresh`].
     pub fn open(config: &AuthConfig, state_dir: &Path) -> Result<Self, AuthError> {
         let path = state_dir.join(FILE);
-        let pair = match std::fs::read(&path) {
-            Ok(pair) => pair,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path)?,
-            Err(error) => return Err(AuthError::File(path, error)),
+        let pair = match read(&path)? {
+            Some(pair) => pair,
+            None => make(&path)?,
         };
-        let read = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pair);
-        let point = match read {
-            Ok(read) => read.public_key().as_ref().to_vec(),
-            Err(error) => return Err(AuthError::NotAKey(path, error.to_string())),
-        };
+        let point = point(&path, &pair)?;
         // It names the key, so that one who has several knows which.
         let kid: String = point.iter().skip(1).take(8).map(|byte| format!("{byte:02x}")).collect();
         let auth = Self {
             config: config.clone(),
+            site: Site::default(),
             signing: EncodingKey::from_ec_der(&pair),
             kid,
             point,
@@ -130,42 +129,8 @@ impl Auth {
         encode(&header, &claims, &self.signing).map_err(|error| AuthError::Crypto(error.to_string()))
     }
 
-    /// Looks at the site's keys from time to time, until the end. What cannot be read changes nothing.
-    pub async fn keep_fresh(&self, shutdown: CancellationToken) {
-        let Some(jwks) = self.config.jwks.clone() else { return };
-        let mut before = None;
-        loop {
-            let read = match &jwks {
-                Jwks::File(path) => tokio::fs::read(path).await.map_err(|error| error.to_string()),
-                Jwks::Url(url) => fetch(url, self.config.ca.as_deref()).await,
-            };
-            let set = read.and_then(|text| {
-                let set: JwkSet = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-                Ok((text, set))
-            });
-            let wait = match (set, &jwks) {
-                (Ok((text, set)), _) => {
-                    if before.as_ref() != Some(&text) {
-                        let keys = self.trust(Some(&set));
-                        tracing::info!(%jwks, keys, "keys for tokens");
-                        before = Some(text);
-                    }
-                    if matches!(jwks, Jwks::File(_)) { SOON } else { LATER }
-                }
-                (Err(error), _) => {
-                    tracing::warn!(%jwks, error, "keys for tokens cannot be read; those from before stay");
-                    SOON
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
     /// Trusts the own key and those of a set; gives how many of the set can be used.
-    fn trust(&self, set: Option<&JwkSet>) -> usize {
+    pub(super) fn trust(&self, set: Option<&JwkSet>) -> usize {
         let own = Rules {
             issuers: vec![OWN.into()],
             audiences: vec![OWN.into()],
@@ -175,6 +140,65 @@ impl Auth {
         let count = trusted.len() - 1;
         self.trusted.store(trusted.into());
         count
+    }
+}
+
+/// What is wrong with the files of keys, for `bootd check`. Makes nothing.
+pub fn mistakes(config: &Config) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut wrong = |key: &str, text: String| {
+        let key = key.into();
+        mistakes.push(Mistake { key, text });
+    };
+    let path = config.state_dir.join(FILE);
+    let own = read(&path).and_then(|pair| pair.map(|pair| point(&path, &pair)).transpose());
+    match own {
+        // Whoever checks need not be who serves.
+        Err(AuthError::File(_, error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        Err(error) => wrong("server.state_dir", error.to_string()),
+        Ok(_) => {}
+    }
+    if let Some(Jwks::File(path)) = &config.auth.jwks {
+        let read = site::read(path).and_then(|text| site::set_of(&text));
+        let usable = read.map(|set| Trusted::of_set(&set, &config.auth.rules).len());
+        match usable {
+            Ok(0) => wrong(
+                "auth.jwks",
+                format!("{}: holds no key that checks signatures", path.display()),
+            ),
+            Ok(_) => {}
+            Err(error) => wrong("auth.jwks", format!("{}: {error}", path.display())),
+        }
+    }
+    if let Some(error) = config.auth.ca.as_deref().and_then(|ca| site::certificates(ca).err()) {
+        wrong("auth.ca", error);
+    }
+    mistakes
+}
+
+/// The own key pair, when there is one, and nobody else may read it.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, AuthError> {
+    let failed = |error| AuthError::File(path.into(), error);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    // Not tightened in silence: that would hide that the key may be known, and what it signs is believed for years.
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(AuthError::Open(path.into(), mode));
+    }
+    let mut pair = Vec::new();
+    file.take(MOST).read_to_end(&mut pair).map_err(failed)?;
+    Ok(Some(pair))
+}
+
+/// The public half of a key pair.
+fn point(path: &Path, pair: &[u8]) -> Result<Vec<u8>, AuthError> {
+    match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pair) {
+        Ok(read) => Ok(read.public_key().as_ref().to_vec()),
+        Err(error) => Err(AuthError::NotAKey(path.into(), error.to_string())),
     }
 }
 
@@ -196,28 +220,6 @@ fn make(path: &Path) -> Result<Vec<u8>, AuthError> {
     std::fs::rename(&aside, path).map_err(failed)?;
     tracing::info!(file = %path.display(), "made a key pair for tokens");
     Ok(pair.as_ref().to_vec())
-}
-
-async fn fetch(url: &str, ca: Option<&Path>) -> Result<Vec<u8>, String> {
-    let mut client = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy();
-    if let Some(ca) = ca {
-        let pem = std::fs::read(ca).map_err(|error| format!("ca {}: {error}", ca.display()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())?;
-        client = client.tls_certs_only(certificates);
-    }
-    let client = client.build().map_err(|error| error.to_string())?;
-    let mut response = client.get(url).send().await.map_err(|error| error.to_string())?;
-    if !response.status().is_success() {
-        return Err(format!("answered {}", response.status()));
-    }
-    let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| error.to_string())? {
-        if body.len() + part.len() > MOST_JWKS {
-            return Err(format!("more than {MOST_JWKS} bytes"));
-        }
-        body.extend_from_slice(&part);
-    }
-    Ok(body)
 }
 
 fn unix_now() -> u64 {
@@ -247,10 +249,66 @@ mod tests {
         let other = Auth::open(&config, tempfile::tempdir().unwrap().path()).unwrap();
         assert_eq!(
             other.check(Some(&format!("Bearer {token}")), Wanted::Read),
-            Err(Refused::Signature)
+            Err(Refused::UnknownKey)
         );
         std::fs::write(dir.path().join(FILE), b"garbage").unwrap();
         assert!(matches!(Auth::open(&config, dir.path()), Err(AuthError::NotAKey(..))));
+    }
+
+    #[test]
+    fn a_key_pair_that_others_may_read_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        Auth::open(&AuthConfig::default(), dir.path()).unwrap();
+        for (mode, is_good) in [(0o640, false), (0o604, false), (0o620, false), (0o400, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            match Auth::open(&AuthConfig::default(), dir.path()) {
+                Ok(_) => assert!(is_good, "{mode:o}"),
+                Err(error) => assert!(!is_good && error.to_string().contains("chmod 600"), "{mode:o}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn check_names_the_key_of_each_file_of_keys_that_cannot_be_used_and_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[server]\naddress = \"172.16.0.254\"\nstate_dir = \"state\"\n[auth]\njwks = \"keys.json\"\n\
+                    audiences = [\"smd\"]\nca = \"ca.pem\"\n";
+        let config = crate::config::parse(text, &dir.path().join("bootd.toml")).unwrap();
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+        let found = |keys: &str, ca: &str| {
+            std::fs::write(dir.path().join("keys.json"), keys).unwrap();
+            std::fs::write(dir.path().join("ca.pem"), ca).unwrap();
+            let mistakes: Vec<_> = mistakes(&config).iter().map(ToString::to_string).collect();
+            mistakes
+        };
+        for (keys, says) in [
+            ("", "EOF"),
+            ("<html>", "expected value"),
+            ("{\"keys\": 1}", "invalid type"),
+            ("{\"keys\": []}", "no key that checks"),
+            (
+                "{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}",
+                "no key that checks",
+            ),
+            (&"x".repeat(site::MOST + 1), "more than"),
+        ] {
+            let found = found(keys, "garbage");
+            let [jwks, ca] = found.as_slice() else {
+                panic!("{found:?}")
+            };
+            assert!(jwks.starts_with("auth.jwks: ") && jwks.contains(says), "{found:?}");
+            assert!(ca.starts_with("auth.ca: "), "{found:?}");
+        }
+        std::fs::write(dir.path().join("state").join(FILE), "garbage").unwrap();
+        let found = found("", "");
+        assert!(
+            found.iter().any(|text| text.starts_with("server.state_dir: ")),
+            "{found:?}"
+        );
+        std::fs::remove_file(dir.path().join("state").join(FILE)).unwrap();
+        mistakes(&config);
+        assert!(!dir.path().join("state").join(FILE).exists());
     }
 
     #[test]

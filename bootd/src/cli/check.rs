@@ -9,10 +9,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::{Exit, Place, load};
+use crate::auth;
 use crate::cache::Artifacts;
 use crate::config::{Config, ConfigError, Service};
 use crate::explain;
-use crate::http::{App, Bounds};
+use crate::http::{App, Bounds, Certificates};
 use crate::inventory::{Inventory, ServedSubnets, Snapshot};
 use crate::metrics::Metrics;
 use crate::net::Interface;
@@ -63,6 +64,14 @@ async fn look(config: Config) -> Findings {
     let (files, missing) = Files::load(&config);
     found.mistakes.extend(missing.iter().map(ToString::to_string));
 
+    match Certificates::open(&config) {
+        Ok(certificates) => found.advice.extend(certificates.warnings()),
+        Err(ConfigError::Mistakes { mistakes, .. }) => found.mistakes.extend(mistakes.iter().map(ToString::to_string)),
+        Err(error) => found.mistakes.push(error.to_string()),
+    }
+    let keys = auth::mistakes(&config);
+    found.mistakes.extend(keys.iter().map(ToString::to_string));
+
     let names: Vec<String> = config.plugins.iter().map(|plugin| plugin.name.clone()).collect();
     let inventory = match Inventory::new(&names, ServedSubnets::of(&config), None, Arc::clone(&metrics)) {
         Ok(inventory) => Arc::new(inventory),
@@ -94,6 +103,7 @@ async fn look(config: Config) -> Findings {
     let snapshot = inventory.snapshot();
     found.nodes = snapshot.count();
     interfaces(&config, &mut found);
+    listeners(&config, &mut found);
     found.advice.extend(kernel_limits(clients(&config, &snapshot), sysctl));
     let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
     found.mistakes.extend(mistakes.iter().map(ToString::to_string));
@@ -103,6 +113,7 @@ async fn look(config: Config) -> Findings {
         plugins,
         artifacts: Arc::new(artifacts),
         files: Arc::new(ArcSwap::from_pointee(files)),
+        certificates: Arc::default(),
         auth: None,
         metrics,
         bounds: Bounds::default(),
@@ -129,6 +140,20 @@ fn interfaces(config: &Config, found: &mut Findings) {
             "server.address: {} is on none of server.interfaces now",
             config.address
         ));
+    }
+}
+
+fn listeners(config: &Config, found: &mut Findings) {
+    for service in [Service::Boot, Service::Loaders, Service::Artifacts] {
+        let only = config.listener_of(service);
+        if let Some(listener) = only.filter(|listener| listener.tls.is_some()) {
+            found.advice.push(format!(
+                "http.listener: \"{}\" is served with TLS only ({}), so nodes are given https URLs: a loader that does not trust the \
+                 certificate does not boot; a listener without tls beside it is what they are then given",
+                service.name(),
+                listener.address
+            ));
+        }
     }
     if !config.origins.is_empty() && config.listener_of(Service::Artifacts).is_none() {
         found

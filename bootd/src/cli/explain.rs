@@ -112,6 +112,9 @@ fn print(explanation: &Explanation) {
             indented(&document.body)
         );
     }
+    for advice in &explanation.advice {
+        say!("\nadvice: {advice}");
+    }
 }
 
 fn plain(value: &serde_json::Value) -> String {

@@ -136,6 +136,10 @@ pub fn say_ready(config: &Config, app: &App) {
     {
         tracing::warn!(listener = %warning.address, "auth is \"none\": whoever reaches this listener may read everything");
     }
+    for listener in &config.http.listeners {
+        app.metrics
+            .listener(&listener.address.to_string(), listener.access == Access::None);
+    }
     let nodes = app.inventory.snapshot().count();
     let listeners: Vec<String> = config
         .http

@@ -17,6 +17,9 @@ pub(super) fn run(look: &Look) -> Exit {
         view.uptime_s,
         view.inventory
     );
+    for listener in &view.listeners {
+        say!("{}: {}, auth {}", listener.url, listener.serves, listener.auth);
+    }
     for warning in &view.warnings {
         say!("warning: {warning}");
     }

@@ -3,16 +3,18 @@
 //! Goes through the whole file and collects every mistake with its key; nothing here stops at the first one. Touches no file but the
 //! path of its own binary.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod listeners;
+
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::checked::{
-    Access, Arch, AuthConfig, Config, Dhcp, Http, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool,
-    Service, Source, Subnet, Tftp,
+    Arch, AuthConfig, Config, Dhcp, Jwks, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source, Subnet,
+    Tftp,
 };
 use super::raw::{self, Field, Raw};
 use crate::auth::Rules;
@@ -54,7 +56,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
         );
     }
     let tftp = tftp(&mut m, raw.tftp);
-    let http = http(&mut m, raw.http);
+    let http = listeners::http(&mut m, raw.http);
     let boots = http
         .listeners
         .iter()
@@ -324,94 +326,6 @@ fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
         windowsize,
         loaders,
     }
-}
-
-fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
-    let raw = m.table("http", raw);
-    m.unknown("http", &raw.unknown, raw::Http::KEYS);
-    let plugin_deadline = m.duration("http.plugin_deadline", raw.plugin_deadline, Duration::from_secs(5));
-    let mut listeners: Vec<Listener> = Vec::new();
-    if matches!(raw.listener, Field::Absent) {
-        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
-        listeners.push(Listener {
-            address: any(8081),
-            serve: [Service::Boot, Service::Loaders].into(),
-            access: Access::Token,
-            trusted_proxies: Vec::new(),
-        });
-        listeners.push(Listener {
-            address: any(9000),
-            serve: [Service::Artifacts].into(),
-            access: Access::Token,
-            trusted_proxies: Vec::new(),
-        });
-    }
-    for (i, raw) in m.list("http.listener", raw.listener) {
-        let key = format!("http.listener[{i}]");
-        m.unknown(&key, &raw.unknown, raw::Listener::KEYS);
-        let address_key = format!("{key}.address");
-        let address = m.required(&address_key, raw.address, "address and port, such as 0.0.0.0:8081");
-        let address: Option<SocketAddr> = m.parsed(&address_key, address);
-        let names: Option<Vec<String>> =
-            m.required(&format!("{key}.serve"), raw.serve, "what it serves, such as [\"boot\"]");
-        let mut serve = BTreeSet::new();
-        for (j, name) in names.unwrap_or_default().iter().enumerate() {
-            match name.as_str() {
-                "boot" => drop(serve.insert(Service::Boot)),
-                "loaders" => drop(serve.insert(Service::Loaders)),
-                "artifacts" => drop(serve.insert(Service::Artifacts)),
-                _ => m.wrong(
-                    format!("{key}.serve[{j}]"),
-                    format!("'{name}' is not one of boot, loaders, artifacts"),
-                ),
-            }
-        }
-        if serve.contains(&Service::Artifacts) && serve.len() > 1 {
-            m.wrong(
-                format!("{key}.serve"),
-                "artifacts own every path of their listener; give them one of their own",
-            );
-        }
-        let auth: Option<String> = m.optional(&format!("{key}.auth"), raw.auth);
-        let access = match auth.as_deref() {
-            None | Some("token") => Access::Token,
-            Some("none") => Access::None,
-            Some(other) => {
-                m.wrong(
-                    format!("{key}.auth"),
-                    format!("'{other}' is neither \"token\" nor \"none\""),
-                );
-                Access::Token
-            }
-        };
-        let proxies_key = format!("{key}.trusted_proxies");
-        let proxies: Vec<String> = m.optional(&proxies_key, raw.trusted_proxies).unwrap_or_default();
-        let trusted_proxies = proxies
-            .into_iter()
-            .filter_map(|ip| m.parsed(&proxies_key, Some(ip)))
-            .collect();
-        let Some(address) = address else { continue };
-        if let Some(other) = listeners.iter().position(|l| clash(l.address, address)) {
-            m.wrong(address_key, format!("{address} is http.listener[{other}]'s already"));
-        }
-        listeners.push(Listener {
-            address,
-            serve,
-            access,
-            trusted_proxies,
-        });
-    }
-    Http {
-        listeners,
-        plugin_deadline,
-    }
-}
-
-/// Whether two listeners want the same port of one address. Port 0 is any free one.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any && same_family)
 }
 
 fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin> {

@@ -185,8 +185,32 @@ pub struct Listener {
     pub serve: BTreeSet<Service>,
     /// Whether routes that want a token are served without one.
     pub access: Access,
+    /// It speaks TLS, with this pair.
+    pub tls: Option<Tls>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// A certificate and its private key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, followed by those that lead to its root.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+impl Listener {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// What it serves, for humans.
+    pub fn services(&self) -> String {
+        let names: Vec<&str> = self.serve.iter().map(|service| service.name()).collect();
+        names.join(", ")
+    }
 }
 
 /// What a listener may serve.
@@ -198,6 +222,37 @@ pub enum Service {
     Loaders,
     /// The buckets, S3 path-style, read-only.
     Artifacts,
+    /// What is below `/cloud-init`, at the root.
+    CloudInit,
+    /// `/meta-data`, `/user-data` and `/phone-home` of BSS.
+    BssRoot,
+}
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Boot,
+        Self::Loaders,
+        Self::Artifacts,
+        Self::CloudInit,
+        Self::BssRoot,
+    ];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Loaders => "loaders",
+            Self::Artifacts => "artifacts",
+            Self::CloudInit => "cloud-init",
+            Self::BssRoot => "bss-root",
+        }
+    }
+
+    /// The service of this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.name() == name)
+    }
 }
 
 /// Which tokens are good.
@@ -255,6 +310,16 @@ pub enum Access {
     Token,
     /// Nothing: said at start and in `bootd status`.
     None,
+}
+
+impl Access {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::None => "none",
+        }
+    }
 }
 
 /// Where a bucket's objects come from.
@@ -362,15 +427,19 @@ impl Config {
 
     /// The URL of the listener with this service, at bootd's own address, without a slash at the end.
     pub fn url_of(&self, service: Service) -> Option<String> {
-        self.listener_of(service).map(|listener| match listener.address.ip() {
-            ip if ip.is_unspecified() => format!("http://{}:{}", self.address, listener.address.port()),
-            ip => format!("http://{}", SocketAddr::new(ip, listener.address.port())),
+        self.listener_of(service).map(|listener| {
+            let (scheme, port) = (listener.scheme(), listener.address.port());
+            match listener.address.ip() {
+                ip if ip.is_unspecified() => format!("{scheme}://{}:{port}", self.address),
+                ip => format!("{scheme}://{}", SocketAddr::new(ip, port)),
+            }
         })
     }
 
-    /// The first listener with this service.
+    /// The first listener with this service, of those without TLS if there is one: loaders from a package trust no certificate of a site.
     pub fn listener_of(&self, service: Service) -> Option<&Listener> {
-        self.http.listeners.iter().find(|l| l.serve.contains(&service))
+        let all = || self.http.listeners.iter().filter(|l| l.serve.contains(&service));
+        all().find(|listener| listener.tls.is_none()).or_else(|| all().next())
     }
 
     /// How URLs of boot parameters are led to the artifacts listener of this box, which a node reaches at `host`, an address without port.
@@ -378,12 +447,12 @@ impl Config {
         let Some(listener) = self.listener_of(Service::Artifacts) else {
             return Vec::new();
         };
-        let port = listener.address.port();
+        let (scheme, port) = (listener.scheme(), listener.address.port());
         self.origins
             .iter()
             .filter(|origin| origin.rewrite)
             .flat_map(|origin| {
-                let to = format!("http://{host}:{port}/{}/", origin.bucket);
+                let to = format!("{scheme}://{host}:{port}/{}/", origin.bucket);
                 origin.prefixes.iter().map(move |from| Rewrite {
                     from: from.clone(),
                     to: to.clone(),

@@ -11,7 +11,7 @@ mod tests;
 
 pub use checked::{
     Access, Arch, AuthConfig, Config, Dhcp, Http, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool,
-    Service, Source, Subnet, Tftp,
+    Service, Source, Subnet, Tftp, Tls,
 };
 
 use std::path::{Path, PathBuf};

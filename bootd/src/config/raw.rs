@@ -128,7 +128,16 @@ table! {
         address: String,
         serve: Vec<String>,
         auth: String,
+        tls: Tls,
         trusted_proxies: Vec<String>,
+    }
+}
+
+table! {
+    /// `tls = { … }` of a listener
+    Tls {
+        cert: String,
+        key: String,
     }
 }
 

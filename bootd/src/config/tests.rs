@@ -143,3 +143,72 @@ fn a_box_that_answers_no_dhcp_may_serve_artifacts_alone() {
         ["http.listener: none serves \"boot\", so no node would get a boot script"]
     );
 }
+
+#[test]
+fn a_listener_says_what_it_serves_and_with_which_pair_it_speaks_tls() {
+    let listener = |rest: &str| {
+        format!("[server]\naddress = \"172.16.0.254\"\n[[http.listener]]\naddress = \"0.0.0.0:8443\"\n{rest}\n")
+    };
+    let config = |rest: &str| parse(&listener(rest), Path::new("/etc/bootd/bootd.toml")).unwrap();
+    let good = config("serve = [\"boot\", \"cloud-init\"]\ntls = { cert = \"rack.pem\", key = \"/keys/rack.pem\" }");
+    let tls = good.http.listeners[0].tls.clone().unwrap();
+    assert_eq!(tls.cert, Path::new("/etc/bootd/rack.pem"));
+    assert_eq!(tls.key, Path::new("/keys/rack.pem"));
+    assert_eq!(good.boot_url(), "https://172.16.0.254:8443");
+    assert_eq!(
+        config("serve = [\"boot\", \"bss-root\"]").http.listeners[0].services(),
+        "boot, bss-root"
+    );
+    for (rest, key) in [
+        (
+            "serve = [\"cloud-init\", \"bss-root\"]",
+            "http.listener[0].serve: cloud-init and bss-root both",
+        ),
+        (
+            "serve = [\"artifacts\", \"cloud-init\"]",
+            "http.listener[0].serve: artifacts own",
+        ),
+        (
+            "serve = [\"bss\"]",
+            "http.listener[0].serve[0]: 'bss' is not one of boot, loaders",
+        ),
+        (
+            "serve = [\"boot\"]\ntls = { cert = \"x\" }",
+            "http.listener[0].tls.key: missing",
+        ),
+        (
+            "serve = [\"boot\"]\ntls = { key = \"x\" }",
+            "http.listener[0].tls.cert: missing",
+        ),
+        (
+            "serve = [\"boot\"]\ntls = { cert = \"\", key = \"x\" }",
+            "http.listener[0].tls.cert: an empty path",
+        ),
+        (
+            "serve = [\"boot\"]\ntls = { cert = \"x\", key = \"x\", ca = \"x\" }",
+            "http.listener[0].tls.ca: no such key",
+        ),
+        ("serve = [\"boot\"]\ntls = true", "http.listener[0].tls: invalid type"),
+    ] {
+        let [mistake] = mistakes(&listener(rest)).try_into().unwrap();
+        assert!(mistake.starts_with(key), "{mistake}");
+    }
+}
+
+#[test]
+fn nodes_are_given_urls_without_tls_where_there_is_a_listener_for_them() {
+    let listeners = |order: [&str; 2]| {
+        let listener = |it: &&str| format!("[[http.listener]]\nserve = [\"boot\"]\naddress = {it}\n");
+        let text = format!(
+            "[server]\naddress = \"172.16.0.254\"\n{}",
+            order.iter().map(listener).collect::<String>()
+        );
+        parse(&text, Path::new("bootd.toml")).unwrap().boot_url()
+    };
+    let (plain, tls) = (
+        "\"0.0.0.0:8081\"",
+        "\"0.0.0.0:8443\"\ntls = { cert = \"x\", key = \"x\" }",
+    );
+    assert_eq!(listeners([tls, plain]), "http://172.16.0.254:8081");
+    assert_eq!(listeners([plain, tls]), "http://172.16.0.254:8081");
+}

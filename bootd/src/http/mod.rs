@@ -1,17 +1,22 @@
 //! HTTP: the listeners, who may have what, and what answers.
 //!
-//! `service` accepts connections and bounds them; `router` leads a request to a plugin's route, a loader or an artifact; `artifacts`
+//! `service` accepts connections and bounds them; `tls` has the certificates of those that speak TLS; `paths` says which paths a listener
+//! serves; `router` leads a request to a plugin's route, a loader or an artifact; `artifacts`
 //! answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
 
+mod answers;
 pub mod artifacts;
 mod deadline;
 pub mod loaders;
+mod paths;
 pub mod range;
 mod router;
 mod service;
+mod tls;
 
 pub use router::{App, Bounds, Connection};
 pub use service::{BindError, bind, run};
+pub use tls::Certificates;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;

@@ -20,7 +20,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
 
-use super::{Body, artifacts, full, loaders};
+use super::answers::Answers;
+use super::paths::{Lead, lead};
+use super::{Body, Certificates, artifacts, full, loaders};
 use crate::auth::{Auth, Refused, Wanted};
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
@@ -42,6 +44,8 @@ pub struct App {
     pub artifacts: Arc<Artifacts>,
     /// Loaders and generated scripts.
     pub files: Arc<ArcSwap<Files>>,
+    /// The certificates of listeners that speak TLS; none for `bootd check`.
+    pub certificates: Arc<Certificates>,
     /// Which tokens are good; none for `bootd check`.
     pub auth: Option<Arc<Auth>>,
     /// What is counted.
@@ -54,6 +58,8 @@ pub struct App {
 pub struct Bounds {
     /// Memory for request bodies, in KiB.
     bodies: Semaphore,
+    /// Memory for answers that are being sent.
+    answers: Answers,
     /// Log lines.
     lines: Lines,
 }
@@ -62,6 +68,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             bodies: Semaphore::new(ALL_BODIES_KIB as usize),
+            answers: Answers::default(),
             lines: Lines::new(Instant::now()),
         }
     }
@@ -96,8 +103,7 @@ impl App {
             Some(Ok(name)) if serves(Service::Loaders) => {
                 loaders::respond(&self.files.load(), &method, request.headers(), &name)
             }
-            _ if serves(Service::Boot) => self.ask_plugin(connection, peer, request).await,
-            _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            _ => self.ask_plugin(connection, peer, request).await,
         };
         let (status, bytes) = (
             response.status().as_u16(),
@@ -128,6 +134,11 @@ impl App {
             self.metrics.refused("http", "bad_path", &peer, &head.uri.path());
             return text(StatusCode::BAD_REQUEST, "the path is not UTF-8\n");
         };
+        let path = match lead(&connection.listener.serve, &path) {
+            Lead::AsItIs => path,
+            Lead::To(other) => Cow::Owned(other),
+            Lead::Nowhere => return text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        };
         let (plugin, access, body_limit) = match self.plugins.route(head.method.as_str(), &path) {
             Routed::To(plugin, route) => (plugin, route.access, route.body_limit),
             Routed::OtherMethods(methods) => {
@@ -142,7 +153,16 @@ impl App {
         let snapshot = self.inventory.snapshot();
         let node = snapshot.by_ip(peer).cloned();
         let token = || self.token(&head.headers, &head.method);
-        let claims = match admission(access, &connection.listener, node.is_some(), token) {
+        let decide = || admission(access, &connection.listener, node.is_some(), token);
+        let mut decided = decide();
+        // Keys rotate: the site's may hold this one by now.
+        if decided == Admission::TokenRefused(Refused::UnknownKey)
+            && let Some(auth) = &self.auth
+            && Box::pin(auth.look_again()).await
+        {
+            decided = decide();
+        }
+        let claims = match decided {
             Admission::Granted(claims) => claims,
             Admission::NodesOnly => {
                 self.metrics.refused("http", "not_a_node", &peer, &path);
@@ -158,7 +178,7 @@ impl App {
             plugin,
             node: node.as_deref().map(|node| node.id.as_str()),
             peer: Some(peer),
-            scheme: "http",
+            scheme: connection.listener.scheme(),
             host: &host,
             led_to: Some(self.seen_as(connection)),
             path: path.trim_end_matches('/'),
@@ -168,7 +188,7 @@ impl App {
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let may_be_kept = is_read && claims.is_none() && body.is_end_stream();
         if may_be_kept && let Some(kept) = self.plugins.kept(&asked) {
-            return response(kept);
+            return self.send(kept, peer);
         }
         // On the heap: what most requests need not stays out of their way.
         let called = Call {
@@ -226,7 +246,7 @@ impl App {
         };
         let asked_again = may_be_kept.then_some(&asked);
         match self.plugins.answer(asked.plugin, asked_again, request).await {
-            Ok(answer) => response(answer),
+            Ok(answer) => self.send(answer, peer),
             Err(error) => failed(&error),
         }
     }
@@ -279,6 +299,23 @@ impl App {
             );
         }
         Ok(read.into())
+    }
+
+    /// Sends what a plugin answered, if there is room for it.
+    fn send(&self, answer: Ready, peer: IpAddr) -> Response<Body> {
+        let bytes = answer.body.len();
+        let Some(body) = self.bounds.answers.hold(answer.body) else {
+            self.metrics
+                .refused("http", "too_many_answers", &peer, &format_args!("{bytes} bytes"));
+            return try_again(problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many large answers are being sent; try again",
+            ));
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
     }
 
     /// The address by which the client of a connection reaches this box.
@@ -487,12 +524,18 @@ fn failed(error: &CallError) -> Response<Body> {
         CallError::Missing => StatusCode::NOT_FOUND,
         CallError::Failed(_) | CallError::Nonsense(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = problem(status, &error.to_string());
-    if status != StatusCode::NOT_FOUND {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    let response = problem(status, &error.to_string());
+    match status {
+        StatusCode::NOT_FOUND => response,
+        _ => try_again(response),
     }
+}
+
+/// Says when to ask again.
+fn try_again(mut response: Response<Body>) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
 
@@ -520,6 +563,7 @@ mod tests {
             address: "0.0.0.0:8081".parse().unwrap(),
             serve: [Service::Boot].into(),
             access: Access::Token,
+            tls: None,
             trusted_proxies: trusted.iter().map(|ip| ip.parse().unwrap()).collect(),
         };
         let (local, peer) = ("172.16.0.254:8081".parse().unwrap(), "10.0.0.9:4711".parse().unwrap());

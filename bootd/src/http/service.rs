@@ -1,4 +1,5 @@
-//! Accepts connections and keeps them within bounds: how many at once, how long a head may take, how large it may be.
+//! Accepts connections and keeps them within bounds: how many at once, how long a TLS handshake and a head may take, how large a head may
+//! be.
 //!
 //! Owns its sockets; everything about the meaning of a request is the router's. Ends when the shutdown token is cancelled: no new
 //! connections, open ones get a moment to finish.
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::Body;
 use super::deadline::HeadDeadline;
 use super::router::{App, Connection};
+use super::tls::handshake;
 use crate::config::Listener;
 
 /// Connections of one listener at once; more wait in the kernel's queue.
@@ -34,6 +36,8 @@ const MOST_OF_ONE: usize = 64;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a head may take; slower clients are cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open connections may go on after a stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -176,12 +180,31 @@ async fn serve(
         true => stream.local_addr().unwrap_or(listener.address),
         false => listener.address,
     };
+    let offered = app.certificates.of(&listener);
     let connection = Connection { listener, local, peer };
     let service = service_fn(|request: Request<Incoming>| {
         let (app, connection) = (Arc::clone(&app), connection.clone());
         async move { Ok::<_, Infallible>(app.respond(&connection, request).await) }
     });
-    let ended = converse(TokioIo::new(stream), service, HEAD_TIMEOUT, &shutdown).await;
+    let ended = match (&connection.listener.tls, offered) {
+        (None, _) => converse(TokioIo::new(stream), service, HEAD_TIMEOUT, &shutdown).await,
+        // Never plain in its place.
+        (Some(_), None) => return,
+        (Some(_), Some(offered)) => {
+            let made = tokio::select! {
+                () = shutdown.cancelled() => return,
+                made = handshake(stream, offered, HANDSHAKE_TIMEOUT) => made,
+            };
+            let stream = match made {
+                Ok(stream) => stream,
+                Err(none) => {
+                    app.metrics.refused("http", none.label(), &peer, &none);
+                    return;
+                }
+            };
+            converse(TokioIo::new(stream), service, HEAD_TIMEOUT, &shutdown).await
+        }
+    };
     if let Err(error) = ended {
         // A node that reboots in the middle of a download is ordinary.
         let reason = if error.is_parse() {

@@ -18,6 +18,7 @@ use bootd_sdk::text::{borrowed, empty, lent, taken};
 use bootd_sdk::wire::{Answer, Configuration, Node, Request, Route, Setup};
 use object::{Object, ObjectSymbol};
 
+use super::instance::MOST_ANSWER;
 use super::loader::{self, Loaded};
 use super::routes::Routes;
 use super::services::{Registered, Shared, bare_table};
@@ -32,8 +33,6 @@ const HANDLE: Duration = Duration::from_secs(5);
 const RESOLVE: Duration = Duration::from_secs(1);
 /// How long `run` may take to return, as in bootd.
 const STOP: Duration = Duration::from_secs(2);
-/// Bytes of an answer, as in bootd.
-const MOST_ANSWER: usize = 16 * 1024 * 1024;
 /// Requests at once, and how many each of them is.
 const AT_ONCE: (usize, usize) = (2, 8);
 

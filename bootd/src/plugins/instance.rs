@@ -30,8 +30,9 @@ const THREADS: usize = 2;
 const QUEUE: usize = 256;
 /// Look-ups that wait for their thread, a plugin; more are left to the clients' retries.
 const RESOLVE_QUEUE: usize = 64;
-/// Bytes that an answer of a plugin may have.
-const MOST_ANSWER: usize = 16 * 1024 * 1024;
+/// Bytes that an answer of a plugin may have, in JSON. A plugin makes as many at once as it has threads; what is sent of them has a bound of
+/// its own.
+pub(super) const MOST_ANSWER: usize = 64 * 1024 * 1024;
 /// The niceness of a plugin's threads: one that spins leaves the processor to packets.
 const NICE: i32 = 5;
 /// The niceness of `run`, for which nobody waits.
@@ -145,7 +146,7 @@ type CallResult = Result<Option<String>, CallError>;
 
 /// Where an answer goes: to a task of the HTTP runtime, or to a thread.
 enum Reply {
-    Task(oneshot::Sender<CallResult>),
+    Task(oneshot::Sender<Result<Answer, CallError>>),
     Thread(SyncSender<CallResult>),
 }
 
@@ -362,18 +363,12 @@ impl Instance {
             deadline,
             _pass: pass,
         })?;
-        let text = match tokio::time::timeout_at(deadline.into(), wait).await {
-            Ok(Ok(result)) => result?,
+        match tokio::time::timeout_at(deadline.into(), wait).await {
+            Ok(Ok(result)) => result,
             // Nobody will answer this job; another instance may.
-            Ok(Err(_)) => return Err(CallError::Retired),
-            Err(_) => return Err(CallError::Deadline),
-        };
-        let text = text.ok_or_else(|| CallError::Nonsense("no answer".into()))?;
-        let answer: Answer = serde_json::from_str(&text).map_err(|error| CallError::Nonsense(error.to_string()))?;
-        if !(200..600).contains(&answer.status) {
-            return Err(CallError::Nonsense(format!("status {}", answer.status)));
+            Ok(Err(_)) => Err(CallError::Retired),
+            Err(_) => Err(CallError::Deadline),
         }
-        Ok(answer)
     }
 
     /// Looks up a MAC and waits for the answer, at most until the deadline. For threads that may wait.
@@ -440,7 +435,11 @@ impl Inner {
             let result = in_call(|| self.call(&job.call));
             *locked(&self.busy[number]) = None;
             match job.reply {
-                Reply::Task(reply) => drop(reply.send(result)),
+                // Whoever asked has gone on: a large answer is not read for nobody.
+                Reply::Task(reply) if reply.is_closed() => {}
+                // Read on this thread, so that no more of them are in memory twice than there are threads, and packets' threads wait for
+                // none.
+                Reply::Task(reply) => drop(reply.send(result.and_then(answer_of))),
                 Reply::Thread(reply) => drop(reply.try_send(result)),
             }
         }
@@ -486,6 +485,16 @@ impl Inner {
     fn over_deadline(&self, now: Instant) -> [bool; THREADS + 1] {
         std::array::from_fn(|at| locked(&self.busy[at]).is_some_and(|deadline| deadline < now))
     }
+}
+
+/// What a plugin answered to a request.
+fn answer_of(text: Option<String>) -> Result<Answer, CallError> {
+    let text = text.ok_or_else(|| CallError::Nonsense("no answer".into()))?;
+    let answer: Answer = serde_json::from_str(&text).map_err(|error| CallError::Nonsense(error.to_string()))?;
+    if !(200..600).contains(&answer.status) {
+        return Err(CallError::Nonsense(format!("status {}", answer.status)));
+    }
+    Ok(answer)
 }
 
 /// How long all threads must be over their deadlines before the instance is replaced: a moment of slowness is no hang.

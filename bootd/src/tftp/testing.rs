@@ -33,6 +33,7 @@ pub(crate) fn config(root: &Path) -> Config {
                 address: ([0, 0, 0, 0], 8081).into(),
                 serve: [Service::Boot, Service::Loaders].into(),
                 access: Access::Token,
+                tls: None,
                 trusted_proxies: Vec::new(),
             }],
             plugin_deadline: Duration::from_secs(10),

@@ -214,6 +214,7 @@ pub(crate) fn config() -> Config {
                 address: ([0, 0, 0, 0], 8081).into(),
                 serve: BTreeSet::from([Service::Boot, Service::Loaders]),
                 access: Access::None,
+                tls: None,
                 trusted_proxies: vec![],
             }],
             plugin_deadline: Duration::from_secs(5),
