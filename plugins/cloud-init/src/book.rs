@@ -153,8 +153,7 @@ impl Book {
 /// The next book, and what the store must write for it.
 pub(crate) struct Draft {
     book: Book,
-    put: BTreeMap<String, String>,
-    delete: Vec<String>,
+    changes: BTreeMap<String, Option<String>>,
 }
 
 impl Draft {
@@ -162,8 +161,7 @@ impl Draft {
     pub(crate) fn of(book: &Book) -> Self {
         Self {
             book: book.clone(),
-            put: BTreeMap::new(),
-            delete: Vec::new(),
+            changes: BTreeMap::new(),
         }
     }
 
@@ -183,7 +181,8 @@ impl Draft {
         if self.book.rows.get(key) == Some(&row) {
             return;
         }
-        self.put.insert(key.into(), text(&Stored { by, value: &**value }));
+        self.changes
+            .insert(key.into(), Some(text(&Stored { by, value: &**value })));
         self.book.rows.insert(key.into(), row);
         self.book.make(key);
     }
@@ -191,7 +190,7 @@ impl Draft {
     /// Deletes a row, if there is one.
     pub(crate) fn remove(&mut self, key: &str) {
         if self.book.rows.remove(key).is_some() {
-            self.delete.push(key.into());
+            self.changes.insert(key.into(), None);
             self.book.make(key);
         }
     }
@@ -200,17 +199,17 @@ impl Draft {
     pub(crate) fn note_applied(&mut self, now: Rows) {
         for (key, value) in &now {
             if self.book.applied.get(key) != Some(value) {
-                self.put.insert(format!("{APPLIED}{key}"), text(&**value));
+                self.changes.insert(format!("{APPLIED}{key}"), Some(text(&**value)));
             }
         }
         let gone = self.book.applied.keys().filter(|key| !now.contains_key(*key));
-        self.delete.extend(gone.map(|key| format!("{APPLIED}{key}")));
+        self.changes.extend(gone.map(|key| (format!("{APPLIED}{key}"), None)));
         self.book.applied = now;
     }
 
-    /// The book, the rows to write and those to delete.
-    pub(crate) fn done(self) -> (Book, BTreeMap<String, String>, Vec<String>) {
-        (self.book, self.put, self.delete)
+    /// The book, and what the store must write for it: texts by key, none for those to delete.
+    pub(crate) fn done(self) -> (Book, BTreeMap<String, Option<String>>) {
+        (self.book, self.changes)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A write is in the store before it is in the book, and in the book before anybody hears of it. A writer's lock is held while the store
 //! writes; readers never wait for it. Another instance may write to the same store while one takes the place of the other: each write
-//! counts a revision up, and one that finds another revision than its book's decides anew.
+//! counts a revision up, and one that finds another revision than its book's decides anew. An instance that is not in service yet writes
+//! nothing: what its book has more than the store is pending, and goes with its first write.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -16,8 +17,16 @@ use crate::book::{self, Book, Draft};
 pub(crate) struct Ledger {
     host: Host,
     book: RwLock<Arc<Book>>,
-    /// The revision of the book.
-    writer: Mutex<u64>,
+    writer: Mutex<Writer>,
+}
+
+/// How the book and the store differ.
+#[derive(Default)]
+struct Writer {
+    /// The revision of the store that the book was made of.
+    revision: u64,
+    /// What the store is to have besides: texts by key, none for those to delete.
+    pending: BTreeMap<String, Option<String>>,
 }
 
 /// What came of a write.
@@ -42,11 +51,23 @@ impl Ledger {
     /// Reads what the store has.
     pub(crate) fn open(host: Host) -> Result<Self, HostError> {
         let (book, revision) = read(host)?;
+        let writer = Writer {
+            revision,
+            ..Writer::default()
+        };
         Ok(Self {
             host,
             book: RwLock::new(Arc::new(book)),
-            writer: Mutex::new(revision),
+            writer: Mutex::new(writer),
         })
+    }
+
+    /// Takes a draft into the book, and into the store with the next write.
+    pub(crate) fn prepare(&self, draft: Draft) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (book, changes) = draft.done();
+        writer.pending.extend(changes);
+        self.swap(book);
     }
 
     /// The newest book.
@@ -54,48 +75,68 @@ impl Ledger {
         Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes what `decide` makes of the newest book. It may be asked again, with a newer one.
+    /// Writes what `decide` makes of the newest book, and what is pending. It may be asked again, with a newer one.
     pub(crate) fn write<R>(&self, decide: impl Fn(&Book) -> Result<Draft, R>) -> Result<Written, NotWritten<R>> {
-        let mut revision = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..MOST_TRIES {
-            let draft = decide(&self.book()).map_err(NotWritten::Refused)?;
-            let (book, mut put, delete) = draft.done();
-            if put.is_empty() && delete.is_empty() {
+            let (book, changes) = decide(&self.book()).map_err(NotWritten::Refused)?.done();
+            let written = if changes.is_empty() {
+                Written::Same
+            } else {
+                Written::New
+            };
+            let mut commit = Commit {
+                expect: BTreeMap::from([(REVISION.into(), known(writer.revision))]),
+                ..Commit::default()
+            };
+            let mut all = writer.pending.clone();
+            all.extend(changes);
+            if all.is_empty() {
                 return Ok(Written::Same);
             }
-            let next = revision.saturating_add(1);
-            put.insert(REVISION.into(), next.to_string());
-            let commit = Commit {
-                expect: BTreeMap::from([(REVISION.into(), known(*revision))]),
-                put,
-                delete,
-            };
-            if self.host.store_commit(&commit).map_err(NotWritten::Store)? {
-                *revision = next;
-                self.swap(book);
-                return Ok(Written::New);
+            for (key, text) in all {
+                match text {
+                    Some(text) => drop(commit.put.insert(key, text)),
+                    None => commit.delete.push(key),
+                }
             }
-            let (book, newer) = read(self.host).map_err(NotWritten::Store)?;
-            *revision = newer;
-            self.swap(book);
+            let next = writer.revision.saturating_add(1);
+            commit.put.insert(REVISION.into(), next.to_string());
+            if self.host.store_commit(&commit).map_err(NotWritten::Store)? {
+                *writer = Writer {
+                    revision: next,
+                    ..Writer::default()
+                };
+                self.swap(book);
+                return Ok(written);
+            }
+            self.read_again(&mut writer).map_err(NotWritten::Store)?;
             self.host.bump();
         }
         let text = "others write all the time; try again".to_owned();
         Err(NotWritten::Store(HostError::Failed(text)))
     }
 
-    /// Reads what another instance wrote since.
+    /// Reads what another instance wrote since. What was pending is to be decided anew then.
     pub(crate) fn catch_up(&self) -> Result<Written, HostError> {
-        let mut revision = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let stored = self.host.store_get(REVISION)?;
         // Without a store (bootd check) there is no revision, and nobody else.
-        if stored.is_none() || stored == known(*revision) {
+        if stored.is_none() || stored == known(writer.revision) {
             return Ok(Written::Same);
         }
-        let (book, newer) = read(self.host)?;
-        *revision = newer;
-        self.swap(book);
+        self.read_again(&mut writer)?;
         Ok(Written::New)
+    }
+
+    fn read_again(&self, writer: &mut Writer) -> Result<(), HostError> {
+        let (book, revision) = read(self.host)?;
+        *writer = Writer {
+            revision,
+            ..Writer::default()
+        };
+        self.swap(book);
+        Ok(())
     }
 
     fn swap(&self, book: Book) {

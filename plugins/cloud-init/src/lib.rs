@@ -78,9 +78,6 @@ impl Plugin for CloudInit {
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
         setup.routes = routes::routes();
         let settings = start.settings;
-        if let Some(mistake) = settings.network_config.as_ref().and_then(network::mistake) {
-            return Err(mistake.into());
-        }
         let files = [
             (file::Kind::Defaults, settings.defaults.iter().collect::<Vec<_>>()),
             (file::Kind::Groups, settings.groups.0.iter().collect()),
@@ -101,14 +98,17 @@ impl Plugin for CloudInit {
             ledger: Ledger::open(start.host)?,
             unfinished: AtomicBool::new(mistakes.is_empty()),
         };
-        plugin.apply(Gone::Waits);
+        let draft = apply::apply(&plugin.ledger.book(), &plugin.source.data(), Gone::Waits);
+        plugin.ledger.prepare(draft);
         plugin.source.report(plugin.host, mistakes, |_| plugin.describe());
         Ok(plugin)
     }
 
     fn run(&self) -> Result<(), Error> {
         // The instance before this one may have written until now.
-        if self.ledger.catch_up()? == Written::New {
+        let caught_up = self.ledger.catch_up()?;
+        if caught_up == Written::New || self.apply(Gone::Waits) == Written::New {
+            self.apply(Gone::Waits);
             self.host.bump();
         }
         while self.host.sleep(Duration::from_secs(1)).is_ok() {

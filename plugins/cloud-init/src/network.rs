@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bootd_sdk::wire::{Interface, Node};
-use serde::Deserialize;
+use serde::de::{self, Deserialize, Deserializer};
 
 use crate::emit::{Doc, document};
 
@@ -14,13 +14,14 @@ use crate::emit::{Doc, document};
 pub(crate) type Networks = BTreeMap<String, Network>;
 
 /// What is true of all addresses of a network.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Network {
     /// Bits of the prefix of its IPv4 addresses.
+    #[serde(deserialize_with = "bits::<32, _>")]
     prefix: u8,
     /// Bits of the prefix of its IPv6 addresses.
-    #[serde(default = "prefix6")]
+    #[serde(default = "prefix6", deserialize_with = "bits::<128, _>")]
     prefix6: u8,
     /// Bytes of a packet.
     #[serde(default)]
@@ -34,15 +35,13 @@ fn prefix6() -> u8 {
     64
 }
 
-/// What is wrong with the networks of the settings.
-pub(crate) fn mistake(networks: &Networks) -> Option<String> {
-    let bad = networks
-        .iter()
-        .find(|(_, network)| network.prefix > 32 || network.prefix6 > 128)?;
-    Some(format!(
-        "network_config.{}: a prefix has at most 32 bits, prefix6 at most 128",
-        bad.0
-    ))
+/// A number of bits that no address has is a mistake in bootd.toml.
+fn bits<'de, const MOST: u8, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let bits = u8::deserialize(deserializer)?;
+    if bits > MOST {
+        return Err(de::Error::custom(format_args!("a prefix has at most {MOST} bits")));
+    }
+    Ok(bits)
 }
 
 /// The document.

@@ -96,6 +96,7 @@ fn defaults_are_merged_and_never_cleared() {
     set(r#"{"cluster-name":"demo","public-keys":["a","b"],"nid-length":3,"boot-subnet":"172.16.0.0/24"}"#);
     set(r#"{"Cluster-Name":"","public-keys":["c"],"nid-length":0,"cloud-provider":"site","region":null}"#);
     set(r#"{"public-keys":[]}"#);
+    set(r#"{"cloud_provider":"site","cloud-provider":"other"}"#);
     assert_eq!(
         read(&plugin, DEFAULTS),
         json!({"cluster-name": "demo", "public-keys": ["c"], "nid-length": 3, "cloud_provider": "site", "boot-subnet": "172.16.0.0/24"})

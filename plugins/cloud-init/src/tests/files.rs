@@ -63,6 +63,7 @@ fn a_write_of_others_stays_until_the_file_says_something_new() {
 #[test]
 fn what_was_gone_from_a_file_at_a_start_goes_after_a_look() {
     let (host, plugin, dir) = with("groups", "[{name: a}, {name: b}]");
+    look(host, &plugin, 0);
     drop(plugin);
     let path = dir.path().join("file.yaml");
     fs::write(&path, "[{name: b}]").unwrap();
@@ -70,6 +71,39 @@ fn what_was_gone_from_a_file_at_a_start_goes_after_a_look() {
     assert_eq!(names(&plugin), ["a", "b"]);
     look(host, &plugin, 1);
     assert_eq!(names(&plugin), ["b"]);
+}
+
+#[test]
+fn an_instance_that_never_was_in_service_wrote_nothing() {
+    let (host, plugin, _dir) = with("groups", "[{name: a}]");
+    assert_eq!(names(&plugin), ["a"]);
+    drop(plugin);
+    let plugin = host.start::<CloudInit>(json!({})).unwrap();
+    assert_eq!(names(&plugin), [""; 0]);
+}
+
+#[test]
+fn what_files_say_at_a_start_is_stored_with_the_first_write() {
+    let (host, plugin, _dir) = with("groups", "[{name: a}]");
+    assert_eq!(status(&plugin, "POST", GROUPS, r#"{"name":"b"}"#), 201);
+    drop(plugin);
+    let plugin = host.start::<CloudInit>(json!({})).unwrap();
+    assert_eq!(names(&plugin), ["a", "b"]);
+    // Without the file, what it said goes: nobody else wrote it.
+    look(host, &plugin, 1);
+    assert_eq!(names(&plugin), ["b"]);
+}
+
+#[test]
+fn what_another_instance_wrote_meanwhile_stays_beside_what_the_files_say() {
+    let (host, before) = start(json!({}));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("groups.yaml");
+    fs::write(&path, "[{name: a}]").unwrap();
+    let next = host.start::<CloudInit>(json!({"groups": path})).unwrap();
+    assert_eq!(status(&before, "POST", GROUPS, r#"{"name":"b"}"#), 201);
+    look(host, &next, 0);
+    assert_eq!(names(&next), ["a", "b"]);
 }
 
 #[test]
@@ -173,7 +207,7 @@ fn any_content_survives_an_export() {
     let (_, plugin) = start(json!({}));
     let (_, other) = start(json!({}));
     for (n, content) in contents.iter().enumerate() {
-        let body = json!({"name": format!("g{n:02}"), "description": content, "file": {"content": content}, "meta-data": {"x": [{"y": content}]}});
+        let body = json!({"name": format!("g{n:02}"), "description": content, "file": {"content": content}, "meta-data": {"x": [{"y": content}], "z": [content, [content]]}});
         assert_eq!(status(&plugin, "POST", GROUPS, &body.to_string()), 201);
     }
     let export = send(&plugin, "GET", "/bootd/v1/export/cloud-init", "").body;

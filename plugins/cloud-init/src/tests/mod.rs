@@ -528,7 +528,7 @@ fn no_mutation_of_a_file_panics_and_all_meta_data_is_yaml() {
         bootd_sdk::fake::mutations(&seeds, 1500, |text| {
             let mut files = Files::default();
             read_text(kind, "f", text, &mut files);
-            let (book, ..) = apply(&Book::default(), &files.rows(), Gone::Deleted).done();
+            let (book, _) = apply(&Book::default(), &files.rows(), Gone::Deleted).done();
             let yaml = book.documents.meta_data(&compute1(), "http://h");
             let read = serde_saphyr::from_str::<Value>(&yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}\n{text}"));
             assert!(read["instance-id"].is_string());
