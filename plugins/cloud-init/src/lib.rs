@@ -68,6 +68,8 @@ pub struct CloudInit {
     ledger: Ledger,
     /// What is gone from the files is not deleted yet, or they could not be applied.
     unfinished: AtomicBool,
+    /// The files had no mistakes at the last look: what is not in them is gone.
+    is_right: AtomicBool,
 }
 
 impl Plugin for CloudInit {
@@ -97,6 +99,7 @@ impl Plugin for CloudInit {
             source,
             ledger: Ledger::open(start.host)?,
             unfinished: AtomicBool::new(mistakes.is_empty()),
+            is_right: AtomicBool::new(mistakes.is_empty()),
         };
         let draft = apply::apply(&plugin.ledger.book(), &plugin.source.data(), Gone::Waits);
         plugin.ledger.prepare(draft);
@@ -129,7 +132,8 @@ impl CloudInit {
             Some(mistakes) => {
                 tracing::info!(mistakes = mistakes.len(), "data files read again");
                 let is_right = mistakes.is_empty();
-                self.unfinished.store(is_right, Ordering::Relaxed);
+                self.is_right.store(is_right, Ordering::Relaxed);
+                self.unfinished.fetch_or(is_right, Ordering::Relaxed);
                 if is_right && self.apply(Gone::Waits) == Written::New {
                     self.host.bump();
                 }
@@ -138,9 +142,15 @@ impl CloudInit {
             }
             // As they were a second ago: what is gone from them is gone.
             None if self.unfinished.swap(false, Ordering::Relaxed) => {
-                if self.apply(Gone::Deleted) == Written::New {
+                let gone = match self.is_right.load(Ordering::Relaxed) {
+                    true => Gone::Deleted,
+                    false => Gone::Waits,
+                };
+                if self.apply(gone) == Written::New {
                     self.host.bump();
-                    self.source.report(self.host, Vec::new(), |_| self.describe());
+                    if gone == Gone::Deleted {
+                        self.source.report(self.host, Vec::new(), |_| self.describe());
+                    }
                 }
             }
             None => {}
