@@ -201,6 +201,24 @@ fn a_node_that_left_the_inventory_is_gone_and_its_override_waits_for_it() {
 }
 
 #[test]
+fn only_what_a_node_asks_for_itself_is_kept() {
+    let (_, plugin, _dir) = tutorial();
+    for document in ["meta-data", "user-data", "vendor-data", "compute.yaml"] {
+        let kept = |path: &str| {
+            plugin
+                .get(&format!("{path}/{document}"), Some(compute1()))
+                .unwrap()
+                .keep
+        };
+        assert!(kept("/cloud-init"), "{document}");
+        assert!(!kept("/cloud-init/admin/impersonation/x1000c0s0b0n0"), "{document}");
+    }
+    for path in [DEFAULTS, GROUPS, NODE_1, "/cloud-init/version"] {
+        assert!(!send(&plugin, "GET", path, "").keep, "{path}");
+    }
+}
+
+#[test]
 fn impersonation_can_be_switched_off() {
     let (_, plugin) = start(json!({"impersonation": false}));
     for document in ["meta-data", "user-data", "vendor-data", "compute.yaml"] {

@@ -48,6 +48,29 @@ fn bad_json_is_refused_on_each_route_that_writes() {
 }
 
 #[test]
+fn a_groups_file_has_its_keys_in_any_case_and_none_twice() {
+    let (_, plugin) = start(json!({}));
+    let body = r##"{"NAME":"compute","File":{"Content":"#a","ENCODING":"plain"},"Meta-Data":{"Key":1,"key":2}}"##;
+    assert_eq!(status(&plugin, "POST", GROUPS, body), 201);
+    assert_eq!(
+        read(&plugin, GROUPS)["compute"],
+        json!({"name": "compute", "meta-data": {"Key": 1, "key": 2}, "file": {"content": "#a", "filename": "", "encoding": "plain"}})
+    );
+    let answer = send(
+        &plugin,
+        "POST",
+        GROUPS,
+        r#"{"name":"a","file":{"content":"a","Content":"b"}}"#,
+    );
+    assert_eq!(answer.status, 422);
+    assert!(
+        answer.body.contains("the key 'content' stands twice"),
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
 fn wrong_types_and_values_are_told_with_their_place() {
     let (host, plugin) = start(json!({}));
     let told = |path: &str, body: Value| {
