@@ -24,6 +24,8 @@ use crate::rows::Family;
 use crate::service::Service;
 
 pub(crate) use groups::is_label;
+#[cfg(test)]
+pub(crate) use service_paths::OPENAPI;
 
 /// A request on its way to its handler.
 pub(crate) struct Call<'a> {
