@@ -71,6 +71,7 @@ fn wrong_types_and_control_characters_are_refused() {
     let (host, smd) = empty();
     for (path, body) in [
         ("/State/Components", json!({"Components": {"ID": "x0c0s0b0n0"}})),
+        ("/State/Components", json!({"Components": [["x0c0s0b0n0", "On"]]})),
         ("/State/Components", json!({"Components": [{"ID": 7, "State": "On"}]})),
         (
             "/State/Components",
