@@ -1,20 +1,42 @@
-//! The bss plugin: which kernel a node boots, from boot parameter files.
+//! The bss plugin: which kernel a node boots.
 //!
-//! Owns the boot parameters. Serves the boot script that each node asks for in its loader, and the read side of BSS's API. A changed file with
-//! a mistake changes nothing. A node that may not boot yet is told to ask again, never to give up. Stored parameters are never changed: URLs
-//! are led here only in the script. Never writes a file.
+//! Owns the boot parameters. Keeps what BSS's API, an import and boot parameter files write, and serves the boot script that each node asks
+//! for in its loader. What was acknowledged is in the store. A changed file with a mistake changes nothing, and no file undoes what others
+//! wrote since. A node that may not boot yet is told to ask again, never to give up. Stored parameters are never changed: URLs are led here
+//! only in the script. Never writes a file.
 
+mod apply;
+mod book;
+mod bootparameters;
+mod bootscript;
+mod entry;
 mod file;
-mod params;
+mod history;
+mod hosts;
+mod ledger;
+mod legacy;
+mod routes;
+mod rules;
 mod script;
+mod service;
+mod templates;
+mod transfer;
+mod waits;
+mod yaml;
 
-use bootd_sdk::file::{Paths, Source};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bootd_sdk::file::{Paths, Source, UNTIL_RIGHT};
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
 use bootd_sdk::xname;
 
-use params::Params;
-use script::{Key, Script};
+use apply::Gone;
+use file::Files;
+use history::History;
+use ledger::{Ledger, NotWritten, Written};
 
 /// The `config` table.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,7 +45,7 @@ pub struct Settings {
     /// Boot parameter files, as `ochami bss boot params set` reads them.
     #[serde(default)]
     boot: Paths,
-    /// Seconds that a node waits after a boot that failed, before it asks again.
+    /// Seconds that a node waits at most after a boot that failed, before it asks again. It waits one at first, and longer each time.
     #[serde(default = "retry_delay")]
     retry_delay_s: u32,
     /// Seconds that a node without parameters waits before it asks again.
@@ -32,6 +54,9 @@ pub struct Settings {
     /// Where cloud-init is: appended as `ds=nocloud-net;s=ADVERTISE/` to parameters without `ds=`. Unset: nothing is appended.
     #[serde(default)]
     advertise: Option<String>,
+    /// Serves `/meta-data`, `/user-data` and `/phone-home` at the root, as BSS once did.
+    #[serde(default)]
+    legacy_cloud_init: bool,
 }
 
 fn retry_delay() -> u32 {
@@ -47,7 +72,13 @@ pub struct Bss {
     host: Host,
     settings: Settings,
     boot_url: String,
-    source: Source<Params>,
+    source: Source<Files>,
+    ledger: Ledger,
+    history: History,
+    /// What is gone from the files is not deleted yet, or they could not be applied.
+    unfinished: AtomicBool,
+    /// The files changed something before this instance was in service: what the one before it made since is older.
+    is_newer: AtomicBool,
 }
 
 impl Plugin for Bss {
@@ -56,135 +87,178 @@ impl Plugin for Bss {
     type Settings = Settings;
 
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
-        for prefix in ["/boot/v1", "/apis/bss/boot/v1"] {
-            for (path, access) in [
-                ("/bootscript", Access::Open),
-                ("/service/status", Access::Open),
-                ("/bootparameters", Access::Token),
-            ] {
-                setup.routes.push(Route::new("GET", &format!("{prefix}{path}"), access));
-            }
-        }
+        setup.routes = routes::all(start.settings.legacy_cloud_init);
+        setup.events = vec![EventKind::Http];
         let (source, mistakes) = Source::open(&start.settings.boot.below(&start.folder), file::read);
         let bss = Self {
             host: start.host,
+            ledger: Ledger::open(start.host)?,
+            history: History::open(start.host)?,
             settings: start.settings,
             boot_url: start.server.boot_url,
             source,
+            unfinished: AtomicBool::new(mistakes.is_empty()),
+            is_newer: AtomicBool::new(false),
         };
-        let files = bss.settings.boot.0.len();
-        bss.source.report(bss.host, mistakes, |data| describe(data, files));
+        let written = bss.apply(Gone::Waits)?;
+        bss.is_newer.store(written == Written::New, Ordering::Relaxed);
+        bss.source.report(bss.host, mistakes, |_| bss.describe());
         Ok(bss)
     }
 
     fn run(&self) -> Result<(), Error> {
-        let files = self.settings.boot.0.len();
-        self.source.follow(self.host, |data| describe(data, files));
+        // The instance before this one may have written, and answered, until now.
+        if self.ledger.catch_up()? == Written::New || self.is_newer.swap(false, Ordering::Relaxed) {
+            self.host.bump();
+        }
+        let (mut looked, mut written) = (self.host.now_boot(), self.host.now_boot());
+        while let Ok(heard) = self.wait() {
+            let now = self.host.now_boot();
+            if matches!(heard, Heard::Nothing) || now.saturating_sub(looked) >= LOOK_EVERY {
+                looked = now;
+                self.look();
+                self.history.look_up();
+            }
+            if now.saturating_sub(written) >= WRITE_EVERY {
+                written = now;
+                self.history.write();
+            }
+        }
+        self.history.look_up();
+        self.history.write();
         Ok(())
     }
 
     fn handle(&self, request: Request) -> Answer {
         let path = request.path.strip_prefix("/apis/bss").unwrap_or(&request.path);
-        match path.trim_end_matches('/') {
-            "/boot/v1/bootscript" => self.bootscript(&request),
-            "/boot/v1/bootparameters" => self.bootparameters(&request),
-            "/boot/v1/service/status" => Answer::new(200, "application/json", r#"{"bss-status":"running"}"#),
-            _ => Answer::text(404, "404 page not found\n"),
+        let path = path.trim_end_matches('/');
+        let method = request.method.as_str();
+        let Some(path) = path.strip_prefix("/boot/v1") else {
+            return match (method, path) {
+                ("GET", "/bootd/v1/export/bss") => transfer::export(&self.ledger.book()),
+                ("POST", "/bootd/v1/import/bss") => transfer::import(&self.ledger, &request.body),
+                ("GET", "/meta-data" | "/user-data") | ("POST", "/phone-home") if self.settings.legacy_cloud_init => {
+                    legacy::answer(self, &request)
+                }
+                _ => nowhere(),
+            };
+        };
+        match (method, path) {
+            ("GET", "/bootscript") => bootscript::answer(self, &request),
+            ("GET" | "POST" | "PUT" | "PATCH" | "DELETE", "/bootparameters") => {
+                bootparameters::answer(&self.ledger, &request)
+            }
+            ("GET", "/hosts") => hosts::list(self.host, &request),
+            // Nothing is older than the inventory itself.
+            ("POST", "/hosts") => Answer {
+                status: 204,
+                ..Answer::default()
+            },
+            ("GET", "/dumpstate") => hosts::dump(self.host, &self.ledger.book()),
+            ("GET", "/endpoint-history") => self.endpoint_history(&request.query),
+            ("GET", "/openapi.json") => Answer::new(200, "application/json", OPENAPI),
+            ("GET", "") => service::index(),
+            ("GET", path) => path
+                .strip_prefix("/service")
+                .and_then(|path| service::answer(self.host, path))
+                .unwrap_or_else(nowhere),
+            _ => nowhere(),
         }
     }
+}
+
+/// What a wait ended with.
+enum Heard {
+    Something,
+    Nothing,
 }
 
 impl Bss {
-    fn bootscript(&self, request: &Request) -> Answer {
-        let Some(query) = form::pairs(&request.query) else {
-            return bad_request("the query is not well formed");
-        };
-        let key = match key(&query) {
-            Ok(key) => key,
-            Err(detail) => return bad_request(&detail),
-        };
-        let retry = form::first(&query, "retry").and_then(|text| text.parse().ok());
-        let script = Script {
-            base: request.base().unwrap_or_else(|| self.boot_url.clone()),
-            retry_delay: self.settings.retry_delay_s,
-            poll_delay: self.settings.poll_delay_s,
-            advertise: self.settings.advertise.as_deref(),
-            rewrites: &request.rewrites,
-        };
-        let data = self.source.data();
-        let node = self.node(&key).filter(|node| node.enabled);
-        let mac = match key {
-            Key::Mac(mac) => Some(mac),
-            Key::Name(_) | Key::Nid(_) => None,
-        };
-        let entry = node.as_ref().and_then(|node| data.choose(mac, node));
-        match (node, entry) {
-            (Some(node), Some(entry)) => {
-                // The name only when no MAC is known: what a loader asks by is its MAC (contract 3.3).
-                let again = mac.or_else(|| data.mac_of(&node));
-                let again = again.map_or_else(|| Key::Name(node.id.clone()), Key::Mac);
-                text(script.boot(entry, &node, mac, &again, retry.unwrap_or(0))).kept()
+    /// Waits for events, and takes those that came. Kept scripts are served without the plugin: these events tell of them.
+    fn wait(&self) -> Result<Heard, Stopping> {
+        match self.host.event(LOOK_EVERY) {
+            Ok(Some(event)) => {
+                let mut next = Some(event);
+                while let Some(event) = next {
+                    self.history.heard(&event.what, self.host.now_unix().as_secs());
+                    next = self.host.event(Duration::ZERO).map_err(|_| Stopping)?;
+                }
+                // In a storm one wake-up takes many.
+                self.host.sleep(REST)?;
+                Ok(Heard::Something)
             }
-            // Also when the node told its architecture: it keeps asking, so it boots as soon as somebody knows it.
-            _ => text(script.poll(&key, self.host.now_unix().as_secs())),
+            Ok(None) => Ok(Heard::Nothing),
+            Err(HostError::Stopping) => Err(Stopping),
+            Err(_) => self.host.sleep(LOOK_EVERY).map(|()| Heard::Nothing),
         }
     }
 
-    fn node(&self, key: &Key) -> Option<Node> {
-        let mut query = Query::default();
-        match key {
-            Key::Mac(mac) => query.mac = Some(*mac),
-            Key::Name(name) => query.id = Some(name.clone()),
-            Key::Nid(nid) => query.nid = Some(*nid),
-        }
-        self.host.node(&query)
-    }
-
-    fn bootparameters(&self, request: &Request) -> Answer {
-        let Some(query) = form::pairs(&request.query) else {
-            return bad_request("the query is not well formed");
+    /// Looks at the files, and brings what is new into effect.
+    fn look(&self) {
+        let changed = self.source.look();
+        let gone = match &changed {
+            // As they were a second ago: what is gone from them is gone.
+            None if self.unfinished.load(Ordering::Relaxed) => Gone::Deleted,
+            None => return,
+            Some(mistakes) if mistakes.is_empty() => Gone::Waits,
+            Some(_) => {
+                self.unfinished.store(false, Ordering::Relaxed);
+                let mistakes = changed.unwrap_or_default();
+                tracing::info!(mistakes = mistakes.len(), "data files read again");
+                self.source
+                    .report(self.host, mistakes, |_| self.describe() + UNTIL_RIGHT);
+                return;
+            }
         };
-        match params::Filter::new(&query) {
-            Err(detail) => bad_request(&detail),
-            Ok(filter) => match self.source.data().list(&filter) {
-                Ok(list) => Answer::new(200, "application/json", list.to_string()),
-                Err(detail) => Answer::problem(404, "Not Found", &detail),
-            },
+        match self.apply(gone) {
+            Ok(_) => self.unfinished.store(gone == Gone::Waits, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, "boot parameter files are not applied yet");
+                self.unfinished.store(true, Ordering::Relaxed);
+            }
         }
+        self.source.report(self.host, Vec::new(), |_| self.describe());
+    }
+
+    fn apply(&self, gone: Gone) -> Result<Written, HostError> {
+        let files = self.source.data();
+        let written = self
+            .ledger
+            .write(|book| Ok::<_, Infallible>(apply::apply(book, &files.entries, gone)));
+        written.map_err(|not_written| match not_written {
+            NotWritten::Store(error) => error,
+            NotWritten::Refused(never) => match never {},
+        })
+    }
+
+    fn describe(&self) -> String {
+        let book = self.ledger.book();
+        let (entries, targets, files) = (book.len(), book.targets(), self.settings.boot.0.len());
+        format!("{entries} boot parameters for {targets} targets; {files} files are applied")
+    }
+
+    fn endpoint_history(&self, query: &str) -> Answer {
+        let Some(query) = form::pairs(query) else {
+            return Answer::problem(400, "Bad Request", "the query is not well formed");
+        };
+        let name = form::first(&query, "name").map(xname::normalise);
+        let list = self.history.list(name.as_deref(), form::first(&query, "endpoint"));
+        Answer::new(200, "application/json", list.to_string())
     }
 }
 
-/// Who is asked for: the first of mac, name and nid.
-fn key(query: &[(String, String)]) -> Result<Key, String> {
-    if let Some(mac) = form::first(query, "mac") {
-        return mac.parse().map(Key::Mac).map_err(|error| format!("{error}"));
-    }
-    if let Some(name) = form::first(query, "name") {
-        let name = xname::normalise(name);
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if name.len() > 253 || !name.chars().all(is_name) {
-            return Err("name= must be an xname, such as x1000c0s0b0n0".into());
-        }
-        return Ok(Key::Name(name));
-    }
-    if let Some(nid) = form::first(query, "nid") {
-        return nid.parse().map(Key::Nid).map_err(|_| "nid= must be a number".into());
-    }
-    Err("Need a mac=, name=, or nid= parameter".into())
+fn nowhere() -> Answer {
+    Answer::text(404, "404 page not found\n")
 }
 
-fn text(body: String) -> Answer {
-    Answer::new(200, "text/plain; charset=UTF-8", body)
-}
-
-fn bad_request(detail: &str) -> Answer {
-    Answer::problem(400, "Bad Request", detail)
-}
-
-fn describe(data: &Params, files: usize) -> String {
-    let (entries, targets) = (data.len(), data.targets());
-    format!("{entries} boot parameters for {targets} targets from {files} files")
-}
+/// What is served, for machines.
+const OPENAPI: &str = include_str!("openapi.json");
+/// Between two looks at the files.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two writes of the endpoint history: what a crash costs.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
+/// After events, until the next are taken.
+const REST: Duration = Duration::from_millis(100);
 
 export_plugin!(Bss);
 

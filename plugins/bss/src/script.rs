@@ -1,12 +1,14 @@
 //! The text of boot scripts.
 //!
-//! Pure: parameters, a node and a request in, an iPXE script out. Promises that stored text and a client's query cannot add a line to a
-//! script. Kernel arguments stay byte for byte but for what the contract adds and takes away, and URLs that are led here.
+//! Pure: parameters, a node and a request in, an iPXE script out. Promises that stored text and a client's query cannot add a line or a command
+//! to a script. Kernel arguments stay byte for byte but for what the contract adds and takes away, URLs that are led here, and words that iPXE
+//! would take for its own; nothing is ever escaped as if for HTML. `${name}` is iPXE's, and stays.
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::{Node, Rewrite, rewrite};
 
-use crate::params::Entry;
+use crate::entry::Config;
+use crate::waits;
 
 /// Who a script is for, as the request says it. Checked: each is one word.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,11 +18,22 @@ pub(crate) enum Key {
     Nid(u64),
 }
 
+impl Key {
+    /// As a query has it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Mac(mac) => format!("mac={mac}"),
+            Self::Name(name) => format!("name={name}"),
+            Self::Nid(nid) => format!("nid={nid}"),
+        }
+    }
+}
+
 /// What all scripts of a request share.
 pub(crate) struct Script<'a> {
     /// Scheme and host by which the node asks again.
     pub(crate) base: String,
-    /// Seconds after a boot that failed.
+    /// The longest wait after a boot that failed, in seconds.
     pub(crate) retry_delay: u32,
     /// Seconds until a node that may not boot asks again.
     pub(crate) poll_delay: u32,
@@ -30,19 +43,40 @@ pub(crate) struct Script<'a> {
     pub(crate) rewrites: &'a [Rewrite],
 }
 
+/// What a node boots, as it gets it.
+pub(crate) struct Boot {
+    pub(crate) kernel: String,
+    /// Empty: none.
+    pub(crate) initrd: String,
+    /// The kernel's arguments.
+    pub(crate) arguments: String,
+}
+
 impl Script<'_> {
-    /// Boots the node, and asks again by `again` when that fails. `mac`: the address that asks.
-    pub(crate) fn boot(&self, entry: &Entry, node: &Node, mac: Option<Mac>, again: &Key, retry: u32) -> String {
-        let kernel = rewrite(&entry.kernel, self.rewrites);
-        let arguments = rewrite(&self.arguments(entry, node, mac), self.rewrites);
+    /// What is booted. `mac`: the address that asks. `node`: `None` for who is not known.
+    pub(crate) fn resolved(&self, config: &Config, node: Option<&Node>, mac: Option<Mac>) -> Boot {
+        let led = |text: &str| words_for_ipxe(&rewrite(text, self.rewrites));
+        Boot {
+            kernel: led(&config.kernel),
+            initrd: led(&config.initrd),
+            arguments: led(&self.arguments(config, node, mac)),
+        }
+    }
+
+    /// Boots it, and asks again by `again` when that fails; `retry` times it failed already.
+    pub(crate) fn boot(&self, boot: &Boot, again: &Key, retry: u32) -> String {
+        let Boot {
+            kernel,
+            initrd,
+            arguments,
+        } = boot;
         let mut script = format!("#!ipxe\nkernel --name kernel {kernel} {arguments} || goto boot_retry\n");
-        if let Some(initrd) = &entry.initrd {
-            let initrd = rewrite(initrd, self.rewrites);
+        if !initrd.is_empty() {
             script.push_str(&format!("initrd --name initrd {initrd} || goto boot_retry\n"));
         }
         script.push_str(&format!(
             "boot || goto boot_retry\n:boot_retry\nsleep {}\nchain {}&retry={}\n\n",
-            self.retry_delay,
+            waits::wait(self.retry_delay, retry, &again.text()),
             self.again(again),
             retry.saturating_add(1),
         ));
@@ -56,25 +90,23 @@ impl Script<'_> {
     }
 
     fn again(&self, key: &Key) -> String {
-        let key = match key {
-            Key::Mac(mac) => format!("mac={mac}"),
-            Key::Name(name) => format!("name={name}"),
-            Key::Nid(nid) => format!("nid={nid}"),
-        };
-        format!("{}/boot/v1/bootscript?{key}", self.base)
+        format!("{}/boot/v1/bootscript?{}", self.base, key.text())
     }
 
-    /// The kernel's arguments: those of the entry, and what is known of the node where the entry does not say it.
-    fn arguments(&self, entry: &Entry, node: &Node, mac: Option<Mac>) -> String {
-        let params = one_line(&entry.params);
-        let mut line = match entry.initrd {
-            Some(_) => format!("initrd=initrd {}", without_initrd(&params).trim()),
-            None => params.trim().to_owned(),
+    /// The kernel's arguments: those of the config, and what is known of the node where the config does not say it.
+    fn arguments(&self, config: &Config, node: Option<&Node>, mac: Option<Mac>) -> String {
+        let params = one_line(&config.params);
+        let mut line = if config.initrd.is_empty() {
+            params.trim().to_owned()
+        } else {
+            format!("initrd=initrd {}", without_initrd(&params).trim())
         };
+        // A client that is not known has no name, number or interface that a system could go by (contract 3.3).
         let additions = [
-            Some(("xname=", node.id.clone())),
-            node.nid.map(|nid| ("nid=", nid.to_string())),
-            mac.map(|mac| ("BOOTIF=", format!("01-{}", mac.to_string().replace(':', "-")))),
+            node.map(|node| ("xname=", node.id.clone())),
+            node.and_then(|node| node.nid).map(|nid| ("nid=", nid.to_string())),
+            node.and(mac)
+                .map(|mac| ("BOOTIF=", format!("01-{}", mac.to_string().replace(':', "-")))),
             self.advertise
                 .map(|at| ("ds=", format!("nocloud-net;s={}/", at.trim_end_matches('/')))),
         ];
@@ -92,6 +124,33 @@ fn one_line(params: &str) -> String {
     let fold = |c: char| if c.is_control() && c != '\t' { ' ' } else { c };
     params.chars().map(fold).collect()
 }
+
+/// iPXE ends a command at the words `||`, `&&` and `;`, and at a word that begins with `#`. It looks for them before it expands settings, so
+/// an empty setting within such a word hides it, and the kernel gets it as it was.
+fn words_for_ipxe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for part in text.split_inclusive(char::is_whitespace) {
+        let word = part.trim_end();
+        match word {
+            "||" | "&&" | ";" => {
+                let (first, rest) = part.split_at(1);
+                out.push_str(first);
+                out.push_str(NOTHING);
+                out.push_str(rest);
+            }
+            _ => {
+                if word.starts_with('#') {
+                    out.push_str(NOTHING);
+                }
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
+/// A setting of iPXE that has no value.
+const NOTHING: &str = "${}";
 
 /// Takes out each word that begins with `initrd=`, and the white space before it.
 fn without_initrd(params: &str) -> String {

@@ -7,7 +7,17 @@ use bootd_sdk::wire::{Interface, Rewrite};
 use serde_json::{Value, json};
 
 use crate::Bss;
-use crate::params::Params;
+use crate::book::Book;
+use crate::file::{Files, Text};
+
+mod api;
+mod documents;
+mod files;
+mod history;
+mod legacy;
+mod load;
+mod robust;
+mod scripts;
 
 const STORED: &str = "#!ipxe
 kernel --name kernel http://172.16.0.254:9000/boot-images/efi-images/compute/base/vmlinuz-5.14.0-570.21.1.el9_6.x86_64 initrd=initrd \
@@ -17,7 +27,7 @@ ds=nocloud-net;s=http://172.16.0.254:8081/cloud-init xname=x1000c0s0b0n0 nid=1 B
 initrd --name initrd http://172.16.0.254:9000/boot-images/efi-images/compute/base/initramfs-5.14.0-570.21.1.el9_6.x86_64.img || goto boot_retry
 boot || goto boot_retry
 :boot_retry
-sleep 30
+sleep 1
 chain http://172.16.0.254:8081/boot/v1/bootscript?mac=52:54:00:be:ef:01&retry=1
 
 ";
@@ -59,6 +69,36 @@ fn with_file(text: &str) -> (&'static FakeHost, Instance, tempfile::TempDir) {
     (host, bss, dir)
 }
 
+/// A request with a token's claims, as the host hands it on.
+fn send(bss: &Instance, method: &str, path: &str, body: &str) -> Answer {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let request = Request {
+        method: method.into(),
+        path: path.into(),
+        query: query.into(),
+        body: body.into(),
+        scheme: "http".into(),
+        host: "172.16.0.254:8081".into(),
+        listener: "0.0.0.0:8081".into(),
+        claims: Some(json!({"sub": "test"})),
+        ..Request::default()
+    };
+    bss.handle(&request).unwrap()
+}
+
+/// The status, and the detail of a problem.
+fn told(answer: &Answer) -> (u16, String) {
+    let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    (answer.status, body["detail"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What `GET /bootparameters` lists.
+fn list(bss: &Instance, query: &str) -> Value {
+    let answer = bss.get(&format!("/boot/v1/bootparameters{query}"), None).unwrap();
+    assert_eq!(answer.status, 200, "{query}: {}", answer.body);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
 fn script(bss: &Instance, query: &str) -> String {
     let answer = bss.get(&format!("/boot/v1/bootscript?{query}"), None).unwrap();
     assert_eq!(answer.status, 200, "{query}: {}", answer.body);
@@ -87,7 +127,9 @@ fn the_tutorials_node_gets_the_tutorials_script() {
     let answer = bss
         .get("/apis/bss/boot/v1/bootscript?mac=52:54:00:be:ef:01&retry=4", None)
         .unwrap();
-    assert_eq!(answer.body, STORED.replace("retry=1", "retry=5"));
+    let sleep = format!("sleep {}\n", crate::waits::wait(30, 4, "mac=52:54:00:be:ef:01"));
+    let later = STORED.replace("retry=1", "retry=5").replace("sleep 1\n", &sleep);
+    assert_eq!(answer.body, later);
     assert_eq!(answer.headers[0].1, "text/plain; charset=UTF-8");
     assert!(answer.keep);
 }
@@ -274,6 +316,7 @@ fn hostile_queries_are_refused_and_never_reach_a_script() {
     assert!(answer.body.contains("Need a mac=, name=, or nid= parameter"));
     assert_eq!(script(&bss, "mac=52:54:00:be:ef:01&retry=%0Ashell"), STORED);
     let request = Request {
+        method: "GET".into(),
         path: "/boot/v1/bootscript".into(),
         query: "nid=77".into(),
         scheme: "http".into(),
@@ -312,7 +355,7 @@ fn the_parameters_are_listed_as_bss_lists_them() {
         bss.get("/boot/v1/service/status", None).unwrap().body,
         r#"{"bss-status":"running"}"#
     );
-    assert_eq!(bss.get("/boot/v1/hosts", None).unwrap().status, 404);
+    assert_eq!(bss.get("/boot/v1/nothing", None).unwrap().status, 404);
     let (_, none) = start(json!({}));
     assert_eq!(none.get("/boot/v1/bootparameters", None).unwrap().body, "null");
 }
@@ -363,14 +406,16 @@ fn a_changed_file_with_mistakes_changes_nothing_until_it_is_right() {
         assert!(bss.run());
         arguments(&bss, "nid=1").split(' ').next().unwrap().to_owned()
     };
-    assert_eq!((look(), host.bumps()), ("http://h/old".into(), 0));
+    look();
+    let before = host.bumps();
+    assert_eq!((look(), host.bumps()), ("http://h/old".into(), before));
     for bad in ["kernel: http://h/new\nnids: [1, x]\n", "", "kernel: [\n"] {
         fs::write(&path, bad).unwrap();
-        assert_eq!((look(), host.bumps()), ("http://h/old".into(), 0));
+        assert_eq!((look(), host.bumps()), ("http://h/old".into(), before));
         assert_eq!(host.health().mistakes.len(), 1);
     }
     fs::write(&path, "kernel: http://h/new\nnids: [1]\n").unwrap();
-    assert_eq!((look(), host.bumps()), ("http://h/new".into(), 1));
+    assert_eq!((look(), host.bumps()), ("http://h/new".into(), before + 1));
     assert_eq!(host.health().mistakes, []);
 }
 
@@ -392,13 +437,16 @@ fn no_mutation_of_a_file_panics() {
         rewrites: &[],
     };
     bootd_sdk::fake::mutations(&seeds, 3000, |text| {
-        let mut params = Params::default();
-        let mistakes = crate::file::read_text("f", text, &mut params);
-        assert!(params.len() > 0 || !mistakes.is_empty());
-        if let Some(entry) = params.choose(Some(node(1).interfaces[0].mac), &node(1)) {
+        let mut files = Files::default();
+        let mistakes = crate::file::read_text("f", text, Text::File, &mut files);
+        assert!(!files.entries.is_empty() || !mistakes.is_empty());
+        let book = crate::apply::apply(&Book::default(), &files.entries, crate::apply::Gone::Deleted);
+        let (book, _, _) = book.done();
+        if let Some(config) = book.choose(Some(node(1).interfaces[0].mac), &node(1)) {
             let again = crate::script::Key::Nid(1);
-            let lines = script.boot(entry, &node(1), None, &again, 0).lines().count();
-            assert_eq!(lines, 7 + usize::from(entry.initrd.is_some()));
+            let boot = script.resolved(config, Some(&node(1)), None);
+            let lines = script.boot(&boot, &again, 0).lines().count();
+            assert_eq!(lines, 7 + usize::from(!config.initrd.is_empty()));
         }
     });
 }
