@@ -14,65 +14,150 @@ use bootd_tests::{Rack, SERVER};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-const NODE: &str = "x1000c0s0b0n0";
-const MAC: &str = "52:54:00:be:ef:01";
+#[test]
+fn writes_to_smd_with_a_token_that_is_not_good_are_refused_and_change_nothing() {
+    in_rack(|| {
+        refuses(&Service {
+            set_up: &[
+                (
+                    "POST",
+                    "/hsm/v2/State/Components",
+                    r#"{"Components":[{"ID":"x1000c0s0b0n0","State":"On","NID":1}]}"#,
+                ),
+                (
+                    "POST",
+                    "/hsm/v2/Inventory/EthernetInterfaces",
+                    r#"{"ComponentID":"x1000c0s0b0n0","MACAddress":"52:54:00:be:ef:01","IPAddresses":[{"IPAddress":"172.16.0.1"}]}"#,
+                ),
+                ("POST", "/hsm/v2/groups", r#"{"label":"compute","members":{}}"#),
+            ],
+            writes: &SMD_WRITES,
+            open: &["/hsm/v2/State/Components", "/hsm/v2/Inventory/EthernetInterfaces"],
+            closed: &["/hsm/v2/groups", "/hsm/v2/Inventory/RedfishEndpoints"],
+        })
+    });
+}
 
 #[test]
-fn every_write_with_a_token_that_is_not_good_is_refused_and_changes_nothing() {
+fn writes_to_bss_with_a_token_that_is_not_good_are_refused_and_change_nothing() {
+    in_rack(|| {
+        refuses(&Service {
+            set_up: &[(
+                "PUT",
+                "/boot/v1/bootparameters",
+                r#"{"macs":["52:54:00:be:ef:01"],"kernel":"http://k/"}"#,
+            )],
+            writes: &BSS_WRITES,
+            open: &["/boot/v1/bootscript?mac=52:54:00:be:ef:01", "/boot/v1/dumpstate"],
+            closed: &["/boot/v1/bootparameters"],
+        })
+    });
+}
+
+#[test]
+fn writes_to_cloud_init_with_a_token_that_is_not_good_are_refused_and_change_nothing() {
+    in_rack(|| {
+        refuses(&Service {
+            set_up: &[
+                (
+                    "POST",
+                    "/cloud-init/admin/cluster-defaults",
+                    r#"{"cluster-name":"demo"}"#,
+                ),
+                (
+                    "PUT",
+                    "/cloud-init/admin/groups/compute",
+                    r##"{"name":"compute","file":{"content":"#cloud-config","filename":"","encoding":"plain"}}"##,
+                ),
+            ],
+            writes: &CLOUD_INIT_WRITES,
+            open: &["/cloud-init/version"],
+            closed: &["/cloud-init/admin/cluster-defaults", "/cloud-init/admin/groups"],
+        })
+    });
+}
+
+#[test]
+fn what_only_nodes_may_say_is_refused_from_an_address_that_is_no_nodes() {
     in_rack(|| {
         let rack = Rack::new()?;
         rack.write("bootd.toml", &rack.bare_config())?;
         let mut bootd = rack.start_bootd()?;
-        let own = std::fs::read(rack.path("state/token-key.pk8")).context("bootd's key pair")?;
-        let signer = Signer { key: own };
-        let good = signer.sign(&claims())?;
-        let mut line = Line::open()?;
-        // A token that is made here is good when nothing is wrong with it; else the rest would prove nothing.
-        set_up(&mut line, &good)?;
-        let before = all(&mut line, &good)?;
-
-        for (what, header) in not_good(&signer)? {
-            for (method, target, body) in WRITES {
-                let answer = ask(&mut line, method, target, body, header.as_deref())?;
-                ensure!(
-                    answer.status == 401,
-                    "{method} {target} with {what}: {} {}",
-                    answer.status,
-                    answer.body
-                );
-                ensure!(
-                    answer
-                        .header("www-authenticate")
-                        .is_some_and(|text| text.starts_with("Bearer")),
-                    "{what}: {}",
-                    answer.head
-                );
-            }
-            // Reads that upstream leaves open stay open, whatever is shown; others do not.
-            let answer = ask(&mut line, "GET", "/hsm/v2/State/Components", "", header.as_deref())?;
-            ensure!(answer.status == 200, "an open read with {what}: {}", answer.status);
-            for target in ["/boot/v1/bootparameters", "/hsm/v2/groups", "/cloud-init/admin/groups"] {
-                let answer = ask(&mut line, "GET", target, "", header.as_deref())?;
-                ensure!(answer.status == 401, "GET {target} with {what}: {}", answer.status);
-            }
-        }
-        ensure!(all(&mut line, &good)? == before, "something was written");
-        let log = std::fs::read_to_string(bootd.log())?;
-        ensure!(!log.contains(&good), "a token is in the log");
-
-        // What only nodes may say is not for an address that is none.
         let stranger = Client::plug(&rack)?;
         stranger.ip("addr add 172.16.0.77/24 dev cable0")?;
-        let phone_home =
-            format!("POST /cloud-init/phone-home/{NODE} HTTP/1.0\r\nHost: {SERVER}:8081\r\nContent-Length: 0\r\n\r\n");
-        let (status, said) = stranger.http(&phone_home)?;
-        ensure!(status == 403, "{status} {said}");
+        for target in [
+            "/cloud-init/phone-home/x1000c0s0b0n0",
+            "/cloud-init/wg-init",
+            "/boot/v1/hosts",
+        ] {
+            let request = format!("POST {target} HTTP/1.0\r\nHost: {SERVER}:8081\r\nContent-Length: 0\r\n\r\n");
+            let (status, said) = stranger.http(&request)?;
+            ensure!(status == 403, "{target}: {status} {said}");
+        }
         bootd.must_run()
     });
 }
 
-/// Writes of the three services; each would change something.
-const WRITES: [(&str, &str, &str); 24] = [
+/// A request: method, target, body.
+type Row = (&'static str, &'static str, &'static str);
+
+/// What is asked of a service.
+struct Service {
+    /// One row of each kind, so that each write has something to change.
+    set_up: &'static [Row],
+    /// Writes; each would change something.
+    writes: &'static [Row],
+    /// Reads that need no token.
+    open: &'static [&'static str],
+    /// Reads that need one.
+    closed: &'static [&'static str],
+}
+
+fn refuses(service: &Service) -> Result<()> {
+    let rack = Rack::new()?;
+    rack.write("bootd.toml", &rack.bare_config())?;
+    let mut bootd = rack.start_bootd()?;
+    let signer = Signer {
+        key: std::fs::read(rack.path("state/token-key.pk8")).context("bootd's key pair")?,
+    };
+    // A token that is made here is good when nothing is wrong with it; else the rest would prove nothing.
+    let good = format!("Bearer {}", signer.sign(&claims())?);
+    let mut line = Line::open()?;
+    for (method, target, body) in service.set_up {
+        let answer = ask(&mut line, method, target, body, Some(&good))?;
+        ensure!((200..300).contains(&answer.status), "{method} {target}: {answer:?}");
+    }
+    let before = all(&mut line, service, &good)?;
+
+    for (what, header) in not_good(&signer)? {
+        for (method, target, body) in service.writes {
+            let answer = ask(&mut line, method, target, body, header.as_deref())?;
+            ensure!(answer.status == 401, "{method} {target} with {what}: {answer:?}");
+            ensure!(
+                answer
+                    .header("www-authenticate")
+                    .is_some_and(|text| text.starts_with("Bearer")),
+                "{what}: {}",
+                answer.head
+            );
+        }
+        // What is open stays so, whatever is shown.
+        for target in service.open {
+            let answer = ask(&mut line, "GET", target, "", header.as_deref())?;
+            ensure!(answer.status == 200, "GET {target} with {what}: {answer:?}");
+        }
+        for target in service.closed {
+            let answer = ask(&mut line, "GET", target, "", header.as_deref())?;
+            ensure!(answer.status == 401, "GET {target} with {what}: {answer:?}");
+        }
+    }
+    ensure!(all(&mut line, service, &good)? == before, "something was written");
+    let log = std::fs::read_to_string(bootd.log())?;
+    ensure!(!log.contains(&good[7..]), "a token is in the log");
+    bootd.must_run()
+}
+
+const SMD_WRITES: [Row; 14] = [
     (
         "POST",
         "/hsm/v2/State/Components",
@@ -107,6 +192,9 @@ const WRITES: [(&str, &str, &str); 24] = [
     ("POST", "/hsm/v2/groups", r#"{"label":"mine","members":{}}"#),
     ("POST", "/hsm/v2/groups/compute/members", r#"{"id":"x1000c0s0b0n0"}"#),
     ("DELETE", "/hsm/v2/groups/compute", ""),
+];
+
+const BSS_WRITES: [Row; 5] = [
     (
         "POST",
         "/boot/v1/bootparameters",
@@ -128,6 +216,9 @@ const WRITES: [(&str, &str, &str); 24] = [
         "/apis/bss/boot/v1/bootparameters",
         r#"{"macs":["52:54:00:be:ef:01"],"kernel":"http://evil/"}"#,
     ),
+];
+
+const CLOUD_INIT_WRITES: [Row; 5] = [
     (
         "POST",
         "/cloud-init/admin/cluster-defaults",
@@ -202,61 +293,14 @@ fn not_good(own: &Signer) -> Result<Vec<(&'static str, Option<String>)>> {
     ])
 }
 
-/// One row of each kind, so that each write has something to change.
-fn set_up(line: &mut Line, token: &str) -> Result<()> {
-    for (method, target, body) in [
-        (
-            "POST",
-            "/hsm/v2/State/Components",
-            format!(r#"{{"Components":[{{"ID":"{NODE}","State":"On","NID":1}}]}}"#),
-        ),
-        (
-            "POST",
-            "/hsm/v2/Inventory/EthernetInterfaces",
-            format!(r#"{{"ComponentID":"{NODE}","MACAddress":"{MAC}","IPAddresses":[{{"IPAddress":"172.16.0.1"}}]}}"#),
-        ),
-        ("POST", "/hsm/v2/groups", r#"{"label":"compute","members":{}}"#.into()),
-        (
-            "PUT",
-            "/boot/v1/bootparameters",
-            format!(r#"{{"macs":["{MAC}"],"kernel":"http://k/"}}"#),
-        ),
-        (
-            "POST",
-            "/cloud-init/admin/cluster-defaults",
-            r#"{"cluster-name":"demo"}"#.into(),
-        ),
-        (
-            "PUT",
-            "/cloud-init/admin/groups/compute",
-            r##"{"name":"compute","file":{"content":"#cloud-config","filename":"","encoding":"plain"}}"##.into(),
-        ),
-    ] {
-        let answer = ask(line, method, target, &body, Some(&format!("Bearer {token}")))?;
-        ensure!((200..300).contains(&answer.status), "{method} {target}: {answer:?}");
-    }
-    Ok(())
-}
-
 /// What is stored, as far as it can be read.
-fn all(line: &mut Line, token: &str) -> Result<Vec<(String, Value)>> {
-    let meta_data = format!("/cloud-init/admin/impersonation/{NODE}/meta-data");
-    let targets = [
-        "/hsm/v2/State/Components",
-        "/hsm/v2/Inventory/RedfishEndpoints",
-        "/hsm/v2/Inventory/EthernetInterfaces",
-        "/hsm/v2/groups",
-        "/boot/v1/bootparameters",
-        "/cloud-init/admin/cluster-defaults",
-        "/cloud-init/admin/groups",
-        meta_data.as_str(),
-    ];
+fn all(line: &mut Line, service: &Service, header: &str) -> Result<Vec<String>> {
+    let targets = service.open.iter().chain(service.closed);
     targets
-        .into_iter()
         .map(|target| {
-            let answer = ask(line, "GET", target, "", Some(&format!("Bearer {token}")))?;
+            let answer = ask(line, "GET", target, "", Some(header))?;
             ensure!(answer.status == 200, "{target}: {answer:?}");
-            Ok((target.to_owned(), serde_saphyr::from_str(&answer.body)?))
+            Ok(answer.body)
         })
         .collect()
 }
