@@ -159,8 +159,11 @@ impl Filter {
     }
 }
 
+/// Whether a target is of a kind.
+type IsOf = fn(&Target) -> bool;
+
 /// How upstream calls the kinds of targets.
-const KINDS: [(&str, fn(&Target) -> bool); 3] = [
+const KINDS: [(&str, IsOf); 3] = [
     ("Hosts", |target| matches!(target, Target::Host(_))),
     ("MACs", |target| matches!(target, Target::Mac(_))),
     ("NIDs", |target| matches!(target, Target::Nid(_))),

@@ -15,6 +15,9 @@ use crate::entry::{Config, Target};
 use crate::script::{Key, Script};
 use crate::templates::{self, Known};
 
+/// The listener of requests that bootd makes itself to see what a node would get. No node has asked then.
+const EXPLAIN: &str = "explain";
+
 /// A request for a script, read.
 struct Asked {
     key: Key,
@@ -45,7 +48,7 @@ pub(crate) fn answer(bss: &Bss, request: &Request) -> Answer {
     };
     let book = bss.ledger.book();
     let node = asked.node(bss.host);
-    if let Some(node) = &node {
+    if let Some(node) = node.as_ref().filter(|_| request.listener != EXPLAIN) {
         bss.history.saw(&node.id, "bootscript", bss.host.now_unix().as_secs());
     }
     match asked.form {

@@ -178,13 +178,13 @@ impl Bss {
     fn wait(&self) -> Result<Heard, Stopping> {
         match self.host.event(LOOK_EVERY) {
             Ok(Some(event)) => {
+                // In a storm one wake-up takes many. Not the host's sleep, which each event would wake.
+                std::thread::sleep(REST);
                 let mut next = Some(event);
                 while let Some(event) = next {
                     self.history.heard(&event.what, self.host.now_unix().as_secs());
                     next = self.host.event(Duration::ZERO).map_err(|_| Stopping)?;
                 }
-                // In a storm one wake-up takes many.
-                self.host.sleep(REST)?;
                 Ok(Heard::Something)
             }
             Ok(None) => Ok(Heard::Nothing),
@@ -257,7 +257,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two writes of the endpoint history: what a crash costs.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
-/// After events, until the next are taken.
+/// After an event, until all that came are taken.
 const REST: Duration = Duration::from_millis(100);
 
 export_plugin!(Bss);

@@ -47,6 +47,20 @@ fn who_asked_for_a_script_is_remembered_by_name() {
 }
 
 #[test]
+fn what_bootd_asks_itself_to_explain_is_no_nodes_request() {
+    let (_, bss) = with_addresses();
+    let request = Request {
+        method: "GET".into(),
+        path: "/boot/v1/bootscript".into(),
+        query: "nid=1".into(),
+        listener: "explain".into(),
+        ..Request::default()
+    };
+    assert_eq!(bss.handle(&request).unwrap().status, 200);
+    assert_eq!(history(&bss, ""), json!([]));
+}
+
+#[test]
 fn a_kept_script_that_was_served_without_the_plugin_is_heard_of() {
     let (host, bss) = with_addresses();
     assert_eq!(bss.setup.events, [EventKind::Http]);

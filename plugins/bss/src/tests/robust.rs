@@ -60,12 +60,3 @@ fn no_mutation_of_a_request_panics_on_any_route() {
     assert_eq!(imported.status, 204, "{}\n{exported}", imported.body);
     assert_eq!(list(&other, ""), list(&bss, ""));
 }
-
-#[test]
-fn a_store_that_fails_is_told_and_nothing_is_acknowledged() {
-    // A host without a store: every service of it is missing.
-    let (host, bss) = start(json!({}));
-    let before = host.bumps();
-    let answer = send(&bss, "PUT", "/boot/v1/bootparameters", "{\"nids\":[1]");
-    assert_eq!((answer.status, host.bumps()), (400, before));
-}
