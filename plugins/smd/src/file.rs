@@ -13,6 +13,10 @@ use bootd_sdk::wire::{Address, Interface, Mistake, Node};
 use bootd_sdk::xname;
 use bootd_sdk::yaml::{self, Item, Mistakes, Row as Fields, Value};
 
+use crate::api::is_label;
+use crate::rows::{Family, Set};
+use crate::values::{self, canonical};
+
 /// A row of the inventory and the line that it comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
@@ -20,13 +24,30 @@ pub(crate) struct Row {
     pub(crate) line: u64,
 }
 
+/// A group or a partition with members of its own, as an export has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FileSet {
+    pub(crate) family: Family,
+    pub(crate) label: String,
+    pub(crate) row: Set,
+    /// Xnames and their lines.
+    pub(crate) members: Vec<(String, u64)>,
+}
+
 /// The good rows of a file's text, and its mistakes.
 pub(crate) fn read(name: &str, text: &str) -> (Vec<Row>, Vec<Mistake>) {
+    let (rows, _, mistakes) = read_all(name, text);
+    (rows, mistakes)
+}
+
+/// The same, with the groups and partitions that an export has.
+pub(crate) fn read_all(name: &str, text: &str) -> (Vec<Row>, Vec<FileSet>, Vec<Mistake>) {
     let mut reader = Reader {
         mistakes: Mistakes::new(name),
         nodes: Vec::new(),
         bmcs: BTreeMap::new(),
         declared: HashSet::new(),
+        sets: Vec::new(),
     };
     if let Some(root) = yaml::read(text, &mut reader.mistakes) {
         reader.root(&root);
@@ -35,7 +56,7 @@ pub(crate) fn read(name: &str, text: &str) -> (Vec<Row>, Vec<Mistake>) {
     bmcs.sort_by_key(|row| row.line);
     let mut rows = reader.nodes;
     rows.append(&mut bmcs);
-    (rows, reader.mistakes.into_list())
+    (rows, reader.sets, reader.mistakes.into_list())
 }
 
 struct Reader {
@@ -45,6 +66,7 @@ struct Reader {
     bmcs: BTreeMap<String, Row>,
     /// What a node's `bmc` may name: names, xnames and MACs of the list `bmcs`.
     declared: HashSet<String>,
+    sets: Vec<FileSet>,
 }
 
 impl Reader {
@@ -61,9 +83,54 @@ impl Reader {
             fields.bad(0, "has no list 'nodes'; write 'nodes: []' for none");
         }
         let nodes = fields.rows("nodes");
+        let (groups, partitions) = (fields.rows("groups"), fields.rows("partitions"));
         fields.done();
+        groups.iter().for_each(|item| self.set(Family::Group, item));
+        partitions.iter().for_each(|item| self.set(Family::Partition, item));
         bmcs.iter().for_each(|item| self.bmc(item));
         nodes.iter().for_each(|item| self.node(item));
+    }
+
+    fn set(&mut self, family: Family, item: &Item) {
+        let (what, key) = match family {
+            Family::Group => ("group", "label"),
+            Family::Partition => ("partition", "name"),
+        };
+        let Some(mut fields) = Fields::of(item, what, &mut self.mistakes) else {
+            return;
+        };
+        let label = fields.required(key).unwrap_or_default().to_lowercase();
+        let is_good = match family {
+            Family::Group => is_label(&label),
+            Family::Partition => xname::component_type(&label) == Some("Partition"),
+        };
+        if !is_good && fields.is_good() {
+            let text = format!("{key}: '{}' is not the {key} of a {what}", shown(&label));
+            fields.bad(fields.line_of(key), text);
+        }
+        let row = Set {
+            description: fields.text("description").unwrap_or_default().into(),
+            tags: fields
+                .list::<String>("tags")
+                .into_iter()
+                .map(|(tag, _)| tag.into())
+                .collect(),
+            exclusive: fields.text("exclusive_group").unwrap_or_default().into(),
+            of_file: false,
+        };
+        let members = fields.list::<String>("members");
+        let members = members
+            .into_iter()
+            .map(|(id, line)| (xname::normalise(&id), line))
+            .collect();
+        if fields.done() {
+            self.sets.push(FileSet {
+                family,
+                label,
+                row,
+                members,
+            });
+        }
     }
 
     fn bmc(&mut self, item: &Item) {
@@ -108,6 +175,13 @@ impl Reader {
         let mut groups: Vec<String> = fields.list("groups").into_iter().map(|(group, _)| group).collect();
         groups.extend(fields.text("group"));
         groups.retain(|group| !group.is_empty());
+        if let Some(group) = groups.iter().find(|group| !is_label(&group.to_lowercase())) {
+            let text = format!(
+                "groups: '{}' is not the label of a group (letters, digits, -:._)",
+                shown(group)
+            );
+            fields.bad(fields.line_of("groups"), text);
+        }
         groups.sort();
         groups.dedup();
         let bmc_line = fields.line_of("bmc_mac");
@@ -118,6 +192,12 @@ impl Reader {
             let text = format!("bmc: no BMC of this file has the name, xname or MAC '{}'", shown(&bmc));
             fields.mistakes.add(fields.line_of("bmc"), text);
         }
+        let role = fields.text("role").unwrap_or_else(|| "Compute".into());
+        let sub_role = fields.text("sub_role").unwrap_or_default();
+        let state = word(&mut fields, "state", values::STATES).unwrap_or("On");
+        let arch = word(&mut fields, "arch", values::ARCHS).unwrap_or_default();
+        let class = word(&mut fields, "class", values::CLASSES).unwrap_or_default();
+        let enabled = fields.parsed("enabled").unwrap_or(true);
         let interfaces = interfaces(&mut fields);
         if !fields.done() {
             return;
@@ -134,9 +214,12 @@ impl Reader {
             id,
             nid,
             kind: "Node".into(),
-            role: "Compute".into(),
-            state: "On".into(),
-            enabled: true,
+            role,
+            sub_role,
+            state: state.into(),
+            arch: arch.into(),
+            class: class.into(),
+            enabled,
             name,
             groups,
             interfaces,
@@ -160,6 +243,16 @@ impl Reader {
             self.mistakes.add(row.line, text);
         }
     }
+}
+
+fn word(fields: &mut Fields<'_, '_>, key: &'static str, words: &'static [&'static str]) -> Option<&'static str> {
+    let text = fields.text(key)?;
+    let word = canonical(words, &text);
+    if word.is_none() {
+        let text = format!("{key}: '{}' is none of {}", shown(&text), words.join(", "));
+        fields.bad(fields.line_of(key), text);
+    }
+    word
 }
 
 fn interfaces(fields: &mut Fields<'_, '_>) -> Vec<Interface> {

@@ -299,7 +299,7 @@ fn the_lists_are_served_as_smd_writes_them() {
             "IPAddresses": [{"IPAddress": "172.16.0.1", "Network": "management"}],
         })
     );
-    assert_eq!(get("/hsm/v2/groups"), (404, "404 page not found\n".into()));
+    assert_eq!(get("/hsm/v2/nothing"), (404, "404 page not found\n".into()));
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn lists_are_filtered_by_their_query() {
         );
     }
     assert_eq!(smd.get("/hsm/v2/State/Components?id=%", None).unwrap().status, 400);
-    let many = |values| format!("/hsm/v2/State/Components?{}", vec!["id=a"; values].join("&"));
+    let many = |values| format!("/hsm/v2/State/Components?{}", vec!["id=x1"; values].join("&"));
     assert_eq!(count(&many(64)), 0);
     assert_eq!(smd.get(&many(65), None).unwrap().status, 400);
 }

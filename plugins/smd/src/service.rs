@@ -1,0 +1,311 @@
+//! The way of every write: decided on the tables, committed to the store, put into the tables, published; then answered.
+//!
+//! Writers take turns. Readers never wait for a disk or the inventory: the tables are locked for as long as memory is read or written.
+//! What the inventory refuses stays in the tables, as SMD would have it, and is told in health and in the answer; it is tried again when
+//! something changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use bootd_sdk::mac::Mac;
+use bootd_sdk::prelude::*;
+use bootd_sdk::wire::Report;
+use serde::de::DeserializeOwned;
+
+use crate::draft::{Change, Draft, Origin, member_key, set_key};
+use crate::rows::{Family, Id};
+use crate::tables::Tables;
+
+/// What smd holds, and how it is changed.
+pub(crate) struct Service {
+    pub(crate) host: Host,
+    tables: RwLock<Tables>,
+    /// The turn of a writer.
+    turn: Mutex<Turn>,
+}
+
+/// What only the writer at turn looks at.
+#[derive(Default)]
+struct Turn {
+    /// Rows that the inventory does not take, with its reasons.
+    refused: BTreeMap<Id, String>,
+    /// What was last said of health, and what the next one adds to.
+    said: Health,
+    /// The nodes file: what it is, and what is wrong with it.
+    file: Option<(String, String, Vec<Mistake>)>,
+}
+
+/// Why something was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unwritten {
+    /// The rows could not be written as text.
+    #[error("a row cannot be stored: {0}")]
+    Row(#[from] serde_json::Error),
+    /// The store did not take them. They are not in effect.
+    #[error("not stored: {0}")]
+    Store(#[from] HostError),
+    /// A row in the store is not one.
+    #[error("the store's {0} is not readable: {1}")]
+    Unreadable(String, serde_json::Error),
+}
+
+impl Service {
+    /// Everything that the store has.
+    pub(crate) fn open(host: Host) -> Result<Self, Unwritten> {
+        let mut tables = Tables::default();
+        tables.apply(read_all(host)?);
+        Ok(Self {
+            host,
+            tables: RwLock::new(tables),
+            turn: Mutex::default(),
+        })
+    }
+
+    /// The rows at this moment. Not to be held while anything waits.
+    pub(crate) fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a request that writes: what `decide` drafted is durable and in effect before its answer is given. An `Err` writes nothing.
+    pub(crate) fn write(&self, decide: impl FnOnce(&mut Draft<'_>) -> Result<Answer, Answer>) -> Answer {
+        let mut turn = self.turn();
+        let decided = {
+            let tables = self.tables();
+            let mut draft = Draft::new(&tables, Origin::Api, self.host.now_unix().as_secs());
+            decide(&mut draft).map(|answer| (answer, draft.into_change()))
+        };
+        let (mut answer, change) = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => return refusal,
+        };
+        match self.put(&mut turn, change) {
+            Ok(refused) => {
+                for (id, reason) in refused.iter().take(MOST_WARNED) {
+                    let text: String = reason.chars().filter(|c| !c.is_control() && c.is_ascii()).collect();
+                    let warning = format!("299 bootd \"{id} is kept but not served: {}\"", text.replace('"', "'"));
+                    answer.headers.push(("warning".into(), warning));
+                }
+                answer
+            }
+            Err(error) => {
+                tracing::error!(%error, "a write was refused by the store");
+                Answer::problem(500, "Internal Server Error", &error.to_string())
+            }
+        }
+    }
+
+    /// Writes on behalf of the nodes file.
+    pub(crate) fn write_file(&self, decide: impl FnOnce(&mut Draft<'_>)) -> Result<(), Unwritten> {
+        let mut turn = self.turn();
+        let change = {
+            let tables = self.tables();
+            let mut draft = Draft::new(&tables, Origin::File, 0);
+            decide(&mut draft);
+            draft.into_change()
+        };
+        self.put(&mut turn, change).map(drop)
+    }
+
+    /// Publishes every row: beside what the inventory has of the last run, or (`full`) instead of it.
+    pub(crate) fn publish_all(&self, full: bool) -> Result<(), HostError> {
+        let mut turn = self.turn();
+        let ids = self.tables().node_ids();
+        let mut publication = Publication {
+            full,
+            ..Publication::default()
+        };
+        {
+            let tables = self.tables();
+            let nodes = ids.iter().filter_map(|id| tables.node(id));
+            publication.nodes = nodes.filter_map(|node| serde_json::to_value(node).ok()).collect();
+        }
+        let report = self.host.publish(&publication)?;
+        turn.refused = reasons(&ids, &report);
+        self.say(&mut turn);
+        Ok(())
+    }
+
+    /// What the nodes file is, in words, and what is wrong with it.
+    pub(crate) fn file_is(&self, name: &str, addition: &str, mistakes: Vec<Mistake>) {
+        let mut turn = self.turn();
+        turn.file = Some((name.into(), addition.into(), mistakes));
+        self.say(&mut turn);
+    }
+
+    /// Once a second: rows that the inventory refused are tried again, and health is brought up to date.
+    pub(crate) fn tend(&self) {
+        let mut turn = self.turn();
+        if !turn.refused.is_empty() {
+            let ids = turn.refused.keys().cloned().collect();
+            if let Err(error) = self.publish(&mut turn, ids) {
+                tracing::warn!(%error, "nodes not published");
+            }
+        }
+        self.say(&mut turn);
+    }
+
+    /// Whether the inventory refuses a row.
+    pub(crate) fn is_refused(&self, id: &str) -> bool {
+        self.turn().refused.contains_key(id)
+    }
+
+    /// Stores, puts into the tables and publishes. The rows of this change that the inventory does not take, with its reasons.
+    fn put(&self, turn: &mut Turn, change: Change) -> Result<Vec<(Id, String)>, Unwritten> {
+        if change.is_empty() {
+            return Ok(Vec::new());
+        }
+        let commit = change.commit()?;
+        if !self.host.store_commit(&commit)? {
+            return Err(HostError::Failed("a precondition did not hold".into()).into());
+        }
+        drop(commit);
+        let mut touched = {
+            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            let touched = tables.touched(&change);
+            tables.apply(change);
+            touched
+        };
+        let own = touched.clone();
+        // What stood in the way of these may have left. When they are many, the next look tries them.
+        if turn.refused.len() <= MOST_RETRIED {
+            touched.extend(turn.refused.keys().cloned());
+        }
+        let before = turn.refused.len();
+        if let Err(error) = self.publish(turn, touched) {
+            // The rows are stored and in the tables: the next look publishes them.
+            tracing::warn!(%error, "nodes not published yet");
+            let text = format!("the inventory could not be asked: {error}");
+            turn.refused.extend(own.iter().map(|id| (Arc::clone(id), text.clone())));
+        }
+        if turn.refused.len() != before && turn.refused.len() <= MOST_TOLD {
+            self.say(turn);
+        }
+        let refused = own.iter().filter_map(|id| turn.refused.get_key_value(id));
+        Ok(refused.map(|(id, reason)| (Arc::clone(id), reason.clone())).collect())
+    }
+
+    fn publish(&self, turn: &mut Turn, ids: BTreeSet<Id>) -> Result<(), HostError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut publication = Publication::default();
+        let mut rows = Vec::with_capacity(ids.len());
+        {
+            let tables = self.tables();
+            for id in ids {
+                match tables.node(&id) {
+                    Some(node) => {
+                        publication
+                            .nodes
+                            .extend(serde_json::to_value(node).map_err(|e| HostError::Failed(e.to_string())));
+                        rows.push(id);
+                    }
+                    None => {
+                        turn.refused.remove(&id);
+                        // Rows of types that the inventory does not have were never in it.
+                        if bootd_sdk::xname::kind(&id).is_some() {
+                            publication.gone.push(id.to_string());
+                        }
+                    }
+                }
+            }
+        }
+        if rows.is_empty() && publication.gone.is_empty() {
+            return Ok(());
+        }
+        let report = self.host.publish(&publication)?;
+        for id in &rows {
+            turn.refused.remove(id);
+        }
+        turn.refused.extend(reasons(&rows, &report));
+        Ok(())
+    }
+
+    /// Says how the plugin is, when that is new.
+    fn say(&self, turn: &mut Turn) {
+        let counts = self.tables().counts();
+        let mut text = format!("{} nodes and {} BMCs", counts.nodes, counts.controllers);
+        let mut mistakes = Vec::new();
+        match &turn.file {
+            Some((name, addition, of_file)) => {
+                text.push_str(&format!(" from {name} and the API{addition}"));
+                mistakes.clone_from(of_file);
+            }
+            None => text.push_str(" from the API; config.nodes is not set"),
+        }
+        let told = turn.refused.iter().take(MOST_TOLD).map(|(id, reason)| Mistake {
+            file: "smd".into(),
+            line: 0,
+            text: format!("{id} is kept but not served: {reason}"),
+        });
+        mistakes.extend(told);
+        if let Some(more) = turn.refused.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+            mistakes.push(Mistake {
+                file: "smd".into(),
+                line: 0,
+                text: format!("{more} more components are kept but not served"),
+            });
+        }
+        let health = Health { text, mistakes };
+        if health != turn.said {
+            self.host.health(&health);
+            turn.said = health;
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reasons(ids: &[Id], report: &Report) -> BTreeMap<Id, String> {
+    let reasons = report.refused.iter().filter_map(|refusal| {
+        let id = ids.get(refusal.row)?;
+        Some((Arc::clone(id), refusal.reason.clone()))
+    });
+    reasons.collect()
+}
+
+/// Reads the store, table by table, so that no more than one of them is in memory twice.
+fn read_all(host: Host) -> Result<Change, Unwritten> {
+    let mut change = Change::default();
+    change.components = read(host, "component/", |id| Some(id.into()))?;
+    change.interfaces = read(host, "iface/", |id| id.parse::<Mac>().ok())?;
+    change.endpoints = read(host, "rfe/", |id| Some(id.into()))?;
+    change.component_endpoints = read(host, "compep/", |id| Some(id.into()))?;
+    for family in Family::ALL {
+        let sets = read(host, &format!("{}/", set_key(family)), |label| {
+            Some((family, Id::from(label)))
+        })?;
+        change.sets.extend(sets);
+        let members = read::<_, bool>(host, &format!("{}/", member_key(family)), |key| {
+            let (label, id) = key.split_once('/')?;
+            Some((family, Id::from(label), Id::from(id)))
+        })?;
+        change.members.extend(members.into_keys().map(|key| (key, true)));
+    }
+    Ok(change)
+}
+
+fn read<K: Ord, R: DeserializeOwned>(
+    host: Host,
+    prefix: &str,
+    key: impl Fn(&str) -> Option<K>,
+) -> Result<BTreeMap<K, Option<R>>, Unwritten> {
+    let mut rows = BTreeMap::new();
+    for (name, text) in host.store_scan(prefix)? {
+        let Some(key) = name.strip_prefix(prefix).and_then(&key) else {
+            continue;
+        };
+        let row = serde_json::from_str(&text).map_err(|error| Unwritten::Unreadable(name, error))?;
+        rows.insert(key, Some(row));
+    }
+    Ok(rows)
+}
+
+/// Refused rows of one request that its answer warns of.
+const MOST_WARNED: usize = 8;
+/// Refused rows that every write tries again.
+const MOST_RETRIED: usize = 32;
+/// Refused rows that health lists.
+const MOST_TOLD: usize = 100;
