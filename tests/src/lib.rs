@@ -9,6 +9,7 @@ pub mod journal;
 pub mod namespace;
 pub mod network;
 pub mod node;
+pub mod ochami;
 pub mod peer;
 pub mod plugin;
 pub mod prepare;
@@ -131,6 +132,13 @@ config.defaults = "{dir}/ci-defaults.yaml"
 config.groups = ["{dir}/ci-group-compute.yaml"]
 "#
         )
+    }
+
+    /// A complete `bootd.toml` for a rack whose data all comes through the API, with tokens.
+    pub fn bare_config(&self) -> String {
+        let config = self.config().replace("auth = \"none\"\n", "");
+        let bare = config.lines().filter(|line| !line.starts_with("config."));
+        bare.flat_map(|line| [line, "\n"]).collect()
     }
 
     /// A file in the rack's folder.
