@@ -15,6 +15,8 @@ pub(crate) enum Doc {
     Other(Value),
     List(Vec<Self>),
     Map(Vec<(String, Self)>),
+    /// Lines of a map that were written before by [`entry`], for where it stands.
+    Written(String),
 }
 
 impl Doc {
@@ -45,6 +47,13 @@ pub(crate) fn document(map: &[(String, Doc)]) -> String {
     out
 }
 
+/// An entry of a map that is indented this far, as lines.
+pub(crate) fn entry(key: &str, value: Doc, indent: usize) -> String {
+    let mut out = String::new();
+    block_map(&[(key.to_owned(), value)], indent, &mut out);
+    out
+}
+
 fn block_map(map: &[(String, Doc)], indent: usize, out: &mut String) {
     for (key, value) in map {
         out.push_str(&format!("{:indent$}{}:", "", scalar(key)));
@@ -58,6 +67,11 @@ fn block(value: &Doc, indent: usize, out: &mut String) {
         Doc::Text(text) if is_prose(text) => literal(text, indent + 2, out),
         Doc::Text(text) => out.push_str(&format!(" {}\n", scalar(text))),
         Doc::Other(value) => out.push_str(&format!(" {value}\n")),
+        Doc::Written(lines) if lines.is_empty() => out.push_str(" {}\n"),
+        Doc::Written(lines) => {
+            out.push('\n');
+            out.push_str(lines);
+        }
         Doc::List(items) if items.is_empty() => out.push_str(" []\n"),
         Doc::Map(map) if map.is_empty() => out.push_str(" {}\n"),
         Doc::Map(map) => {
@@ -115,6 +129,8 @@ fn flow(value: &Doc, out: &mut String) {
     match value {
         Doc::Text(text) => out.push_str(&quoted(text)),
         Doc::Other(value) => out.push_str(&value.to_string()),
+        // Lines have no place on a line.
+        Doc::Written(_) => out.push_str("{}"),
         Doc::List(items) => {
             out.push('[');
             for (place, item) in items.iter().enumerate() {

@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 use crate::book::Documents;
-use crate::emit::{Doc, document};
-use crate::model::Instance;
+use crate::emit::{Doc, document, entry};
+use crate::model::{GroupData, Instance};
 use bootd_sdk::wire::Node;
 
 impl Documents {
@@ -87,22 +87,32 @@ impl Documents {
         let mut names: Vec<&String> = node.groups.iter().collect();
         names.sort();
         names.dedup();
-        let mut groups = Map::default();
+        let mut lines = String::new();
         for name in names {
-            let mut fields = Map::default();
-            let group = self.groups.get(name).map(|group| &group.data);
-            if !group.is_some_and(|group| group.meta_data.contains_key("Description")) {
-                let description = group.and_then(|group| group.description.as_deref());
-                fields.add("Description", Doc::text(description.unwrap_or("No description Found")));
+            match self.groups.get(name) {
+                Some(group) => lines.push_str(&group.lines),
+                None => lines.push_str(&group_lines(name, None)),
             }
-            for (key, value) in group.iter().flat_map(|group| &group.meta_data) {
-                fields.add(key, Doc::from(value));
-            }
-            groups.add(name, Doc::Map(fields.0));
         }
-        Doc::Map(groups.0)
+        Doc::Written(lines)
     }
 }
+
+/// What meta-data say of a group: the same for all of its members.
+pub(crate) fn group_lines(name: &str, group: Option<&GroupData>) -> String {
+    let mut fields = Map::default();
+    if !group.is_some_and(|group| group.meta_data.contains_key("Description")) {
+        let description = group.and_then(|group| group.description.as_deref());
+        fields.add("Description", Doc::text(description.unwrap_or("No description Found")));
+    }
+    for (key, value) in group.iter().flat_map(|group| &group.meta_data) {
+        fields.add(key, Doc::from(value));
+    }
+    entry(name, Doc::Map(fields.0), GROUPS_INDENT)
+}
+
+/// How far the names of groups are indented in the document.
+const GROUPS_INDENT: usize = 8;
 
 #[derive(Default)]
 struct Map(Vec<(String, Doc)>);

@@ -7,6 +7,8 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::metadata::group_lines;
+
 /// The cluster's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -127,12 +129,15 @@ impl Content {
 pub(crate) struct Group {
     pub(crate) data: GroupData,
     pub(crate) content: Content,
+    /// What its members' meta-data say of it.
+    pub(crate) lines: String,
 }
 
 impl From<GroupData> for Group {
     fn from(data: GroupData) -> Self {
         Self {
             content: Content::of(&data.file),
+            lines: group_lines(&data.name, Some(&data)),
             data,
         }
     }
