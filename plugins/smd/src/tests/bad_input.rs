@@ -186,7 +186,8 @@ fn the_openapi_document_has_every_path_and_method_and_no_other() {
                 .map(|(method, _)| format!("{method} {}", place.path)),
         );
     }
-    (told.sort(), served.sort());
+    told.sort();
+    served.sort();
     assert_eq!(told, served);
 }
 
