@@ -52,8 +52,11 @@ impl Plugin for Smd {
         setup.provides_nodes = true;
         setup.routes = api::routes();
         let service = Service::open(start.host)?;
+        service.publish_all()?;
         // With a file, what the inventory has of the last run stays until the file is known to be whole.
-        service.publish_all(start.settings.nodes.is_none())?;
+        if start.settings.nodes.is_none() {
+            service.withdraw_others()?;
+        }
         let file = start.settings.nodes.map(|path| {
             let file = Watched::new(start.folder.join(path));
             Mutex::new(NodesFile::open(file, &service))

@@ -149,7 +149,7 @@ impl NodesFile {
         service.write_file(|draft| put_rows(draft, &rows, &applied, goes))?;
         if goes {
             // The inventory may have rows of an earlier run that neither the file nor the store knows.
-            service.publish_all(true)?;
+            service.withdraw_others()?;
         }
         self.waiting = (is_right && refused.is_empty() && when != When::Settled).then_some(waiting);
         Ok(())

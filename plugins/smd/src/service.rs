@@ -52,11 +52,9 @@ pub(crate) enum Unwritten {
 impl Service {
     /// Everything that the store has.
     pub(crate) fn open(host: Host) -> Result<Self, Unwritten> {
-        let mut tables = Tables::default();
-        tables.apply(read_all(host)?);
         Ok(Self {
             host,
-            tables: RwLock::new(tables),
+            tables: RwLock::new(read_all(host)?),
             turn: Mutex::default(),
         })
     }
@@ -106,22 +104,33 @@ impl Service {
         self.put(&mut turn, change).map(drop)
     }
 
-    /// Publishes every row: beside what the inventory has of the last run, or (`full`) instead of it.
-    pub(crate) fn publish_all(&self, full: bool) -> Result<(), HostError> {
+    /// Publishes every row, beside what the inventory has of the last run. In parts: one text of all rows would be the largest thing here.
+    pub(crate) fn publish_all(&self) -> Result<(), HostError> {
         let mut turn = self.turn();
         let ids = self.tables().node_ids();
-        let mut publication = Publication {
-            full,
-            ..Publication::default()
-        };
+        for part in ids.chunks(PART.max(ids.len() / 32)) {
+            self.publish(&mut turn, part.iter().cloned().collect())?;
+        }
+        self.say(&mut turn);
+        Ok(())
+    }
+
+    /// Takes out of the inventory what it has of an earlier run and nobody knows here.
+    pub(crate) fn withdraw_others(&self) -> Result<(), HostError> {
+        let _turn = self.turn();
+        let mut publication = Publication::default();
+        let nodes = self.host.nodes(&Query::default())?;
         {
             let tables = self.tables();
-            let nodes = ids.iter().filter_map(|id| tables.node(id));
-            publication.nodes = nodes.filter_map(|node| serde_json::to_value(node).ok()).collect();
+            let unknown = nodes
+                .into_iter()
+                .filter(|node| !tables.components.contains_key(node.id.as_str()));
+            // Nodes of other plugins are among them, and stay: one takes out only one's own.
+            publication.gone = unknown.map(|node| node.id).collect();
         }
-        let report = self.host.publish(&publication)?;
-        turn.refused = reasons(&ids, &report);
-        self.say(&mut turn);
+        if !publication.gone.is_empty() {
+            self.host.publish(&publication)?;
+        }
         Ok(())
     }
 
@@ -269,24 +278,39 @@ fn reasons(ids: &[Id], report: &Report) -> BTreeMap<Id, String> {
 }
 
 /// Reads the store, table by table, so that no more than one of them is in memory twice.
-fn read_all(host: Host) -> Result<Change, Unwritten> {
-    let mut change = Change::default();
-    change.components = read(host, "component/", |id| Some(id.into()))?;
-    change.interfaces = read(host, "iface/", |id| id.parse::<Mac>().ok())?;
-    change.endpoints = read(host, "rfe/", |id| Some(id.into()))?;
-    change.component_endpoints = read(host, "compep/", |id| Some(id.into()))?;
+fn read_all(host: Host) -> Result<Tables, Unwritten> {
+    let mut tables = Tables::default();
+    tables.apply(Change {
+        components: read(host, "component/", |id| Some(id.into()))?,
+        ..Change::default()
+    });
+    tables.apply(Change {
+        interfaces: read(host, "iface/", |id| id.parse::<Mac>().ok())?,
+        ..Change::default()
+    });
+    tables.apply(Change {
+        endpoints: read(host, "rfe/", |id| Some(id.into()))?,
+        ..Change::default()
+    });
+    tables.apply(Change {
+        component_endpoints: read(host, "compep/", |id| Some(id.into()))?,
+        ..Change::default()
+    });
     for family in Family::ALL {
         let sets = read(host, &format!("{}/", set_key(family)), |label| {
             Some((family, Id::from(label)))
         })?;
-        change.sets.extend(sets);
         let members = read::<_, bool>(host, &format!("{}/", member_key(family)), |key| {
             let (label, id) = key.split_once('/')?;
             Some((family, Id::from(label), Id::from(id)))
         })?;
-        change.members.extend(members.into_keys().map(|key| (key, true)));
+        tables.apply(Change {
+            sets,
+            members: members.into_keys().map(|key| (key, true)).collect(),
+            ..Change::default()
+        });
     }
-    Ok(change)
+    Ok(tables)
 }
 
 fn read<K: Ord, R: DeserializeOwned>(
@@ -305,6 +329,8 @@ fn read<K: Ord, R: DeserializeOwned>(
     Ok(rows)
 }
 
+/// Rows of one part of a publication of all, unless they are very many.
+const PART: usize = 1000;
 /// Refused rows of one request that its answer warns of.
 const MOST_WARNED: usize = 8;
 /// Refused rows that every write tries again.

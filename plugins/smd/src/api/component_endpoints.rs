@@ -30,7 +30,7 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
     });
     out::list(
         r#"{"ComponentEndpoints":"#,
-        rows.map(|(id, _)| out(&tables, id)).flatten(),
+        rows.filter_map(|(id, _)| out(&tables, id)),
         "}",
     )
 }

@@ -101,12 +101,12 @@ pub(super) fn post(call: &Call<'_>) -> Answer {
         #[serde(default, deserialize_with = "bootd_sdk::json::folded_list")]
         redfishendpoints: Vec<Posted>,
     }
-    let is_list = match body::<serde_json::Map<String, Value>>(call) {
-        Ok(fields) => fields.contains_key("redfishendpoints"),
+    let fields = match body::<serde_json::Map<String, Value>>(call) {
+        Ok(fields) => fields,
         Err(answer) => return answer,
     };
-    if !is_list {
-        return post_one(call);
+    if !fields.contains_key("redfishendpoints") {
+        return post_one(call, fields);
     }
     let posted = match body::<Many>(call) {
         Ok(posted) => posted.redfishendpoints,
@@ -129,8 +129,8 @@ pub(super) fn post(call: &Call<'_>) -> Answer {
     })
 }
 
-fn post_one(call: &Call<'_>) -> Answer {
-    let (posted, discovered) = match document(call) {
+fn post_one(call: &Call<'_>, fields: serde_json::Map<String, Value>) -> Answer {
+    let (posted, discovered) = match document(fields) {
         Ok(document) => document,
         Err(answer) => return answer,
     };
@@ -148,7 +148,7 @@ fn post_one(call: &Call<'_>) -> Answer {
 }
 
 pub(super) fn put(call: &Call<'_>) -> Answer {
-    let (mut posted, discovered) = match document(call) {
+    let (mut posted, discovered) = match body(call).and_then(document) {
         Ok(document) => document,
         Err(answer) => return answer,
     };
@@ -231,8 +231,12 @@ fn shown_after(call: &Call<'_>, answer: Answer) -> Answer {
     shown
 }
 
-fn document(call: &Call<'_>) -> Result<(Posted, Discovered), Answer> {
-    Ok((body(call)?, body(call)?))
+/// The two sides of a posted document, which is read once.
+fn document(fields: serde_json::Map<String, Value>) -> Result<(Posted, Discovered), Answer> {
+    let fields = Value::Object(fields);
+    let wrong = |error: serde_json::Error| problem(400, &format!("error decoding JSON {error}"));
+    let posted = Posted::deserialize(&fields).map_err(wrong)?;
+    Ok((posted, Discovered::deserialize(fields).map_err(wrong)?))
 }
 
 fn invalid(detail: String) -> Answer {

@@ -3,6 +3,7 @@
 //! One table says it all; the routes that the host gets, the `Allow` of a 405 and the OpenAPI document are checked against it. Handlers read
 //! the tables or draft a change; nothing here stores. Answers are sorted; a list is never `null`.
 
+mod answers;
 mod component_endpoints;
 mod components;
 mod components_patch;

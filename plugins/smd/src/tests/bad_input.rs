@@ -48,9 +48,10 @@ fn broken_json_is_refused_with_400_on_every_route_and_nothing_is_stored() {
         "null".into(),
         r#"{"ID":"x0c0s0b0","id":"x0c0s1b0","label":"a","Label":"b","MACAddress":"525400beef01","macaddress":"525400beef02","Components":[],"components":[],"component":{},"Component":{},"ids":[],"IDs":[],"componentids":[],"ComponentIDs":[],"NIDRanges":[],"nidranges":[],"IPAddress":"1","ipaddress":"2","Description":"1","description":"2"}"#.into(),
     ];
+    // The import takes YAML, of which an empty list is a document.
     for (method, path) in requests()
         .into_iter()
-        .filter(|(method, _)| matches!(*method, "POST" | "PUT" | "PATCH"))
+        .filter(|(method, path)| *method != "GET" && *method != "DELETE" && path.starts_with("/hsm/v2"))
     {
         for body in &bodies {
             let path = path.strip_prefix("/hsm/v2").unwrap_or(&path);
@@ -185,7 +186,8 @@ fn the_openapi_document_has_every_path_and_method_and_no_other() {
                 .map(|(method, _)| format!("{method} {}", place.path)),
         );
     }
-    (told.sort(), served.sort());
+    told.sort();
+    served.sort();
     assert_eq!(told, served);
 }
 
