@@ -133,7 +133,7 @@ impl Default for Metrics {
         let unauthenticated: Family<ListenerLabels, Gauge> = Family::default();
         registry.register(
             "http_listener_unauthenticated",
-            "1: auth is \"none\" on this listener, and whoever reaches it may do everything",
+            "1: auth is \"none\" on this listener, and whoever reaches it may read and change everything",
             unauthenticated.clone(),
         );
         let http = Http {

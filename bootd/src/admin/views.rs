@@ -146,7 +146,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         .filter(|listener| listener.access == Access::None)
     {
         warnings.push(format!(
-            "http.listener {}: auth is \"none\": whoever reaches it may read everything",
+            "http.listener {}: auth is \"none\": whoever reaches it may read and change everything",
             listener.address
         ));
     }

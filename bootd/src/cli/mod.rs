@@ -134,7 +134,7 @@ pub fn say_ready(config: &Config, app: &App) {
         .iter()
         .filter(|listener| listener.access == Access::None)
     {
-        tracing::warn!(listener = %warning.address, "auth is \"none\": whoever reaches this listener may read everything");
+        tracing::warn!(listener = %warning.address, "auth is \"none\": whoever reaches this listener may read and change everything");
     }
     for listener in &config.http.listeners {
         app.metrics
