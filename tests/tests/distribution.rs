@@ -25,14 +25,32 @@ fn debian_boots_from_s3_until_ssh_with_the_key_of_the_cluster_defaults() {
         let own = format!("dir = \"{}\"", rack.images.bucket().display());
         let config = rack.config();
         ensure!(config.contains(&own), "the configuration names no {own}");
-        rack.write("bootd.toml", &config.replace(&own, "endpoint = \"http://127.0.0.1:9001\""))?;
+        rack.write(
+            "bootd.toml",
+            &config.replace(&own, "endpoint = \"http://127.0.0.1:9001\""),
+        )?;
         let mut bootd = rack.start_bootd()?;
         let node = rack.power_on(1)?;
 
         let ssh = |command: &str| -> Result<String> {
             let output = Command::new("ssh")
-                .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
-                .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=ERROR", "-i"])
+                .args([
+                    "-F",
+                    "none",
+                    "-o",
+                    "StrictHostKeyChecking=no",
+                    "-o",
+                    "UserKnownHostsFile=/dev/null",
+                ])
+                .args([
+                    "-o",
+                    "BatchMode=yes",
+                    "-o",
+                    "ConnectTimeout=5",
+                    "-o",
+                    "LogLevel=ERROR",
+                    "-i",
+                ])
                 .args([text(&key)?, "root@172.16.0.1", command])
                 .stdin(Stdio::null())
                 .output()
@@ -48,7 +66,11 @@ fn debian_boots_from_s3_until_ssh_with_the_key_of_the_cluster_defaults() {
             ssh("cloud-init status").ok().filter(|said| !said.contains("running"))
         })
         .with_context(|| tail(&node.console, 40))?;
-        ensure!(status == "status: done", "{status}\n{}", ssh("cat /var/log/cloud-init.log")?);
+        ensure!(
+            status == "status: done",
+            "{status}\n{}",
+            ssh("cat /var/log/cloud-init.log")?
+        );
         let root = ssh("findmnt -n -o FSTYPE /")?;
         ensure!(root == "overlay", "/ is {root}");
         let hostname = ssh("hostname")?;
@@ -70,10 +92,13 @@ fn s3(rack: &Rack) -> Result<Child> {
     ] {
         let at = bucket.join(key);
         std::fs::create_dir_all(at.parent().context("a key without folder")?)?;
-        std::os::unix::fs::symlink(debian.join(file), &at).or_else(|_| std::fs::copy(debian.join(file), &at).map(|_| ()))?;
+        std::os::unix::fs::symlink(debian.join(file), &at)
+            .or_else(|_| std::fs::copy(debian.join(file), &at).map(|_| ()))?;
     }
     let mut command = Child::command(prepare::s3_server()?);
-    command.args(["--host", "127.0.0.1", "--port", "9001"]).arg(rack.path("s3"));
+    command
+        .args(["--host", "127.0.0.1", "--port", "9001"])
+        .arg(rack.path("s3"));
     let log = std::fs::File::create(rack.path("s3.log"))?;
     command.stdout(Stdio::null()).stderr(log);
     let mut child = Child::spawn("s3s-fs", &mut command)?;
