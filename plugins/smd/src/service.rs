@@ -153,11 +153,6 @@ impl Service {
         self.say(&mut turn);
     }
 
-    /// Whether the inventory refuses a row.
-    pub(crate) fn is_refused(&self, id: &str) -> bool {
-        self.turn().refused.contains_key(id)
-    }
-
     /// Stores, puts into the tables and publishes. The rows of this change that the inventory does not take, with its reasons.
     fn put(&self, turn: &mut Turn, change: Change) -> Result<Vec<(Id, String)>, Unwritten> {
         if change.is_empty() {
