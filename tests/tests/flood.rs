@@ -44,7 +44,7 @@ fn one_client_with_many_open_requests_leaves_the_listener_to_the_others() {
     in_rack(|| {
         let rack = Rack::new()?;
         let client = Client::plug(&rack)?;
-        client.ip("addr add 172.16.0.77/24 dev cable0")?;
+        client.ip("addr add 172.16.0.2/24 dev cable0")?;
         let mut bootd = rack.start_bootd()?;
         let held = client.at(|| {
             let mut held = Vec::new();
@@ -67,7 +67,7 @@ fn one_client_with_many_open_requests_leaves_the_listener_to_the_others() {
             Ok(held)
         })?;
         // Another client on the same cable; what the first one holds stays open at bootd.
-        client.ip("addr del 172.16.0.77/24 dev cable0")?;
+        client.ip("addr del 172.16.0.2/24 dev cable0")?;
         client.ip("addr add 172.16.0.1/24 dev cable0")?;
         let (status, text) = client.get("/boot/v1/bootscript?mac=52:54:00:be:ef:01")?;
         ensure!(status == 200 && text.starts_with("#!ipxe"), "{status} {text}");

@@ -55,6 +55,7 @@ fn block_map(map: &[(String, Doc)], indent: usize, out: &mut String) {
 /// What follows a key or a dash.
 fn block(value: &Doc, indent: usize, out: &mut String) {
     match value {
+        Doc::Text(text) if is_prose(text) => literal(text, indent + 2, out),
         Doc::Text(text) => out.push_str(&format!(" {}\n", scalar(text))),
         Doc::Other(value) => out.push_str(&format!(" {value}\n")),
         Doc::List(items) if items.is_empty() => out.push_str(" []\n"),
@@ -68,6 +69,13 @@ fn block(value: &Doc, indent: usize, out: &mut String) {
             for item in items {
                 out.push_str(&format!("{:width$}-", "", width = indent + 2));
                 match item {
+                    Doc::Map(map) if !map.is_empty() => {
+                        let mut inner = String::new();
+                        block_map(map, indent + 4, &mut inner);
+                        // The first key stands behind the dash.
+                        out.push(' ');
+                        out.push_str(inner.trim_start_matches(' '));
+                    }
                     Doc::Map(_) | Doc::List(_) => {
                         out.push(' ');
                         flow(item, out);
@@ -80,7 +88,29 @@ fn block(value: &Doc, indent: usize, out: &mut String) {
     }
 }
 
-/// Lists and maps within lists: on one line, like JSON.
+/// Several lines as they are, for people to read: what has one reading only, in every YAML reader.
+fn is_prose(text: &str) -> bool {
+    let Some(lines) = text.strip_suffix('\n') else {
+        return false;
+    };
+    // The first line says how far all are indented, and what ends a text is one line's end.
+    let begins = lines.starts_with(|c: char| !c.is_whitespace());
+    let is_good =
+        |c: char| matches!(c, '\n' | ' '..='~' | '\u{a1}'..='\u{d7ff}') && !matches!(c, '\u{2028}' | '\u{2029}');
+    begins && !lines.ends_with('\n') && lines.contains('\n') && lines.chars().all(is_good)
+}
+
+fn literal(text: &str, indent: usize, out: &mut String) {
+    out.push_str(" |\n");
+    for line in text.lines() {
+        if !line.is_empty() {
+            out.push_str(&format!("{:indent$}{line}", ""));
+        }
+        out.push('\n');
+    }
+}
+
+/// Lists within lists: on one line, like JSON.
 fn flow(value: &Doc, out: &mut String) {
     match value {
         Doc::Text(text) => out.push_str(&quoted(text)),

@@ -1,18 +1,20 @@
-//! The files: the cluster's defaults (a map), groups and instances (one map, or a list of maps), as the `ochami` tool reads them.
+//! The files: the cluster's defaults (a map), groups and instances (one map, or a list of maps), as the `ochami` tool reads them; and an
+//! import, which has all three.
 //!
-//! A wrong value costs its row (of the defaults, itself); a group or an instance that another row has already costs itself, and the message names the other. Documents
-//! are decoded here, once; one that cannot be is a mistake, and stays as such: its members hear of it instead of booting without it.
+//! A wrong value costs its row (of the defaults, itself); a group or an instance that another row has already costs itself, and the message
+//! names the other. A group's document that cannot be decoded is a mistake, and stays as such: its members hear of it instead of booting
+//! without it.
 
 use std::collections::BTreeMap;
 
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use bootd_sdk::file::Watched;
 use bootd_sdk::wire::Mistake;
 use bootd_sdk::xname;
 use bootd_sdk::yaml::{self, Item, Mistakes, Row, Value};
 
-use crate::metadata::{Content, Defaults, Documents, Group, Instance};
+use crate::book::{self, Rows};
+use crate::model::{Content, Defaults, Encoding, GroupData, GroupFile, Instance, MOST_DIGITS};
+use crate::schema;
 
 /// What a file has in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,82 +22,131 @@ pub(crate) enum Kind {
     Defaults,
     Groups,
     Instances,
+    /// What an export wrote, or one of the others.
+    Import,
+}
+
+/// What is good of some files.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) defaults: Defaults,
+    groups: BTreeMap<String, (GroupData, String)>,
+    instances: BTreeMap<String, (Instance, String)>,
+}
+
+impl Files {
+    /// As rows of the book.
+    pub(crate) fn rows(&self) -> Rows {
+        let groups: Vec<GroupData> = self.groups.values().map(|(group, _)| group.clone()).collect();
+        let instances: Vec<Instance> = self.instances.values().map(|(own, _)| own.clone()).collect();
+        book::rows(&self.defaults, &groups, &instances)
+    }
 }
 
 /// What is good of all files, and every mistake.
-pub(crate) fn read(kinds: &[Kind], files: &[Watched]) -> (Documents, Vec<Mistake>) {
-    let mut documents = Documents::default();
+pub(crate) fn read(kinds: &[Kind], files: &[Watched]) -> (Rows, Vec<Mistake>) {
+    let mut read = Files::default();
     let mut all = Vec::new();
     for (kind, file) in kinds.iter().zip(files) {
         match file.text() {
-            Ok(text) => all.extend(read_text(*kind, file.name(), text, &mut documents)),
+            Ok(text) => all.extend(read_text(*kind, file.name(), text, &mut read)),
             Err(mistake) => all.push(mistake),
         }
     }
-    (documents, all)
+    (read.rows(), all)
 }
 
 /// Adds what is in one file's text.
-pub(crate) fn read_text(kind: Kind, name: &str, text: &str, documents: &mut Documents) -> Vec<Mistake> {
+pub(crate) fn read_text(kind: Kind, name: &str, text: &str, files: &mut Files) -> Vec<Mistake> {
     let mut mistakes = Mistakes::new(name);
     if let Some(root) = yaml::read(text, &mut mistakes) {
-        let items = match &root.value {
-            Value::List(items) if kind != Kind::Defaults => items.as_slice(),
-            _ => std::slice::from_ref(&root),
-        };
-        for item in items {
-            match kind {
-                Kind::Defaults => documents.defaults = defaults(item, &mut mistakes),
-                Kind::Groups => {
-                    if let Some((name, row)) = group(item, &mut mistakes) {
-                        let origin = |row: &Group| row.origin.clone();
-                        add(
-                            &mut documents.groups,
-                            "group",
-                            name,
-                            row,
-                            origin,
-                            item.line,
-                            &mut mistakes,
-                        );
-                    }
-                }
-                Kind::Instances => {
-                    if let Some((id, row)) = instance(item, &mut mistakes) {
-                        let origin = |row: &Instance| row.origin.clone();
-                        add(
-                            &mut documents.instances,
-                            "node",
-                            id,
-                            row,
-                            origin,
-                            item.line,
-                            &mut mistakes,
-                        );
-                    }
-                }
-            }
+        match kind {
+            Kind::Import => import(&root, files, &mut mistakes),
+            kind => part(kind, &root, files, &mut mistakes),
         }
     }
     mistakes.into_list()
 }
 
+fn import(root: &Item, files: &mut Files, mistakes: &mut Mistakes) {
+    let has = |item: &Item, key: &str| match &item.value {
+        Value::Map(entries) => entries.iter().any(|entry| entry.key == key),
+        _ => false,
+    };
+    let sections = [
+        ("cluster-defaults", Kind::Defaults),
+        ("groups", Kind::Groups),
+        ("instances", Kind::Instances),
+    ];
+    if sections.iter().any(|(key, _)| has(root, key)) {
+        let Some(mut row) = Row::of(root, "document", mistakes) else {
+            return;
+        };
+        let parts = sections.map(|(key, kind)| (kind, row.item(key)));
+        row.done();
+        for (kind, item) in parts {
+            if let Some(item) = item {
+                part(kind, item, files, mistakes);
+            }
+        }
+        return;
+    }
+    // One of the seed's files by itself.
+    let items = match &root.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(root),
+    };
+    for item in items {
+        let kind = match &root.value {
+            _ if has(item, "id") => Kind::Instances,
+            Value::Map(_) if !has(item, "name") => Kind::Defaults,
+            _ => Kind::Groups,
+        };
+        part(kind, item, files, mistakes);
+    }
+}
+
+fn part(kind: Kind, root: &Item, files: &mut Files, mistakes: &mut Mistakes) {
+    let items = match &root.value {
+        Value::List(items) if kind != Kind::Defaults => items.as_slice(),
+        _ => std::slice::from_ref(root),
+    };
+    for item in items {
+        match kind {
+            Kind::Defaults => files.defaults = defaults(item, mistakes),
+            Kind::Groups => {
+                if let Some(group) = group(item, mistakes) {
+                    add(
+                        &mut files.groups,
+                        "group",
+                        group.name.clone(),
+                        group,
+                        item.line,
+                        mistakes,
+                    );
+                }
+            }
+            Kind::Instances | Kind::Import => {
+                if let Some(own) = instance(item, mistakes) {
+                    add(&mut files.instances, "node", own.id.clone(), own, item.line, mistakes);
+                }
+            }
+        }
+    }
+}
+
 /// Adds a row unless there is one of this name.
 fn add<T>(
-    rows: &mut BTreeMap<String, T>,
+    rows: &mut BTreeMap<String, (T, String)>,
     what: &str,
     name: String,
     row: T,
-    origin: impl Fn(&T) -> String,
     line: u64,
     mistakes: &mut Mistakes,
 ) {
     match rows.get(&name) {
-        Some(first) => mistakes.add(
-            line,
-            format!("the {what} {name} is already in {}, which counts", origin(first)),
-        ),
-        None => drop(rows.insert(name, row)),
+        Some((_, first)) => mistakes.add(line, format!("the {what} {name} is already in {first}, which counts")),
+        None => drop(rows.insert(name, (row, format!("{}:{line}", mistakes.file())))),
     }
 }
 
@@ -105,126 +156,133 @@ fn defaults(item: &Item, mistakes: &mut Mistakes) -> Defaults {
         return Defaults::default();
     };
     let mut defaults = Defaults {
-        base_url: row.url("base-url").map(|url| url.trim_end_matches('/').to_owned()),
-        cluster_name: row.text("cluster-name"),
-        short_name: row.text("short-name"),
+        base_url: url(&mut row, "base-url"),
+        cluster_name: line(&mut row, "cluster-name"),
+        short_name: line(&mut row, "short-name"),
         nid_length: row.parsed("nid-length"),
         public_keys: keys(&mut row),
-        region: row.text("region"),
-        availability_zone: row.text("availability-zone"),
+        region: line(&mut row, "region"),
+        availability_zone: line(&mut row, "availability-zone"),
         cloud_provider: provider(&mut row),
+        boot_subnet: line(&mut row, "boot-subnet"),
+        wg_subnet: line(&mut row, "wg-subnet"),
     };
-    // WireGuard is not here yet.
-    row.text("boot-subnet");
-    row.text("wg-subnet");
-    if defaults.nid_length.is_some_and(|digits| digits > 20) {
-        row.bad(row.line_of("nid-length"), "nid-length must be at most 20");
+    if defaults.nid_length.is_some_and(|digits| digits > MOST_DIGITS) {
+        row.bad(
+            row.line_of("nid-length"),
+            format!("nid-length must be at most {MOST_DIGITS}"),
+        );
         defaults.nid_length = None;
     }
+    defaults.nid_length = defaults.nid_length.filter(|digits| *digits > 0);
     row.done();
     defaults
 }
 
-fn group(item: &Item, mistakes: &mut Mistakes) -> Option<(String, Group)> {
+fn group(item: &Item, mistakes: &mut Mistakes) -> Option<GroupData> {
     let mut row = Row::of(item, "group", mistakes)?;
     let name = row.required("name").unwrap_or_default();
-    if name.contains('/') || name.chars().any(char::is_control) {
+    if schema::follows("segment", &name).is_err() || name.chars().count() > 255 {
         row.bad(row.line_of("name"), "name: a group's name is one word of a URL");
     }
     let description = row.text("description");
-    let mut meta_data = BTreeMap::new();
+    let mut meta_data = serde_json::Map::new();
     if let Some(item) = row.item("meta-data") {
         match item.json() {
-            serde_json::Value::Object(map) => meta_data.extend(map),
+            map if !schema::has_good_keys(&map) => row.bad(item.line, "meta-data: a key is too long"),
+            serde_json::Value::Object(map) => meta_data = map,
             _ => row.bad(item.line, "meta-data must be a map of keys"),
         }
     }
-    row.item("versions");
-    let mut content = Content::None;
+    let versions = row.item("versions").map(Item::json).unwrap_or_default();
+    let mut file = GroupFile::default();
     if let Some(item) = row.item("file") {
         match document(item, row.mistakes) {
-            Some(document) => content = document,
+            Some(document) => file = document,
             None => row.spoil(),
         }
     }
-    let origin = format!("{}:{}", row.mistakes.file(), row.line);
-    let group = Group {
+    let group = GroupData {
+        name,
         description,
         meta_data,
-        content,
-        origin,
+        file,
+        versions,
     };
-    row.done().then_some((name, group))
+    row.done().then_some(group)
 }
 
-fn document(item: &Item, mistakes: &mut Mistakes) -> Option<Content> {
+fn document(item: &Item, mistakes: &mut Mistakes) -> Option<GroupFile> {
     let mut row = Row::of(item, "group's file", mistakes)?;
-    let content = row.text("content");
-    row.text("filename");
-    let encoding = row.text("encoding").unwrap_or_else(|| "plain".into());
-    let content = match (encoding.as_str(), content) {
-        ("plain" | "base64", None) => Content::None,
-        ("plain", Some(text)) => Content::Text(text),
-        ("base64", Some(text)) => match decoded(&text).map(String::from_utf8) {
-            Some(Ok(text)) => Content::Text(text),
-            Some(Err(_)) => Content::Broken("is not UTF-8 text when decoded".into()),
-            None => Content::Broken("is not base64".into()),
-        },
-        _ => {
-            row.bad(row.line_of("encoding"), "encoding must be plain or base64");
-            Content::None
-        }
+    let mut file = GroupFile {
+        content: row.text("content").unwrap_or_default(),
+        filename: line(&mut row, "filename").unwrap_or_default(),
+        encoding: Encoding::Plain,
     };
-    if let Content::Broken(reason) = &content {
+    match row.text("encoding").as_deref() {
+        None | Some("plain") => {}
+        Some("base64") => file.encoding = Encoding::Base64,
+        Some(_) => row.bad(row.line_of("encoding"), "encoding must be plain or base64"),
+    }
+    if let Content::Broken(reason) = Content::of(&file) {
         row.mistakes.add(row.line_of("content"), format!("content {reason}"));
     }
-    row.done().then_some(content)
+    row.done().then_some(file)
 }
 
-fn instance(item: &Item, mistakes: &mut Mistakes) -> Option<(String, Instance)> {
+fn instance(item: &Item, mistakes: &mut Mistakes) -> Option<Instance> {
     let mut row = Row::of(item, "node override", mistakes)?;
     let id = xname::normalise(&row.required("id").unwrap_or_default());
-    if !id.is_empty() && xname::kind(&id).is_none() {
+    if !id.is_empty() && !is_nodes(&id) {
         row.bad(
             row.line_of("id"),
             "id must be the xname of a node, such as x1000c0s0b0n0",
         );
     }
     let instance = Instance {
-        instance_id: row.text("instance-id"),
-        local_hostname: row.text("local-hostname"),
-        hostname: row.text("hostname"),
-        cluster_name: row.text("cluster-name"),
-        region: row.text("region"),
-        availability_zone: row.text("availability-zone"),
+        id,
+        instance_id: line(&mut row, "instance-id"),
+        local_hostname: line(&mut row, "local-hostname"),
+        hostname: line(&mut row, "hostname"),
+        cluster_name: line(&mut row, "cluster-name"),
+        region: line(&mut row, "region"),
+        availability_zone: line(&mut row, "availability-zone"),
         cloud_provider: provider(&mut row),
-        instance_type: row.text("instance-type"),
-        base_url: row
-            .url("cloud-init-base-url")
-            .map(|url| url.trim_end_matches('/').to_owned()),
+        instance_type: line(&mut row, "instance-type"),
+        cloud_init_base_url: url(&mut row, "cloud-init-base-url"),
         public_keys: keys(&mut row),
-        origin: format!("{}:{}", row.mistakes.file(), row.line),
     };
-    row.done().then_some((id, instance))
+    row.done().then_some(instance)
+}
+
+/// Whether a canonical xname is one that boots.
+pub(crate) fn is_nodes(xname: &str) -> bool {
+    matches!(xname::kind(xname), Some("Node" | "VirtualNode"))
+}
+
+/// A text of one line.
+fn line(row: &mut Row<'_, '_>, key: &'static str) -> Option<String> {
+    let text = row.text(key)?;
+    match schema::follows("line", &text) {
+        Ok(()) => Some(text),
+        Err(reason) => {
+            row.bad(row.line_of(key), format!("{key} {reason}"));
+            None
+        }
+    }
+}
+
+fn url(row: &mut Row<'_, '_>, key: &'static str) -> Option<String> {
+    row.url(key).map(|url| url.trim_end_matches('/').to_owned())
 }
 
 /// The API writes an underscore where the files have a dash.
 fn provider(row: &mut Row<'_, '_>) -> Option<String> {
-    let dashed = row.text("cloud-provider");
-    row.text("cloud_provider").or(dashed)
+    let dashed = line(row, "cloud-provider");
+    line(row, "cloud_provider").or(dashed)
 }
 
 fn keys(row: &mut Row<'_, '_>) -> Vec<String> {
     let keys = row.list::<String>("public-keys").into_iter().map(|(key, _)| key);
     keys.filter(|key| !key.is_empty()).collect()
-}
-
-/// Standard base64 as people put documents into files: white space is skipped, padding may be missing. `None`: it is something else.
-fn decoded(text: &str) -> Option<Vec<u8>> {
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(
-        &alphabet::STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-    let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    LENIENT.decode(text).ok()
 }

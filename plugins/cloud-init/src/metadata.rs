@@ -1,78 +1,14 @@
-//! What is known for cloud-init, and the meta-data document made of it.
+//! The meta-data document of a node.
 //!
 //! Merge rules: what an instance says wins over the cluster's defaults, public keys are joined, a group's meta-data stands below
 //! `vendor_data.groups` only. Pure data: the same input gives the same bytes, also the instance id, so a restart never makes a node new.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bootd_sdk::wire::Node;
-use serde_json::Value;
-
+use crate::book::Documents;
 use crate::emit::{Doc, document};
-
-/// The cluster's defaults.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Defaults {
-    pub(crate) base_url: Option<String>,
-    pub(crate) cluster_name: Option<String>,
-    pub(crate) short_name: Option<String>,
-    /// Digits of the number in a computed host name.
-    pub(crate) nid_length: Option<usize>,
-    pub(crate) public_keys: Vec<String>,
-    pub(crate) region: Option<String>,
-    pub(crate) availability_zone: Option<String>,
-    pub(crate) cloud_provider: Option<String>,
-}
-
-/// A group's document and meta-data.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Group {
-    pub(crate) description: Option<String>,
-    pub(crate) meta_data: BTreeMap<String, Value>,
-    pub(crate) content: Content,
-    /// File and line, for people.
-    pub(crate) origin: String,
-}
-
-/// What a group's members get.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) enum Content {
-    /// Nothing was said.
-    #[default]
-    None,
-    /// This, decoded.
-    Text(String),
-    /// It cannot be decoded; why.
-    Broken(String),
-}
-
-/// What is different about one node.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Instance {
-    pub(crate) instance_id: Option<String>,
-    pub(crate) local_hostname: Option<String>,
-    pub(crate) hostname: Option<String>,
-    pub(crate) cluster_name: Option<String>,
-    pub(crate) region: Option<String>,
-    pub(crate) availability_zone: Option<String>,
-    pub(crate) cloud_provider: Option<String>,
-    pub(crate) instance_type: Option<String>,
-    pub(crate) base_url: Option<String>,
-    pub(crate) public_keys: Vec<String>,
-    /// File and line, for people.
-    pub(crate) origin: String,
-}
-
-/// All of it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Documents {
-    pub(crate) defaults: Defaults,
-    /// By name.
-    pub(crate) groups: BTreeMap<String, Group>,
-    /// By xname.
-    pub(crate) instances: BTreeMap<String, Instance>,
-}
+use crate::model::Instance;
+use bootd_sdk::wire::Node;
 
 impl Documents {
     /// The configured URL of cloud-init for a node.
@@ -80,18 +16,18 @@ impl Documents {
         let own = self
             .instances
             .get(&node.id)
-            .and_then(|instance| instance.base_url.as_deref());
+            .and_then(|instance| instance.cloud_init_base_url.as_deref());
         own.or(self.defaults.base_url.as_deref())
     }
 
     /// The meta-data document of a node.
     pub(crate) fn meta_data(&self, node: &Node, base_url: &str) -> String {
         let none = Instance::default();
-        let own = self.instances.get(&node.id).unwrap_or(&none);
+        let own = self.instances.get(&node.id).map_or(&none, |own| &**own);
         let defaults = &self.defaults;
         let cluster = own.cluster_name.as_ref().or(defaults.cluster_name.as_ref());
         let cluster = cluster.cloned().unwrap_or_default();
-        let id = own.instance_id.clone().unwrap_or_else(|| instance_id(&node.id));
+        let id = own.effective_id(&node.id);
         let hostname = self.hostname(node, &cluster);
         let keys: Vec<Doc> = [&defaults.public_keys, &own.public_keys]
             .into_iter()
@@ -154,7 +90,7 @@ impl Documents {
         let mut groups = Map::default();
         for name in names {
             let mut fields = Map::default();
-            let group = self.groups.get(name);
+            let group = self.groups.get(name).map(|group| &group.data);
             if !group.is_some_and(|group| group.meta_data.contains_key("Description")) {
                 let description = group.and_then(|group| group.description.as_deref());
                 fields.add("Description", Doc::text(description.unwrap_or("No description Found")));
@@ -187,12 +123,4 @@ impl Map {
 fn address(node: &Node) -> Option<IpAddr> {
     let mut ips = node.interfaces.iter().flat_map(|interface| &interface.ips);
     ips.find(|address| address.ip.is_ipv4()).map(|address| address.ip)
-}
-
-/// `i-` and the 32-bit FNV-1a hash of the xname: the same on every box, after every restart.
-fn instance_id(xname: &str) -> String {
-    let hash = xname.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    format!("i-{hash:08x}")
 }

@@ -7,9 +7,17 @@ use bootd_sdk::wire::{Address, Interface};
 use serde_json::{Value, json};
 
 use crate::CloudInit;
+use crate::apply::{Gone, apply};
+use crate::book::Book;
 use crate::emit::{Doc, document};
-use crate::file::{Kind, read_text};
-use crate::metadata::Documents;
+use crate::file::{Files, Kind, read_text};
+
+mod api;
+mod bad_input;
+mod described;
+mod files;
+mod network;
+mod speed;
 
 const META_DATA: &str = "instance-id: i-15e49172
 local-hostname: compute1
@@ -518,9 +526,10 @@ fn no_mutation_of_a_file_panics_and_all_meta_data_is_yaml() {
     ];
     for (kind, seeds) in seeds {
         bootd_sdk::fake::mutations(&seeds, 1500, |text| {
-            let mut documents = Documents::default();
-            read_text(kind, "f", text, &mut documents);
-            let yaml = documents.meta_data(&compute1(), "http://h");
+            let mut files = Files::default();
+            read_text(kind, "f", text, &mut files);
+            let (book, _) = apply(&Book::default(), &files.rows(), Gone::Deleted).done();
+            let yaml = book.documents.meta_data(&compute1(), "http://h");
             let read = serde_saphyr::from_str::<Value>(&yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}\n{text}"));
             assert!(read["instance-id"].is_string());
         });

@@ -1,0 +1,183 @@
+//! Checks bodies against the schemas that `openapi.json` publishes: what is described is what is checked.
+//!
+//! Knows the keywords that are used there: `type`, `nullable`, `enum`, `minLength`, `maxLength`, `maximum`, `maxItems`, `items`,
+//! `properties`, `required`, `additionalProperties`, `format`; formats are this module's own functions. Every mistake is told, with its
+//! place. Keys that a schema does not name are allowed, and not stored. Nesting is bounded by the parser before.
+
+use std::sync::LazyLock;
+
+use bootd_sdk::json;
+use bootd_sdk::text::shown;
+use serde_json::{Map, Value};
+
+/// The description of all that is served.
+pub(crate) const OPENAPI: &str = include_str!("openapi.json");
+
+static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(OPENAPI).unwrap_or_default());
+
+/// Why a body is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadBody {
+    #[error("the body is not the JSON that is expected: {0}")]
+    NotJson(String),
+    /// Each mistake with its place.
+    #[error("{}", .0.join("; "))]
+    Wrong(Vec<String>),
+}
+
+/// Reads a body as one of the description's schemas. Keys come in any case; what is null is taken out: it is the same as absent.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(schema: &str, text: &str) -> Result<T, BadBody> {
+    let not_json = |error: serde_json::Error| BadBody::NotJson(error.to_string());
+    let mut body: Value = json::parse(text).map_err(not_json)?;
+    if let Value::Object(map) = &mut body {
+        if let Some(file) = map.get_mut("file") {
+            *file = json::folded(file.take()).map_err(not_json)?;
+            if let Value::Object(file) = file {
+                tidy(file);
+            }
+        }
+        tidy(map);
+        // Two spellings of one field; this is the tool's own.
+        if map.contains_key("cloud_provider") {
+            map.remove("cloud-provider");
+        }
+    }
+    let mut mistakes = Vec::new();
+    check(&DESCRIPTION["components"]["schemas"][schema], &body, "", &mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(BadBody::Wrong(mistakes));
+    }
+    serde_json::from_value(body).map_err(not_json)
+}
+
+/// Takes out what counts as absent: null, and empty texts.
+fn tidy(map: &mut Map<String, Value>) {
+    map.retain(|_, value| !value.is_null() && value.as_str() != Some(""));
+}
+
+fn check(schema: &Value, value: &Value, place: &str, mistakes: &mut Vec<String>) {
+    let mut bad = |text: String| mistakes.push(format!("{}: {text}", if place.is_empty() { "body" } else { place }));
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = reference.strip_prefix('#').and_then(|at| DESCRIPTION.pointer(at));
+        return check(target.unwrap_or(&Value::Null), value, place, mistakes);
+    }
+    if value.is_null() && schema["nullable"] == true {
+        return;
+    }
+    if let Some(kind) = schema["type"].as_str()
+        && !is(kind, value)
+    {
+        return bad(format!("must be {}", named(kind)));
+    }
+    if let Some(allowed) = schema["enum"].as_array()
+        && !allowed.contains(value)
+    {
+        let allowed: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
+        bad(format!("must be one of {}", allowed.join(", ")));
+    }
+    match value {
+        Value::String(text) => {
+            let length = text.chars().count() as u64;
+            if schema["minLength"].as_u64().is_some_and(|least| length < least) {
+                bad("is missing".into());
+            }
+            if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
+                bad(format!("is longer than {most} characters"));
+            }
+            if let Some(Err(reason)) = schema["format"].as_str().map(|format| follows(format, text)) {
+                bad(reason.into());
+            }
+        }
+        Value::Number(number) => {
+            if let Some(most) = schema["maximum"].as_u64()
+                && number.as_u64().is_none_or(|number| number > most)
+            {
+                bad(format!("must be a number from 0 to {most}"));
+            }
+        }
+        Value::Array(items) => {
+            if let Some(most) = schema["maxItems"].as_u64().filter(|most| items.len() as u64 > *most) {
+                bad(format!("has more than {most} items"));
+            }
+            for (at, item) in items.iter().enumerate() {
+                check(&schema["items"], item, &format!("{place}/{at}"), mistakes);
+            }
+        }
+        Value::Object(map) => {
+            for key in schema["required"].as_array().into_iter().flatten() {
+                if key.as_str().is_some_and(|key| !map.contains_key(key)) {
+                    bad(format!("has no {}", key.as_str().unwrap_or_default()));
+                }
+            }
+            if schema["format"] == "keys" && !has_good_keys(value) {
+                bad(format!("a key has more than {MOST_KEY} bytes"));
+            }
+            for (key, value) in map {
+                if let Some(schema) = schema["properties"].get(key) {
+                    check(schema, value, &format!("{place}/{}", shown(key)), mistakes);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is(kind: &str, value: &Value) -> bool {
+    match kind {
+        "string" => value.is_string(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => true,
+    }
+}
+
+fn named(kind: &str) -> &'static str {
+    match kind {
+        "string" => "a text",
+        "integer" => "a whole number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        _ => "an object",
+    }
+}
+
+/// Whether a text follows one of our formats, and what it should be.
+pub(crate) fn follows(format: &str, text: &str) -> Result<(), &'static str> {
+    let has_control = text.chars().any(char::is_control);
+    match format {
+        "line" if has_control => Err("must be one line, without control characters"),
+        "segment" if has_control || text.contains('/') => Err("must be one word of a URL, without '/'"),
+        "url" if !is_url(text) => Err("must be a URL, such as http://172.16.0.254:8081/cloud-init"),
+        _ => Ok(()),
+    }
+}
+
+/// A URL with its scheme. It is one line of an `#include`, so it has no white space in it.
+fn is_url(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    };
+    !text.chars().any(|c| c.is_whitespace() || c.is_control())
+        && text
+            .split_once("://")
+            .is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty())
+}
+
+/// YAML readers take keys of up to 1024 characters, written with escapes.
+const MOST_KEY: usize = 160;
+
+/// Whether all keys within a value are of ordinary length.
+pub(crate) fn has_good_keys(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .all(|(key, value)| key.len() <= MOST_KEY && has_good_keys(value)),
+        Value::Array(items) => items.iter().all(has_good_keys),
+        _ => true,
+    }
+}
