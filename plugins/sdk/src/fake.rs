@@ -5,7 +5,7 @@
 //! events are those that the test sends.
 #![allow(unsafe_code)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ use crate::{Error, Plugin};
 /// A host in memory. Each is leaked: the ABI promises its table for the process's life.
 pub struct FakeHost {
     table: abi::Host,
-    nodes: Mutex<Vec<Node>>,
+    nodes: Mutex<Nodes>,
     health: Mutex<Health>,
     store: Mutex<BTreeMap<String, String>>,
     refused: Mutex<BTreeMap<String, String>>,
@@ -33,6 +33,29 @@ pub struct FakeHost {
     events: Mutex<VecDeque<Event>>,
     bumps: AtomicU64,
     sleeps: AtomicU64,
+}
+
+/// Nodes in the order in which they came, and where each is: tests publish tens of thousands one by one.
+#[derive(Default)]
+struct Nodes {
+    rows: BTreeMap<u64, Node>,
+    places: HashMap<String, u64>,
+    next: u64,
+}
+
+impl Nodes {
+    fn remove(&mut self, id: &str) {
+        if let Some(place) = self.places.remove(id) {
+            self.rows.remove(&place);
+        }
+    }
+
+    fn put(&mut self, node: Node) {
+        self.remove(&node.id);
+        self.places.insert(node.id.clone(), self.next);
+        self.rows.insert(self.next, node);
+        self.next += 1;
+    }
 }
 
 /// What answers fetches: an answer, or why there is none.
@@ -143,7 +166,7 @@ impl FakeHost {
 
     /// What is published, in order.
     pub fn published(&self) -> Vec<Node> {
-        lock(&self.nodes).clone()
+        lock(&self.nodes).rows.values().cloned().collect()
     }
 
     /// Refuses rows with this id from now on, as bootd's validation would.
@@ -151,9 +174,21 @@ impl FakeHost {
         lock(&self.refused).insert(id.into(), reason.into());
     }
 
+    /// Takes rows with this id again.
+    pub fn accept(&self, id: &str) {
+        lock(&self.refused).remove(id);
+    }
+
+    /// What the plugin's store has.
+    pub fn stored(&self) -> BTreeMap<String, String> {
+        lock(&self.store).clone()
+    }
+
     /// Puts nodes into the inventory, as another plugin would.
     pub fn set_nodes(&self, nodes: Vec<Node>) {
-        *lock(&self.nodes) = nodes;
+        let mut inventory = lock(&self.nodes);
+        *inventory = Nodes::default();
+        nodes.into_iter().for_each(|node| inventory.put(node));
     }
 
     /// What the plugin last said of itself.
@@ -190,6 +225,11 @@ impl FakeHost {
         self.sleeps.store(count, Ordering::SeqCst);
     }
 }
+
+// SAFETY: the ABI promises that an instance may be called from any thread, and several calls at once.
+unsafe impl Send for Instance {}
+// SAFETY: as above.
+unsafe impl Sync for Instance {}
 
 impl Instance {
     /// Runs the background work on this thread until it is told to stop.
@@ -358,10 +398,10 @@ unsafe extern "C" fn publish(ctx: *const c_void, publication: abi::Str, out: *mu
     if !publication.dry_run {
         let mut nodes = lock(&host.nodes);
         if publication.full {
-            nodes.clear();
+            *nodes = Nodes::default();
         }
-        nodes.retain(|old| !publication.gone.contains(&old.id) && rows.iter().all(|new| new.id != old.id));
-        nodes.extend(rows);
+        publication.gone.iter().for_each(|id| nodes.remove(id));
+        rows.into_iter().for_each(|node| nodes.put(node));
     }
     // SAFETY: the plugin passes a place for a buffer.
     unsafe { *out = given(serde_json::to_string(&report).unwrap_or_default()) };
@@ -375,7 +415,8 @@ unsafe extern "C" fn nodes(ctx: *const c_void, query: abi::Str, out: *mut abi::B
         return abi::status::BAD_ARGUMENT;
     };
     let found: Vec<Node> = lock(&host.nodes)
-        .iter()
+        .rows
+        .values()
         .filter(|node| matches(node, &query))
         .cloned()
         .collect();
@@ -448,7 +489,9 @@ unsafe extern "C" fn store_commit(ctx: *const c_void, commit: abi::Str, _: *mut 
         return abi::status::NONE;
     }
     store.extend(commit.put);
-    store.retain(|key, _| !commit.delete.contains(key));
+    for key in &commit.delete {
+        store.remove(key);
+    }
     abi::status::OK
 }
 

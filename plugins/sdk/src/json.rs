@@ -25,9 +25,17 @@ pub fn folded<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -
 pub fn folded_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     #[derive(serde::Deserialize)]
     #[serde(bound = "T: DeserializeOwned")]
-    struct One<T>(#[serde(deserialize_with = "folded")] T);
+    struct One<T>(#[serde(deserialize_with = "folded_object")] T);
     let list = <Option<Vec<One<T>>> as de::Deserialize>::deserialize(deserializer)?;
     Ok(list.unwrap_or_default().into_iter().map(|One(value)| value).collect())
+}
+
+/// As [`folded`], for an object and nothing else: a derived struct would take a list as its fields in their order.
+fn folded_object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    match deserializer.deserialize_any(Folding(PhantomData))? {
+        value @ Value::Object(_) => T::deserialize(value).map_err(de::Error::custom),
+        _ => Err(de::Error::custom("an object is expected")),
+    }
 }
 
 /// A field that may be `null`, which is the same as absent: with `#[serde(default, deserialize_with = ...)]`.

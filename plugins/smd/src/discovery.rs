@@ -114,9 +114,12 @@ pub(crate) fn put(draft: &mut Draft<'_>, rfe: &str, endpoint: &Endpoint, discove
         return;
     }
     put_controller(draft, rfe, endpoint);
-    for manager in discovered.managers.iter().take(1) {
+    let mut nics = Vec::new();
+    for manager in &discovered.managers {
+        nics.append(&mut put_interfaces(draft, rfe, &manager.ethernet_interfaces));
+    }
+    if let Some(manager) = discovered.managers.first() {
         let odata = or(path_of(&manager.uri), || format!("/redfish/v1/Managers/{rfe}"));
-        let nics = put_interfaces(draft, rfe, &manager.ethernet_interfaces);
         let row = component_endpoint(rfe, Redfish::Manager, manager, odata, nics);
         draft.put_component_endpoint(rfe, row);
     }

@@ -192,7 +192,9 @@ impl Service {
         let mut rows = Vec::with_capacity(ids.len());
         {
             let tables = self.tables();
-            for id in ids {
+            // Nodes before controllers: the first of two that clash wins.
+            let (nodes, others): (Vec<Id>, Vec<Id>) = ids.into_iter().partition(|id| tables.is_node(id));
+            for id in nodes.into_iter().chain(others) {
                 match tables.node(&id) {
                     Some(node) => {
                         publication

@@ -59,6 +59,11 @@ impl Tables {
         self.counts
     }
 
+    /// Whether it is a component that boots.
+    pub(crate) fn is_node(&self, id: &str) -> bool {
+        self.components.get(id).is_some_and(|row| is_node(row.kind))
+    }
+
     /// The hardware addresses of a component.
     pub(crate) fn interfaces_of(&self, id: &str) -> &[Mac] {
         self.interfaces_of.get(id).map_or(&[], Vec::as_slice)

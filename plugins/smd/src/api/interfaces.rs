@@ -21,11 +21,14 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
         Err(detail) => return problem(400, &detail),
     };
     let tables = call.service.tables();
-    let rows = tables
-        .interfaces
-        .iter()
-        .filter(|(mac, row)| wanted.iter().all(|field| field.shows(**mac, row)));
-    out::list("", rows.map(|(mac, row)| InterfaceOut::new(*mac, row)), "")
+    let rows = tables.interfaces.iter();
+    let mut rows: Vec<(&Mac, &Interface)> = rows
+        .filter(|(mac, row)| wanted.iter().all(|field| field.shows(**mac, row)))
+        .collect();
+    // Those of one component stand together.
+    rows.sort_by_key(|(mac, row)| (&row.component, **mac));
+    let rows = rows.into_iter().map(|(mac, row)| InterfaceOut::new(*mac, row));
+    out::list("", rows, "")
 }
 
 /// A field of the query with all its values.

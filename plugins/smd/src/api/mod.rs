@@ -24,6 +24,8 @@ use crate::rows::Family;
 use crate::service::Service;
 
 pub(crate) use groups::is_label;
+#[cfg(test)]
+pub(crate) use service_paths::OPENAPI;
 
 /// A request on its way to its handler.
 pub(crate) struct Call<'a> {
@@ -325,7 +327,11 @@ pub(crate) fn problem(status: u16, detail: &str) -> Answer {
 
 /// A body as a struct whose keys come in any case.
 pub(crate) fn body<T: serde::de::DeserializeOwned>(call: &Call<'_>) -> Result<T, Answer> {
-    bootd_sdk::json::parse(&call.request.body).map_err(|error| problem(400, &format!("error decoding JSON {error}")))
+    let text = call.request.body.trim_start();
+    if text.starts_with('[') {
+        return Err(problem(400, "error decoding JSON: an object is expected"));
+    }
+    bootd_sdk::json::parse(text).map_err(|error| problem(400, &format!("error decoding JSON {error}")))
 }
 
 /// An xname of any type, canonical.
