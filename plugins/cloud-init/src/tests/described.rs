@@ -39,7 +39,7 @@ fn the_description_and_the_routes_name_the_same() {
 }
 
 #[test]
-fn each_status_that_is_described_without_a_body_of_a_404_is_answered() {
+fn each_route_answers_with_a_status_that_is_described() {
     let (_, plugin) = start(json!({"network_config": {}}));
     let description: Value = serde_json::from_str(crate::schema::OPENAPI).unwrap();
     for (path, methods) in description["paths"].as_object().unwrap() {

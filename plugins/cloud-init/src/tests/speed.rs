@@ -35,13 +35,24 @@ fn meta_data_of_ten_thousand_nodes_in_two_hundred_groups() {
                 groups: (0..groups).map(|g| format!("group{}", (n + g) % 200)).collect(),
                 ..compute1()
             };
-            let asked = Instant::now();
-            let (status, body) = get(&plugin, "/cloud-init/meta-data", Some(node));
-            times.push(asked.elapsed());
+            let mut ask = || {
+                let asked = Instant::now();
+                let answer = get(&plugin, "/cloud-init/meta-data", Some(node.clone()));
+                (asked.elapsed(), answer)
+            };
+            // The better of two: where others build beside it, one of them often waits for its turn.
+            let ((first, _), (second, (status, body))) = (ask(), ask());
+            times.push((first.min(second), first));
             assert!(status == 200 && body.contains(&format!("local-hostname: compute{n}\n")));
         }
-        times.sort();
-        let (median, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-        println!("meta-data, {NODES} nodes, 200 groups, {groups} of them the node's: median {median:?}, p99 {p99:?}");
+        let of = |mut times: Vec<std::time::Duration>| {
+            times.sort();
+            (times[times.len() / 2], times[times.len() * 99 / 100])
+        };
+        let (median, p99) = of(times.iter().map(|(best, _)| *best).collect());
+        let (_, p99_once) = of(times.iter().map(|(_, first)| *first).collect());
+        println!(
+            "meta-data, {NODES} nodes, 200 groups, {groups} of them the node's: median {median:?}, p99 {p99:?} (asked once: {p99_once:?})"
+        );
     }
 }
