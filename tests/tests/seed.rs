@@ -10,7 +10,7 @@ use bootd_tests::namespace::in_rack;
 use bootd_tests::ochami::commands::{self, Command, Image, xname};
 use bootd_tests::ochami::recorder::{self, Recorder};
 use bootd_tests::ochami::{Ochami, Request, Shown};
-use bootd_tests::wire::Client;
+use bootd_tests::wire::{self, Client, Reply};
 use bootd_tests::{BOOT_LIMIT, Event, Rack, SERVER, Stage, Step, data, eventually};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ const MACS: [&str; 5] = [
     "52:54:00:be:ef:04",
     "52:54:00:be:ef:05",
 ];
+const NODE_1: [u8; 6] = [0x52, 0x54, 0, 0xbe, 0xef, 1];
 const BASE_URL: &str = "http://172.16.0.254:8081/cloud-init";
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -188,7 +189,7 @@ fn a_node_asks_dhcp_tftp_the_boot_script_the_images_and_cloud_init_as_the_tutori
         set_all(&ochami)?;
         let node = Client::plug(&rack)?;
 
-        let lease = node.dhcp_socket()?.lease([0x52, 0x54, 0, 0xbe, 0xef, 1], PATIENCE)?;
+        let lease = node.dhcp_socket()?.lease(NODE_1, PATIENCE)?;
         ensure!(
             lease.yiaddr == std::net::Ipv4Addr::new(172, 16, 0, 1),
             "{}",
@@ -196,21 +197,22 @@ fn a_node_asks_dhcp_tftp_the_boot_script_the_images_and_cloud_init_as_the_tutori
         );
         ensure!(lease.option(54) == Some(&SERVER.octets()[..]), "the server's address");
         ensure!(lease.option(12) == Some(&b"nid0001"[..]), "{:?}", lease.option(12));
-        let file = lease.option(67).map(|name| String::from_utf8_lossy(name).into_owned());
-        let file = file.unwrap_or_else(|| {
-            let field = &lease.bytes[108..236];
-            String::from_utf8_lossy(field).trim_end_matches('\0').to_owned()
-        });
-        ensure!(file.trim_end_matches('\0') == "ipxe-x86_64.efi", "{file}");
+        ensure!(boot_file(&lease) == "ipxe-x86_64.efi", "{}", boot_file(&lease));
+
+        // iPXE, which says what it is, is told the script's place.
+        let xid = wire::xid();
+        let socket = node.dhcp_socket()?;
+        socket.send(&wire::message(wire::DISCOVER, xid, NODE_1, b"\x4d\x04iPXE"))?;
+        let url = boot_file(&socket.receive(xid, PATIENCE)?);
+        ensure!(
+            url == "http://172.16.0.254:8081/boot/v1/bootscript?mac=52:54:00:be:ef:01",
+            "{url}"
+        );
 
         node.ip("addr add 172.16.0.1/24 dev cable0")?;
         ensure!(node.tftp("ipxe-x86_64.efi")?.len() > 100_000);
         let config = String::from_utf8(node.tftp("config.ipxe")?)?;
-        ensure!(
-            config.starts_with("#!ipxe") && config.contains("/boot/v1/bootscript?mac="),
-            "{config}"
-        );
-
+        ensure!(config.starts_with("#!ipxe"), "{config}");
         let (status, script) = node.get("/boot/v1/bootscript?mac=52:54:00:be:ef:01")?;
         ensure!(status == 200 && script.starts_with("#!ipxe\n"), "{status} {script}");
         let kernel = format!(
@@ -675,6 +677,13 @@ fn content() -> Result<String> {
     let groups: Value = serde_saphyr::from_str(data::GROUP)?;
     let content = groups[0]["file"]["content"].as_str();
     Ok(content.context("the seed's group has no content")?.to_owned())
+}
+
+/// What an answer says is to be fetched next.
+fn boot_file(reply: &Reply) -> String {
+    let field = reply.option(67).or_else(|| reply.bytes.get(108..236));
+    let text = String::from_utf8_lossy(field.unwrap_or_default());
+    text.trim_end_matches('\0').to_owned()
 }
 
 /// An object of the bucket, read by the node.
