@@ -89,14 +89,12 @@ fn seen(client: &Client) -> Result<Vec<String>> {
         .collect()
 }
 
-/// Rows have the time of their last change.
+/// Rows that the API wrote have the time of their last change.
 fn without_times(text: &str) -> String {
-    let parts: Vec<&str> = text.split("\"LastUpdate\":\"").collect();
-    let rest = parts
-        .iter()
-        .skip(1)
-        .map(|part| part.split_once('"').map_or("", |(_, rest)| rest));
-    parts[..1].iter().copied().chain(rest).collect()
+    let mut parts = text.split("\"LastUpdate\":\"");
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.map(|part| part.split_once("\",").map_or("", |(_, rest)| rest));
+    std::iter::once(first).chain(rest).collect()
 }
 
 /// The configuration without data files.
