@@ -14,7 +14,7 @@ use bootd::http::{self, App, Bounds, Certificates};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
-use bootd::state::Store;
+use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
 use bootd::{dhcp, log, memory};
 use clap::Parser;
@@ -139,6 +139,8 @@ fn serve(config: Config) -> anyhow::Result<()> {
     plugins.stop();
     tftp.stop();
     dhcp.stop();
+    // What nobody waited for is written now. A disk that fails was told before.
+    let _ = store.write_and_wait(Write::default());
     Ok(())
 }
 

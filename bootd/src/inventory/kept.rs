@@ -69,7 +69,9 @@ impl Kept {
             return;
         }
         let (metrics, behind) = (Arc::clone(&self.metrics), Arc::clone(&self.behind));
-        let queued = self.store.write(write, move |done| report(&metrics, &behind, done));
+        let queued = self
+            .store
+            .write_soon(write, move |done| report(&metrics, &behind, done));
         if queued.is_err() {
             report(&self.metrics, &self.behind, queued);
         }

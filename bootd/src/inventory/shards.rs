@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 /// Parts: a copy of the whole costs this many references, a change copies this fraction of the entries.
-const PARTS: usize = 128;
+const PARTS: usize = 512;
 
 /// The map.
 #[derive(Debug)]

@@ -84,8 +84,27 @@ impl StoreError {
     }
 }
 
+/// How long a write may wait for another one to share its commit, when nobody waits for it.
+const SOON: Duration = Duration::from_millis(250);
+
 /// Called on the writer thread when a write is durable, or failed.
 type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// A write on its way.
+struct Queued {
+    write: Write,
+    then: Then,
+    urgency: Urgency,
+}
+
+/// How long it may stay on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// Somebody waits for it.
+    Now,
+    /// [`SOON`].
+    Soon,
+}
 
 /// Opens the file again.
 type Reopen = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
@@ -102,7 +121,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    writer: SyncSender<(Write, Then)>,
+    writer: SyncSender<Queued>,
     replaced: Option<Arc<str>>,
 }
 
@@ -156,19 +175,34 @@ impl Store {
         write: Write,
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.writer
-            .try_send((write, Box::new(then)))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => StoreError::Full,
-                TrySendError::Disconnected(_) => StoreError::Closed,
-            })
+        self.hand_over(write, Box::new(then), Urgency::Now)
     }
 
-    /// Writes and waits until it is durable.
+    /// The same for what nobody waits for: it shares the commit of the next write that somebody does wait for, or has one a quarter of a
+    /// second later.
+    pub fn write_soon(
+        &self,
+        write: Write,
+        then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.hand_over(write, Box::new(then), Urgency::Soon)
+    }
+
+    fn hand_over(&self, write: Write, then: Then, urgency: Urgency) -> Result<(), StoreError> {
+        let queued = Queued { write, then, urgency };
+        self.writer.try_send(queued).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Full,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })
+    }
+
+    /// Writes and waits until it is durable, with all that was written before.
     pub fn write_and_wait(&self, write: Write) -> Result<(), StoreError> {
         let (done, wait) = sync_channel(1);
         let then: Then = Box::new(move |result| drop(done.send(result)));
-        self.writer.send((write, then)).map_err(|_| StoreError::Closed)?;
+        let urgency = Urgency::Now;
+        let queued = Queued { write, then, urgency };
+        self.writer.send(queued).map_err(|_| StoreError::Closed)?;
         wait.recv().map_err(|_| StoreError::Closed)?
     }
 
@@ -324,7 +358,7 @@ struct Retry {
 
 impl Writer {
     /// Until the last [`Store`] is gone.
-    fn run(mut self, queue: &Receiver<(Write, Then)>) {
+    fn run(mut self, queue: &Receiver<Queued>) {
         loop {
             let received = match self.retry {
                 Some(retry) if !self.shared.is_open() => {
@@ -336,14 +370,7 @@ impl Writer {
                 self.open_again();
             }
             match received {
-                Ok(first) => {
-                    let mut batch = vec![first];
-                    while batch.len() < BATCH {
-                        let Ok(next) = queue.try_recv() else { break };
-                        batch.push(next);
-                    }
-                    self.commit(batch);
-                }
+                Ok(first) => self.commit(batch(first, queue)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -356,7 +383,7 @@ impl Writer {
     }
 
     /// One transaction for the whole batch. A write whose preconditions fail is left out by itself; a failing disk fails them all.
-    fn commit(&mut self, batch: Vec<(Write, Then)>) {
+    fn commit(&mut self, batch: Vec<Queued>) {
         let mut conflicts = Vec::with_capacity(batch.len());
         let result = if self.is_waiting() {
             Err(self.shared.trouble().unwrap_or_default())
@@ -376,7 +403,7 @@ impl Writer {
             }
             result
         };
-        for (at, (_, then)) in batch.into_iter().enumerate() {
+        for (at, Queued { then, .. }) in batch.into_iter().enumerate() {
             let result = match &result {
                 Ok(()) if conflicts[at] => Err(StoreError::Conflict),
                 Ok(()) => Ok(()),
@@ -419,11 +446,31 @@ impl Writer {
     }
 }
 
-fn write_all(database: &Database, batch: &[(Write, Then)], conflicts: &mut Vec<bool>) -> Result<(), StoreError> {
+/// Writes for one commit: all that wait, and if nobody waits for them, those that come soon.
+fn batch(first: Queued, queue: &Receiver<Queued>) -> Vec<Queued> {
+    let until = Instant::now() + SOON;
+    let mut urgency = first.urgency;
+    let mut batch = vec![first];
+    while batch.len() < BATCH {
+        let next = match urgency {
+            Urgency::Now => queue.try_recv().ok(),
+            // The last store being gone ends the wait, too.
+            Urgency::Soon => queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+        };
+        let Some(next) = next else { break };
+        if next.urgency == Urgency::Now {
+            urgency = Urgency::Now;
+        }
+        batch.push(next);
+    }
+    batch
+}
+
+fn write_all(database: &Database, batch: &[Queued], conflicts: &mut Vec<bool>) -> Result<(), StoreError> {
     let written = catch_unwind(AssertUnwindSafe(|| {
         let mut transaction = database.begin_write().map_err(failed)?;
         transaction.set_durability(Durability::Immediate).map_err(failed)?;
-        for (write, _) in batch {
+        for Queued { write, .. } in batch {
             conflicts.push(!apply(&transaction, write)?);
         }
         transaction.commit().map_err(failed)

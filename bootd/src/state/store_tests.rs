@@ -257,3 +257,25 @@ fn a_precondition_that_fails_writes_nothing() {
     assert!(matches!(store.write_and_wait(write), Err(StoreError::Conflict)));
     assert_eq!(store.get("core", "a").unwrap(), None);
 }
+
+#[test]
+fn what_nobody_waits_for_is_written_soon_or_with_what_somebody_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (done, wait) = std::sync::mpsc::channel();
+    let told = done.clone();
+    store
+        .write_soon(put("a", "1"), move |result| told.send(("a", result.is_ok())).unwrap())
+        .unwrap();
+    assert!(
+        wait.try_recv().is_err(),
+        "written before anybody could share its commit"
+    );
+    store.write_and_wait(put("b", "2")).unwrap();
+    assert_eq!(wait.try_recv(), Ok(("a", true)));
+    store
+        .write_soon(put("c", "3"), move |result| done.send(("c", result.is_ok())).unwrap())
+        .unwrap();
+    assert_eq!(wait.recv_timeout(Duration::from_secs(10)), Ok(("c", true)));
+    assert_eq!(store.get("core", "c").unwrap().as_deref(), Some("3"));
+}

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -55,9 +55,18 @@ impl Site {
             network: Network::up()?,
         };
         ip(&format!("addr add {SERVER}/16 brd + dev br0"))?;
-        let plugins = ["smd", "bss", "cloud-init"].map(|name| format!("[[plugin]]\nname = \"{name}\"\n"));
-        fs::write(site.dir.join("bootd.toml"), site.without_plugins() + &plugins.concat())?;
+        site.configure(&site.dir.join("state"))?;
         Ok(site)
+    }
+
+    /// All three plugins keep their own data, in this folder.
+    pub fn configure(&self, state: &Path) -> Result<()> {
+        let own = format!("\"{}/state\"", self.dir.display());
+        let config = self
+            .without_plugins()
+            .replace(&own, &format!("\"{}\"", state.display()));
+        let plugins = ["smd", "bss", "cloud-init"].map(|name| format!("[[plugin]]\nname = \"{name}\"\n"));
+        Ok(fs::write(self.dir.join("bootd.toml"), config + &plugins.concat())?)
     }
 
     /// The configuration of [`Site::new`].

@@ -26,8 +26,10 @@ const FIRST_ANSWER: Duration = Duration::from_millis(100);
 /// Measures, and gives the report.
 pub fn run() -> Result<String> {
     let mut report = String::new();
+    let site = Site::empty()?;
+    let client = wire::Client::plug_into(&site.network)?;
     let tmpfs = Folder::new(Path::new("/dev/shm"))?;
-    let found = discover(&tmpfs.0, NODES)?;
+    let found = discover(&site, &client, &tmpfs.0, NODES)?;
     let verdict = |good: bool| if good { "within" } else { "over" };
     writeln!(
         report,
@@ -46,7 +48,7 @@ pub fn run() -> Result<String> {
     let binary = server::binary()?;
     let disk = Folder::new(binary.parent().context("the target folder")?)?;
     let before = durable_writes(&disk.0, NODES_ON_DISK)?;
-    let found = discover(&disk.0, NODES_ON_DISK)?;
+    let found = discover(&site, &client, &disk.0, NODES_ON_DISK)?;
     let after = durable_writes(&disk.0, NODES_ON_DISK)?;
     let writes = (before + after) / 2;
     writeln!(
@@ -70,19 +72,10 @@ struct Found {
 }
 
 /// Discovers so many nodes, with bootd's state in this folder.
-fn discover(state: &Path, nodes: u32) -> Result<Found> {
-    let site = Site::empty()?;
-    let config = site.dir.join("bootd.toml");
-    let text = fs::read_to_string(&config)?;
-    let own = format!("state_dir = \"{}/state\"", site.dir.display());
-    ensure!(text.contains(&own), "the configuration names no {own}");
-    fs::write(
-        &config,
-        text.replace(&own, &format!("state_dir = \"{}\"", state.display())),
-    )?;
+fn discover(site: &Site, client: &wire::Client, state: &Path, nodes: u32) -> Result<Found> {
+    site.configure(state)?;
     let _bootd = site.start_bootd()?;
     site.answered(&format!("http://{SERVER}:8081/hsm/v2/service/ready"))?;
-    let client = wire::Client::plug_into(&site.network)?;
     let socket = client.dhcp_socket()?;
     let requests = requests(nodes)?;
     let mut http = Client::connect(8081)?;
