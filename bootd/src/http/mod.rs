@@ -1,11 +1,12 @@
 //! HTTP: the listeners, who may have what, and what answers.
 //!
 //! `service` accepts connections and bounds them; `tls` has the certificates of those that speak TLS; `paths` says which paths a listener
-//! serves; `router` leads a request to a plugin's route, a loader or an artifact; `artifacts`
+//! serves; `bodies` and `answers` bound what requests and answers take; `router` leads a request to a plugin's route, a loader or an artifact; `artifacts`
 //! answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
 
 mod answers;
 pub mod artifacts;
+mod bodies;
 mod deadline;
 pub mod loaders;
 mod paths;

@@ -6,21 +6,19 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bootd_sdk::text::shown;
 use bootd_sdk::wire::{self, Answer, EventKind, Happening};
-use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use tokio::sync::Semaphore;
 
 use super::answers::Answers;
+use super::bodies::{Bodies, Sender};
 use super::paths::{Lead, lead};
 use super::{Body, Certificates, artifacts, full, loaders};
 use crate::auth::{Auth, Refused, Wanted};
@@ -56,8 +54,8 @@ pub struct App {
 
 /// What all connections together may have.
 pub struct Bounds {
-    /// Memory for request bodies, in KiB.
-    bodies: Semaphore,
+    /// Memory for request bodies.
+    bodies: Bodies,
     /// Memory for answers that are being sent.
     answers: Answers,
     /// Log lines.
@@ -67,7 +65,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            bodies: Semaphore::new(ALL_BODIES_KIB as usize),
+            bodies: Bodies::default(),
             answers: Answers::default(),
             lines: Lines::new(Instant::now()),
         }
@@ -178,7 +176,7 @@ impl App {
             plugin,
             node: node.as_deref().map(|node| node.id.as_str()),
             peer: Some(peer),
-            scheme: connection.listener.scheme(),
+            scheme: scheme(connection, &head.headers),
             host: &host,
             led_to: Some(self.seen_as(connection)),
             path: path.trim_end_matches('/'),
@@ -198,6 +196,11 @@ impl App {
             node: node.as_deref(),
             claims,
             may_be_kept,
+            sender: match (access, is_read) {
+                (wire::Access::Token, _) => Sender::BehindToken,
+                (_, true) => Sender::Reader(peer),
+                (_, false) => Sender::Writer(peer),
+            },
             head: &head,
         };
         Box::pin(self.call(called, body, body_limit)).await
@@ -212,16 +215,18 @@ impl App {
             node,
             claims,
             may_be_kept,
+            sender,
             head,
         } = called;
-        let body = match self.read(body, body_limit).await {
-            Ok(body) => body,
+        // Its part of the bound is held until the plugin has answered.
+        let mut read = match self.bounds.bodies.read(body, body_limit, sender).await {
+            Ok(read) => read,
             Err(unread) => {
                 self.metrics.refused("http", unread.label(), &peer, &asked.path);
                 return problem(unread.status(), unread.detail());
             }
         };
-        let Ok(body) = String::from_utf8(body.into()) else {
+        let Ok(body) = String::from_utf8(std::mem::take(&mut read.bytes)) else {
             return problem(StatusCode::BAD_REQUEST, "the body is not UTF-8");
         };
         let is_head = head.method == Method::HEAD;
@@ -262,43 +267,6 @@ impl App {
             Some(auth) => auth.check(shown, wanted),
             None => Err(Refused::Missing),
         }
-    }
-
-    /// Reads a body, within its limit, its time, and what all bodies together may take.
-    async fn read(&self, body: Incoming, limit: usize) -> Result<Bytes, Unread> {
-        if body.is_end_stream() {
-            return Ok(Bytes::new());
-        }
-        if body.size_hint().lower() > limit as u64 {
-            return Err(Unread::TooLarge);
-        }
-        tokio::time::timeout(BODY_TIMEOUT, self.collect(body, limit))
-            .await
-            .unwrap_or(Err(Unread::TooSlow))
-    }
-
-    /// Takes of what all bodies may have as bytes come: who announces much and sends nothing holds nothing.
-    async fn collect(&self, mut body: Incoming, limit: usize) -> Result<Bytes, Unread> {
-        let mut held = self.bounds.bodies.try_acquire_many(0).map_err(|_| Unread::TooMany)?;
-        let mut read = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(part) = frame.map_err(|_| Unread::Broken)?.into_data() else {
-                continue;
-            };
-            if read.len() + part.len() > limit {
-                return Err(Unread::TooLarge);
-            }
-            read.extend_from_slice(&part);
-            let wanted = read.len().div_ceil(1024) - held.num_permits();
-            let wanted = u32::try_from(wanted).map_err(|_| Unread::TooMany)?;
-            held.merge(
-                self.bounds
-                    .bodies
-                    .try_acquire_many(wanted)
-                    .map_err(|_| Unread::TooMany)?,
-            );
-        }
-        Ok(read.into())
     }
 
     /// Sends what a plugin answered, if there is room for it.
@@ -355,51 +323,9 @@ struct Call<'a> {
     node: Option<&'a wire::Node>,
     claims: Option<serde_json::Value>,
     may_be_kept: bool,
+    sender: Sender,
     head: &'a Parts,
 }
-
-/// Why a body was not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unread {
-    TooLarge,
-    TooSlow,
-    TooMany,
-    Broken,
-}
-
-impl Unread {
-    fn label(self) -> &'static str {
-        match self {
-            Self::TooLarge => "body_too_large",
-            Self::TooSlow => "body_too_slow",
-            Self::TooMany => "too_many_bodies",
-            Self::Broken => "bad_body",
-        }
-    }
-
-    fn status(self) -> StatusCode {
-        match self {
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Broken => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    fn detail(self) -> &'static str {
-        match self {
-            Self::TooLarge => "the body is larger than this route allows",
-            Self::TooSlow => "the body did not come in time",
-            Self::TooMany => "too many bodies are being read; try again",
-            Self::Broken => "the body is not well formed, or broke off",
-        }
-    }
-}
-
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What all bodies that are being read may take together, in KiB.
-const ALL_BODIES_KIB: u32 = 64 * 1024;
 
 /// The client: the peer, or behind a trusted proxy the last address of `X-Forwarded-For` that is not itself a trusted proxy's.
 fn client(connection: &Connection, headers: &HeaderMap) -> IpAddr {
@@ -464,15 +390,34 @@ fn token_refused(refused: &Refused) -> Response<Body> {
     response
 }
 
-/// Host and port by which the client reaches the listener. What the client says is used only when it has the form of a host.
+/// Host and port by which the client reaches the listener, or a trusted proxy before it. What is said is used only when it has the form of a
+/// host.
 fn host<'a>(connection: &Connection, headers: &'a HeaderMap) -> Cow<'a, str> {
-    let said = headers.get(HOST).and_then(|host| host.to_str().ok());
-    match said.filter(|host| is_host(host)) {
+    let said = |name: &str| headers.get(name).and_then(|host| host.to_str().ok());
+    let forwarded = said("x-forwarded-host").filter(|_| is_by_proxy(connection));
+    let hosts = [forwarded, said(HOST.as_str())];
+    match hosts.into_iter().flatten().find(|host| is_host(host)) {
         Some(host) => host.into(),
         None => SocketAddr::new(connection.local.ip().to_canonical(), connection.local.port())
             .to_string()
             .into(),
     }
+}
+
+/// The scheme by which the client reaches the listener, or a trusted proxy before it.
+fn scheme(connection: &Connection, headers: &HeaderMap) -> &'static str {
+    let said = headers.get("x-forwarded-proto").and_then(|scheme| scheme.to_str().ok());
+    match said.filter(|_| is_by_proxy(connection)) {
+        Some("https") => "https",
+        Some("http") => "http",
+        _ => connection.listener.scheme(),
+    }
+}
+
+/// Whether a proxy that is believed made the connection.
+fn is_by_proxy(connection: &Connection) -> bool {
+    let proxies = &connection.listener.trusted_proxies;
+    proxies.contains(&connection.peer.ip().to_canonical())
 }
 
 /// A name or an address, with a port or without.
@@ -584,6 +529,29 @@ mod tests {
         assert_eq!(who(&["10.0.0.9", "172.16.0.2"]), "172.16.0.1");
         headers.insert("x-forwarded-for", "172.16.0.1, nonsense".parse().unwrap());
         assert_eq!(client(&connection(&["10.0.0.9"]), &headers).to_string(), "10.0.0.9");
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_by_which_scheme_and_host_it_was_asked_and_nobody_else() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "rack1:8081".parse().unwrap());
+        headers.insert("x-forwarded-host", "lb.example".parse().unwrap());
+        headers.insert("x-forwarded-proto", "https".parse().unwrap());
+        let asked = |trusted: &[&str]| {
+            (
+                scheme(&connection(trusted), &headers),
+                host(&connection(trusted), &headers),
+            )
+        };
+        assert_eq!(asked(&[]), ("http", "rack1:8081".into()));
+        assert_eq!(asked(&["10.0.0.9"]), ("https", "lb.example".into()));
+        headers.insert("x-forwarded-host", "lb.example/x".parse().unwrap());
+        headers.insert("x-forwarded-proto", "javascript".parse().unwrap());
+        let asked = (
+            scheme(&connection(&["10.0.0.9"]), &headers),
+            host(&connection(&["10.0.0.9"]), &headers),
+        );
+        assert_eq!(asked, ("http", "rack1:8081".into()));
     }
 
     #[test]

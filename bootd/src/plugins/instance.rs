@@ -138,7 +138,7 @@ unsafe impl Send for Pointer {}
 unsafe impl Sync for Pointer {}
 
 enum Call {
-    Handle(String),
+    Handle(Arc<str>),
     Resolve(Mac),
 }
 
@@ -355,10 +355,15 @@ impl Instance {
 
     /// Sends a request and waits for its answer, at most until the deadline. Dropped while waiting: the answer is thrown away; a write
     /// keeps its pass until the call returns.
-    pub(super) async fn handle(&self, text: &str, pass: Option<Pass>, deadline: Instant) -> Result<Answer, CallError> {
+    pub(super) async fn handle(
+        &self,
+        text: &Arc<str>,
+        pass: Option<Pass>,
+        deadline: Instant,
+    ) -> Result<Answer, CallError> {
         let (reply, wait) = oneshot::channel();
         self.requests.submit(Job {
-            call: Call::Handle(text.to_owned()),
+            call: Call::Handle(Arc::clone(text)),
             reply: Reply::Task(reply),
             deadline,
             _pass: pass,

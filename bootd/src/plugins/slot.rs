@@ -99,6 +99,7 @@ impl Slot {
     pub(super) async fn ask(&self, request: &Request, within: Duration) -> Result<Answer, CallError> {
         let deadline = Instant::now() + within;
         let text = serde_json::to_string(request).map_err(|error| CallError::Nonsense(error.to_string()))?;
+        let text: Arc<str> = text.into();
         loop {
             // While an instance starts, writes wait: what it reads from the store is all there is.
             let pass = match request.method.as_str() {

@@ -5,7 +5,9 @@
 //! written in between fails at once. [`Store::trouble`] tells.
 
 use std::collections::BTreeMap;
+use std::fs::{OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -306,6 +308,10 @@ enum Unopened {
 /// Opens or makes a file and reads all of it: what a start does not find, a lease or a plugin would.
 fn open_checked(path: &Path) -> Result<Database, Unopened> {
     // redb is not free of assertions about what a file holds.
+    if let Err(error) = for_the_owner_only(path) {
+        let path = path.display().to_string();
+        return Err(Unopened::Failed(StoreError::Open(path, error.to_string())));
+    }
     let opened = catch_unwind(|| {
         let mut database = Database::builder().set_cache_size(CACHE).create(path)?;
         let whole = database.check_integrity()?;
@@ -328,6 +334,12 @@ fn open_checked(path: &Path) -> Result<Database, Unopened> {
         }
         Err(_) => Err(Unopened::Broken("it cannot be read without a panic".into())),
     }
+}
+
+/// What plugins keep is nobody else's to read, whatever the umask.
+fn for_the_owner_only(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// Whether the contents are at fault, and not the disk, a permission or another process.

@@ -1,6 +1,5 @@
 //! What survives restarts, broken files and failing disks.
 
-use std::fs::OpenOptions;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -278,4 +277,16 @@ fn what_nobody_waits_for_is_written_soon_or_with_what_somebody_waits_for() {
         .unwrap();
     assert_eq!(wait.recv_timeout(Duration::from_secs(10)), Ok(("c", true)));
     assert_eq!(store.get("core", "c").unwrap().as_deref(), Some("3"));
+}
+
+#[test]
+fn the_state_file_is_for_its_owner_only_also_when_it_was_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bootd.redb");
+    let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    drop(Store::open(dir.path()).unwrap());
+    assert_eq!(mode(), 0o600);
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    reopen(dir.path());
+    assert_eq!(mode(), 0o600);
 }
