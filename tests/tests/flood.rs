@@ -77,6 +77,42 @@ fn one_client_with_many_open_requests_leaves_the_listener_to_the_others() {
 }
 
 #[test]
+fn bodies_of_strangers_that_never_end_keep_no_write_out() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let client = Client::plug(&rack)?;
+        client.ip("addr add 172.16.0.77/24 dev cable0")?;
+        let mut bootd = rack.start_bootd()?;
+        let held = client.at(|| {
+            let mut held = Vec::new();
+            // As many megabytes as all bodies together may have, and more, in requests that everybody may send.
+            for _ in 0..40 {
+                let mut stream = TcpStream::connect((SERVER, 8081))?;
+                stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+                let head = "GET /boot/v1/dumpstate HTTP/1.1\r\nhost: bootd\r\ncontent-length: 4194304\r\n\r\n";
+                stream.write_all(head.as_bytes())?;
+                // Refused already, as it should be, or taken.
+                let _ = stream.write_all(&[b'x'; 4_194_296]);
+                held.push(stream);
+            }
+            Ok(held)
+        })?;
+        let body = r#"{"Components":[{"ID":"x3000c0s0b0n0","State":"On"}]}"#;
+        let (status, said) = client.http(&format!(
+            "POST /hsm/v2/State/Components HTTP/1.0\r\nhost: bootd\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))?;
+        ensure!(status == 204, "{status} {said}");
+        ensure!(
+            bootd.metrics()?.contains("body_too_large"),
+            "the bodies were not refused"
+        );
+        drop(held);
+        bootd.must_run()
+    });
+}
+
+#[test]
 fn a_plugin_file_that_is_cut_off_costs_only_that_plugin() {
     in_rack(|| {
         let rack = Rack::new()?;
