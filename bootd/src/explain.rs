@@ -262,8 +262,13 @@ pub struct BootFiles {
 pub async fn boot_files(app: &App) -> BootFiles {
     let snapshot = app.inventory.snapshot();
     let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
+    let mut asked = 0_u32;
     for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
         for interface in &entry.node.interfaces {
+            asked += 1;
+            if asked.is_multiple_of(AT_ONCE) {
+                tokio::time::sleep(REST).await;
+            }
             let asker = Asker {
                 plugins: &app.plugins,
                 config: &app.config,
@@ -294,6 +299,11 @@ pub async fn boot_files(app: &App) -> BootFiles {
         elsewhere: elsewhere.collect(),
     }
 }
+
+/// Scripts that are asked for without a rest: nodes that boot meanwhile want theirs.
+const AT_ONCE: u32 = 64;
+/// The rest.
+const REST: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// The URLs of kernel, initramfs and root image in a boot script.
 fn file_urls(script: &str) -> impl Iterator<Item = &str> {

@@ -23,7 +23,7 @@ const QUEUE: usize = 4096;
 /// Writes that share one commit at most.
 const BATCH: usize = 1024;
 /// Bytes of the file that are held in memory; without a bound redb takes a gigabyte. What is asked for often is in snapshots already.
-const CACHE: usize = 8 * 1024 * 1024;
+const CACHE: usize = 2 * 1024 * 1024;
 /// Between a failure and the next try; twice as long after each that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Between two such tries at most.
