@@ -2,7 +2,6 @@
 //! after case folding, is refused: of two values nobody knows which was meant. Nesting is bounded by the parser, at 128.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
@@ -18,7 +17,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
 
 /// Deserializes a struct whose keys come in any case; anything but an object is passed on as it is.
 pub fn folded<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    T::deserialize(deserializer.deserialize_any(Folding(PhantomData))?).map_err(de::Error::custom)
+    T::deserialize(deserializer.deserialize_any(Reading::Folded)?).map_err(de::Error::custom)
 }
 
 /// The same for a list of structs; `null` is an empty one, as Go's decoder has it.
@@ -32,7 +31,7 @@ pub fn folded_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer:
 
 /// As [`folded`], for an object and nothing else: a derived struct would take a list as its fields in their order.
 fn folded_object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    match deserializer.deserialize_any(Folding(PhantomData))? {
+    match deserializer.deserialize_any(Reading::Folded)? {
         value @ Value::Object(_) => T::deserialize(value).map_err(de::Error::custom),
         _ => Err(de::Error::custom("an object is expected")),
     }
@@ -45,9 +44,25 @@ pub fn null_is_default<'de, D: Deserializer<'de>, T: de::Deserialize<'de> + Defa
     Ok(<Option<T> as de::Deserialize>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-struct Folding<'de>(PhantomData<&'de ()>);
+/// How the keys of an object are read. None may stand twice, on any level.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// In lower case.
+    Folded,
+    /// As they are: objects within others may have the user's own keys.
+    AsTheyAre,
+}
 
-impl<'de> Visitor<'de> for Folding<'de> {
+/// A value within another.
+struct Inner(Value);
+
+impl<'de> de::Deserialize<'de> for Inner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading::AsTheyAre).map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reading {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,8 +71,11 @@ impl<'de> Visitor<'de> for Folding<'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some((key, value)) = access.next_entry::<String, Value>()? {
-            let key = key.to_lowercase();
+        while let Some((key, Inner(value))) = access.next_entry::<String, Inner>()? {
+            let key = match self {
+                Self::Folded => key.to_lowercase(),
+                Self::AsTheyAre => key,
+            };
             if map.contains_key(&key) {
                 return Err(de::Error::custom(format_args!("the key '{key}' stands twice")));
             }
@@ -68,7 +86,7 @@ impl<'de> Visitor<'de> for Folding<'de> {
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(value) = access.next_element()? {
+        while let Some(Inner(value)) = access.next_element()? {
             list.push(value);
         }
         Ok(Value::Array(list))
@@ -136,6 +154,8 @@ mod tests {
         for text in [
             r#"{"component":{"id":"a"},"Component":{"id":"b"}}"#,
             r#"{"component":{"id":"a","ID":"b"}}"#,
+            r#"{"component":{"id":"a","id":"b"}}"#,
+            r#"{"component":{"id":"a"},"own":{"list":[{"k":1,"k":2}]}}"#,
         ] {
             let error = parse::<Outer>(text).unwrap_err().to_string();
             assert!(error.contains("stands twice"), "{error}");
