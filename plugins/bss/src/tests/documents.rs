@@ -62,6 +62,47 @@ fn the_state_is_nodes_and_parameters() {
 }
 
 #[test]
+fn the_state_shows_nobody_what_cloud_init_gets() {
+    let (_, bss) = start(json!({"legacy_cloud_init": true}));
+    let body = r#"{"nids":[1],"kernel":"http://h/k","cloud-init":{"user-data":{"password":"SEKRET"},"meta-data":{"a":"SEKRET"},"phone-home":{"fqdn":"SEKRET"}}}"#;
+    assert_eq!(send(&bss, "PUT", "/boot/v1/bootparameters", body).status, 200);
+    assert!(list(&bss, "").to_string().contains("SEKRET"));
+    let state = get(&bss, "/boot/v1/dumpstate").1;
+    assert!(!state.to_string().contains("SEKRET"), "{state}");
+    let entry = &state["Params"][0];
+    assert_eq!(
+        (&entry["kernel"], &entry["cloud-init"]["user-data"]),
+        (&json!("http://h/k"), &Value::Null)
+    );
+    assert_eq!(
+        entry["cloud-init"]["phone-home"]["fqdn"], "",
+        "an empty one, as BSS writes it"
+    );
+}
+
+#[test]
+fn lists_of_all_nodes_are_made_once_in_a_second_and_after_each_write() {
+    let (host, bss) = start(json!({}));
+    // The fake host's clock stands still.
+    for path in ["/boot/v1/dumpstate", "/boot/v1/hosts", "/boot/v1/hosts?x=1"] {
+        host.set_nodes(vec![node(1)]);
+        send(
+            &bss,
+            "PUT",
+            "/boot/v1/bootparameters",
+            &format!(r#"{{"nids":[1],"kernel":"http://h/{path}"}}"#),
+        );
+        let first = bss.get(path, None).unwrap().body;
+        host.set_nodes(vec![node(1), node(2)]);
+        assert_eq!(bss.get(path, None).unwrap().body, first, "{path}");
+        assert_eq!(get(&bss, "/boot/v1/hosts?nid=2").0, 200, "who is named is never old");
+        let body = r#"{"nids":[1],"kernel":"http://h/new"}"#;
+        assert_eq!(send(&bss, "PUT", "/boot/v1/bootparameters", body).status, 200);
+        assert_ne!(bss.get(path, None).unwrap().body, first, "{path}");
+    }
+}
+
+#[test]
 fn the_service_says_how_it_is() {
     let (_, bss) = start(json!({}));
     let version = env!("CARGO_PKG_VERSION");
