@@ -54,7 +54,7 @@ pub struct Settings {
     #[serde(default = "poll_delay")]
     poll_delay_s: u32,
     /// Where cloud-init is: appended as `ds=nocloud-net;s=ADVERTISE/` to parameters without `ds=`. Unset: nothing is appended.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rules::advertised")]
     advertise: Option<String>,
     /// Serves `/meta-data`, `/user-data` and `/phone-home` at the root, as BSS once did.
     #[serde(default)]
@@ -160,6 +160,8 @@ impl Plugin for Bss {
                 status: 204,
                 ..Answer::default()
             },
+            // The same of a callback: upstream's answers without a word.
+            ("POST", "/scn") => Answer::default(),
             ("GET", "/dumpstate") => hosts::dump(self),
             ("GET", "/endpoint-history") => self.endpoint_history(&request.query),
             ("GET", "/openapi.json") => Answer::new(200, "application/json", OPENAPI),

@@ -45,6 +45,7 @@ fn hosts_are_the_inventorys_nodes_with_their_macs() {
         assert_eq!(told(&answer), (status, detail.into()), "{query}");
     }
     assert_eq!(send(&bss, "POST", "/boot/v1/hosts", "").status, 204);
+    assert_eq!(send(&bss, "POST", "/apis/bss/boot/v1/scn", "{}").status, 200);
 }
 
 #[test]
@@ -201,4 +202,44 @@ fn who_may_call_what_is_as_upstream_has_it() {
         None,
         "off unless the configuration says so"
     );
+}
+
+#[test]
+fn only_who_shows_a_token_may_send_large_bodies() {
+    let (_, bss) = start(json!({"legacy_cloud_init": true}));
+    for route in &bss.setup.routes {
+        let path = route.prefix.trim_start_matches("/apis/bss");
+        let most = match (route.method.as_str(), path) {
+            ("GET", "/boot/v1/bootparameters") => 1024,
+            ("POST", "/boot/v1/hosts") => 1,
+            ("POST", "/bootd/v1/import/bss") => 16 * 1024,
+            ("GET", _) | ("POST", "/phone-home" | "/boot/v1/scn") => 64,
+            _ => {
+                assert_eq!(route.access, Access::Token, "{path}");
+                4 * 1024
+            }
+        };
+        assert_eq!(route.body_limit, most * 1024, "{} {path}", route.method);
+    }
+}
+
+#[test]
+fn where_cloud_init_is_must_be_a_url_or_the_settings_are_wrong() {
+    for bad in [
+        "nope",
+        "",
+        "http://",
+        "http:///x",
+        "ftp://h",
+        "http://h/a b",
+        "http://h/\n",
+        "#http://h",
+    ] {
+        let error = FakeHost::new().start::<Bss>(json!({"advertise": bad})).err().unwrap();
+        assert!(
+            error.is_bad_argument && error.text.contains("must be a URL"),
+            "{bad}: {error}"
+        );
+    }
+    start(json!({"advertise": "https://[fd00::1]:8443/cloud-init"}));
 }
