@@ -129,6 +129,11 @@ impl Book {
         self.configs.len()
     }
 
+    /// Each config once.
+    pub(crate) fn configs(&self) -> impl Iterator<Item = &Config> {
+        self.configs.values().map(|(numbered, _)| &numbered.config)
+    }
+
     /// What this node boots. `mac`: the address that asks; without it, each of the node's counts. What has no kernel is passed over.
     pub(crate) fn choose(&self, mac: Option<Mac>, node: &Node) -> Option<&Config> {
         let row = |target: Target| self.row(&target).filter(|row| !row.config().kernel.is_empty());

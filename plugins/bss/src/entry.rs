@@ -95,7 +95,8 @@ impl CloudInit {
                 Value::Object(map.clone())
             }
         };
-        let mut phone_home: Map<String, Value> = ALWAYS.iter().map(|name| ((*name).to_owned(), "".into())).collect();
+        let mut phone_home: Map<String, Value> =
+            PHONE_HOME.iter().map(|name| ((*name).to_owned(), "".into())).collect();
         for (name, text) in &self.phone_home {
             phone_home.insert(name.clone(), text.as_str().into());
         }
@@ -103,8 +104,8 @@ impl CloudInit {
     }
 }
 
-/// Texts of `phone-home` that BSS always writes.
-const ALWAYS: [&str; 6] = [
+/// Texts of `phone-home`: BSS always writes all of them.
+pub(crate) const PHONE_HOME: [&str; 6] = [
     "pub_key_dsa",
     "pub_key_rsa",
     "pub_key_ecdsa",

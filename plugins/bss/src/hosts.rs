@@ -1,5 +1,7 @@
-//! `/hosts` and `/dumpstate`: nodes of the inventory as BSS lists them, made anew for each request. There is no cache that could be stale, so
-//! the request to refresh it has nothing to do.
+//! `/hosts` and `/dumpstate`: nodes of the inventory as BSS lists them. Lists of all of them may be a second old (see [`crate::lists`]); there
+//! is no other cache, so the request to refresh it has nothing to do.
+//!
+//! Both are open (contract 3.1), so nothing that is for the nodes only is in them: boot parameters come without their `cloud-init`.
 
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
@@ -7,33 +9,46 @@ use bootd_sdk::text::shown;
 use bootd_sdk::xname;
 use serde_json::{Map, Value, json};
 
-use crate::book::Book;
-use crate::entry::Entry;
+use crate::Bss;
+use crate::entry::{CloudInit, Entry};
 
 /// `GET /hosts`: all, or those that are named.
-pub(crate) fn list(host: Host, request: &Request) -> Answer {
+pub(crate) fn list(bss: &Bss, request: &Request) -> Answer {
     let Some(query) = form::pairs(&request.query) else {
         return Answer::problem(400, "Bad Request", "the query is not well formed");
     };
+    let (host, lists) = (bss.host, &bss.lists);
     match asked(host, &query) {
-        Ok(nodes) => json_answer(&nodes.iter().map(as_bss).collect()),
+        Ok(Some(nodes)) => Answer::new(200, "application/json", listed(&nodes).to_string()),
+        Ok(None) => lists.answer(&lists.hosts, &bss.ledger.book(), host.now_boot(), || {
+            Ok(listed(&all(host)?).to_string())
+        }),
         Err(answer) => answer,
     }
 }
 
 /// `GET /dumpstate`: nodes and boot parameters.
-pub(crate) fn dump(host: Host, book: &Book) -> Answer {
-    match all(host) {
-        Ok(nodes) => {
-            let components: Vec<Value> = nodes.iter().map(as_bss).collect();
-            let params: Vec<Value> = book.entries(None).iter().map(Entry::as_bss).collect();
-            json_answer(&json!({"Components": components, "Params": params}))
-        }
-        Err(answer) => answer,
-    }
+pub(crate) fn dump(bss: &Bss) -> Answer {
+    let (host, book, lists) = (bss.host, bss.ledger.book(), &bss.lists);
+    lists.answer(&lists.dump, &book, host.now_boot(), || {
+        let params: Value = book.entries(None).into_iter().map(without_cloud_init).collect();
+        Ok(json!({"Components": listed(&all(host)?), "Params": params}).to_string())
+    })
 }
 
-fn asked(host: Host, query: &[(String, String)]) -> Result<Vec<Node>, Answer> {
+fn listed(nodes: &[Node]) -> Value {
+    nodes.iter().map(as_bss).collect()
+}
+
+/// The contract has `/dumpstate` public, and tools ask for it without a token: passwords in user-data and what nodes phoned home are not
+/// everybody's. Who has a token finds them in `/bootparameters`.
+fn without_cloud_init(mut entry: Entry) -> Value {
+    entry.config.cloud_init = CloudInit::default();
+    entry.as_bss()
+}
+
+/// The nodes that a query names; `None`: it names none.
+fn asked(host: Host, query: &[(String, String)]) -> Result<Option<Vec<Node>>, Answer> {
     let (mut nodes, mut has_asked): (Vec<Node>, bool) = (Vec::new(), false);
     for (kind, values) in query {
         for value in values.split(',').filter(|value| !value.is_empty()) {
@@ -68,7 +83,7 @@ fn asked(host: Host, query: &[(String, String)]) -> Result<Vec<Node>, Answer> {
             }
         }
     }
-    if has_asked { Ok(nodes) } else { all(host) }
+    Ok(has_asked.then_some(nodes))
 }
 
 fn all(host: Host) -> Result<Vec<Node>, Answer> {
@@ -109,8 +124,4 @@ fn as_bss(node: &Node) -> Value {
     map.insert("MAC".into(), macs.collect());
     map.insert("EndpointEnabled".into(), node.enabled.into());
     Value::Object(map)
-}
-
-fn json_answer(value: &Value) -> Answer {
-    Answer::new(200, "application/json", value.to_string())
 }

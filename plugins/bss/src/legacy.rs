@@ -3,6 +3,8 @@
 //!
 //! What there is for `Global`, the node's role, its groups, its NID, its name and its MACs is merged, in this order, the later over the earlier.
 
+use std::collections::BTreeMap;
+
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
 use serde_json::{Map, Value, json};
@@ -10,8 +12,8 @@ use serde_json::{Map, Value, json};
 use crate::Bss;
 use crate::book::{Book, By, Draft};
 use crate::bootparameters::refused;
-use crate::entry::{CloudInit, Config, Target};
-use crate::rules::Refusal;
+use crate::entry::{CloudInit, PHONE_HOME, Target};
+use crate::ledger::NotWritten;
 use crate::yaml;
 
 /// Answers one of the three paths.
@@ -88,50 +90,81 @@ fn merge(data: &mut Map<String, Value>, over: &Map<String, Value>) {
 
 /// What the node says is kept with the parameters of its name.
 fn phone_home(bss: &Bss, node: &Node, body: &str) -> Answer {
-    let said = if body.trim_start().starts_with('{') {
-        bootd_sdk::json::parse::<Map<String, Value>>(body).map_err(|error| error.to_string())
-    } else {
-        // cloud-init's own module posts a form.
-        let pairs = form::pairs(body).ok_or_else(|| "the form is not well formed".to_owned());
-        pairs.map(|pairs| pairs.into_iter().map(|(name, text)| (name, text.into())).collect())
-    };
-    let said = said.and_then(|said| CloudInit::read(&json!({"phone-home": said})));
-    let news = match said {
-        Ok(said) if said.phone_home.len() > MOST_TEXTS => {
-            return bad_request(&format!("more than {MOST_TEXTS} texts"));
-        }
-        Ok(cloud_init) => Config {
-            cloud_init,
-            ..Config::default()
-        },
+    let phone_home = match said(body) {
+        Ok(said) => said,
         Err(detail) => return bad_request(&detail),
     };
-    if news
-        .cloud_init
-        .phone_home
-        .values()
-        .any(|text| text.len() > LONGEST_TEXT)
-    {
-        return bad_request(&format!("a text has more than {LONGEST_TEXT} bytes"));
+    let written = bss.ledger.write(|book| heard(book, &node.id, &phone_home));
+    match written {
+        Ok(_) => Answer::default(),
+        Err(NotWritten::Store(error)) => refused(NotWritten::Store(error)),
+        Err(NotWritten::Refused(Full)) => {
+            let detail = format!("all nodes together have phoned home with more than {MOST_OF_ALL} bytes");
+            Answer::problem(507, "Insufficient Storage", &detail)
+        }
     }
-    let target = Target::Host(node.id.clone());
-    let written = bss.ledger.write(|book| -> Result<Draft, Refusal> {
-        let mut draft = Draft::of(book);
-        let old = book.row(&target);
-        let nothing = Config::default();
-        let mut new = old.map_or(&nothing, |row| row.config()).clone();
-        new.cloud_init.phone_home.clear();
-        draft.set(&target, &new.updated(&news), old.map_or(By::Api, |row| row.by));
-        Ok(draft)
-    });
-    written.map_or_else(refused, |_| Answer::default())
+}
+
+/// Nothing more is kept of what nodes say.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// The next book, when the node of this name says this.
+pub(crate) fn heard(book: &Book, id: &str, phone_home: &BTreeMap<String, String>) -> Result<Draft, Full> {
+    let target = Target::Host(id.into());
+    let old = book.row(&target);
+    let mut new = old.map(|row| row.config().clone()).unwrap_or_default();
+    let (before, now) = (bytes(&new.cloud_init.phone_home), bytes(phone_home));
+    let all = || {
+        book.configs()
+            .map(|config| bytes(&config.cloud_init.phone_home))
+            .sum::<usize>()
+    };
+    // Who says less is heard, so that there is a way back.
+    if now > before && all() + now > MOST_OF_ALL {
+        return Err(Full);
+    }
+    new.cloud_init.phone_home.clone_from(phone_home);
+    let mut draft = Draft::of(book);
+    draft.set(&target, &new, old.map_or(By::Api, |row| row.by));
+    Ok(draft)
+}
+
+/// What is kept of what a node says: the contract's texts. cloud-init sends others with them, which are passed over.
+fn said(body: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut said: Map<String, Value> = if body.trim_start().starts_with('{') {
+        bootd_sdk::json::parse(body).map_err(|error| error.to_string())?
+    } else {
+        // cloud-init's own module posts a form.
+        let pairs = form::pairs(body).ok_or("the form is not well formed")?;
+        pairs.into_iter().map(|(name, text)| (name, text.into())).collect()
+    };
+    said.retain(|name, _| PHONE_HOME.contains(&name.as_str()));
+    let mut texts = CloudInit::read(&json!({"phone-home": said}))?.phone_home;
+    for (name, text) in &mut texts {
+        // Keys come with the line's end of their file.
+        text.truncate(text.trim_end().len());
+        if text.len() > LONGEST_TEXT {
+            return Err(format!("{name} has more than {LONGEST_TEXT} bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(format!("{name} must be one line, without control characters"));
+        }
+    }
+    texts.retain(|_, text| !text.is_empty());
+    Ok(texts)
+}
+
+fn bytes(phone_home: &BTreeMap<String, String>) -> usize {
+    phone_home.iter().map(|(name, text)| name.len() + text.len()).sum()
 }
 
 fn bad_request(detail: &str) -> Answer {
     Answer::problem(400, "Bad Request", &format!("Bad Request: {detail}"))
 }
 
-/// Texts that a node may say.
-const MOST_TEXTS: usize = 32;
-/// Bytes of each; a public key has some hundred.
-const LONGEST_TEXT: usize = 16 * 1024;
+/// Bytes of each text; a public key has some hundred.
+const LONGEST_TEXT: usize = 4 * 1024;
+/// Bytes of all nodes' texts, some ten thousand nodes' keys. All boot parameters are listed in one answer, which may have 64 MiB of JSON
+/// within JSON: four times as much as the worst of texts.
+const MOST_OF_ALL: usize = 12 * 1024 * 1024;

@@ -15,6 +15,7 @@ mod history;
 mod hosts;
 mod ledger;
 mod legacy;
+mod lists;
 mod routes;
 mod rules;
 mod script;
@@ -37,6 +38,7 @@ use apply::Gone;
 use file::Files;
 use history::History;
 use ledger::{Ledger, NotWritten, Written};
+use lists::Lists;
 
 /// The `config` table.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,7 +54,7 @@ pub struct Settings {
     #[serde(default = "poll_delay")]
     poll_delay_s: u32,
     /// Where cloud-init is: appended as `ds=nocloud-net;s=ADVERTISE/` to parameters without `ds=`. Unset: nothing is appended.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rules::advertised")]
     advertise: Option<String>,
     /// Serves `/meta-data`, `/user-data` and `/phone-home` at the root, as BSS once did.
     #[serde(default)]
@@ -75,6 +77,7 @@ pub struct Bss {
     source: Source<Files>,
     ledger: Ledger,
     history: History,
+    lists: Lists,
     /// What is gone from the files is not deleted yet, or they could not be applied.
     unfinished: AtomicBool,
     /// The files changed something before this instance was in service: what the one before it made since is older.
@@ -94,6 +97,7 @@ impl Plugin for Bss {
             host: start.host,
             ledger: Ledger::open(start.host)?,
             history: History::open(start.host)?,
+            lists: Lists::default(),
             settings: start.settings,
             boot_url: start.server.boot_url,
             source,
@@ -118,6 +122,8 @@ impl Plugin for Bss {
                 looked = now;
                 self.look();
                 self.history.look_up();
+                self.lists.hosts.forget_old(now);
+                self.lists.dump.forget_old(now);
             }
             if now.saturating_sub(written) >= WRITE_EVERY {
                 written = now;
@@ -148,13 +154,15 @@ impl Plugin for Bss {
             ("GET" | "POST" | "PUT" | "PATCH" | "DELETE", "/bootparameters") => {
                 bootparameters::answer(&self.ledger, &request)
             }
-            ("GET", "/hosts") => hosts::list(self.host, &request),
+            ("GET", "/hosts") => hosts::list(self, &request),
             // Nothing is older than the inventory itself.
             ("POST", "/hosts") => Answer {
                 status: 204,
                 ..Answer::default()
             },
-            ("GET", "/dumpstate") => hosts::dump(self.host, &self.ledger.book()),
+            // The same of a callback: upstream's answers without a word.
+            ("POST", "/scn") => Answer::default(),
+            ("GET", "/dumpstate") => hosts::dump(self),
             ("GET", "/endpoint-history") => self.endpoint_history(&request.query),
             ("GET", "/openapi.json") => Answer::new(200, "application/json", OPENAPI),
             ("GET", "") => service::index(),

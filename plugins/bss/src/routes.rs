@@ -3,7 +3,7 @@
 use bootd_sdk::prelude::*;
 
 /// Paths below [`PREFIXES`].
-pub(crate) const PATHS: [(&str, &str, Access); 17] = [
+pub(crate) const PATHS: [(&str, &str, Access); 18] = [
     ("GET", "", Access::Token),
     ("GET", "/bootparameters", Access::Token),
     ("POST", "/bootparameters", Access::Token),
@@ -13,6 +13,7 @@ pub(crate) const PATHS: [(&str, &str, Access); 17] = [
     ("GET", "/bootscript", Access::Open),
     ("GET", "/hosts", Access::Open),
     ("POST", "/hosts", Access::Node),
+    ("POST", "/scn", Access::Node),
     ("GET", "/dumpstate", Access::Open),
     ("GET", "/endpoint-history", Access::Open),
     ("GET", "/service/status", Access::Open),
@@ -29,7 +30,7 @@ pub(crate) const PREFIXES: [&str; 2] = ["/boot/v1", "/apis/bss/boot/v1"];
 /// All data at once.
 pub(crate) const TRANSFER: [(&str, &str, Access); 2] = [
     ("GET", "/bootd/v1/export/bss", Access::Token),
-    ("POST", "/bootd/v1/import/bss", Access::Token),
+    ("POST", IMPORT, Access::Token),
 ];
 
 /// What is served at the root when the configuration says so.
@@ -39,29 +40,32 @@ pub(crate) const LEGACY: [(&str, &str, Access); 3] = [
     ("POST", "/phone-home", Access::Node),
 ];
 
-/// Bytes of a request with boot parameters: a list of all nodes' MACs is far below.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of a request with all of them.
-const MOST_BYTES_IMPORT: usize = 16 * 1024 * 1024;
+/// Bytes that a request's body may have. What asks for no token has next to nothing: bodies of strangers are read before they are refused.
+fn body_limit(method: &str, path: &str, access: Access) -> usize {
+    const KIB: usize = 1024;
+    match (method, path, access) {
+        // A tool may name those that it asks for in the body.
+        ("GET", "/bootparameters", _) => 1024 * KIB,
+        ("POST", "/hosts", _) => KIB,
+        // All boot parameters.
+        ("POST", IMPORT, _) => 16 * 1024 * KIB,
+        // A list of all nodes' MACs is far below.
+        ("POST" | "PUT" | "PATCH" | "DELETE", _, Access::Token) => 4 * 1024 * KIB,
+        _ => 64 * KIB,
+    }
+}
 
 /// The routes. `legacy`: with those at the root.
 pub(crate) fn all(legacy: bool) -> Vec<Route> {
-    let mut routes = Vec::new();
-    for prefix in PREFIXES {
-        for (method, path, access) in PATHS {
-            let mut route = Route::new(method, &format!("{prefix}{path}"), access);
-            route.body_limit = MOST_BYTES;
-            routes.push(route);
-        }
-    }
-    for (method, path, access) in TRANSFER {
-        let mut route = Route::new(method, path, access);
-        route.body_limit = MOST_BYTES_IMPORT;
-        routes.push(route);
-    }
-    if legacy {
-        let legacy = LEGACY.iter();
-        routes.extend(legacy.map(|(method, path, access)| Route::new(method, path, *access)));
-    }
-    routes
+    let route = |prefix: &str, (method, path, access): (&str, &str, Access)| Route {
+        body_limit: body_limit(method, path, access),
+        ..Route::new(method, &format!("{prefix}{path}"), access)
+    };
+    let api = PREFIXES.iter().flat_map(|prefix| PATHS.map(|path| route(prefix, path)));
+    let transfer = TRANSFER.map(|path| route("", path));
+    let legacy = if legacy { LEGACY.as_slice() } else { &[] };
+    let legacy = legacy.iter().map(|path| route("", *path));
+    api.chain(transfer).chain(legacy).collect()
 }
+
+const IMPORT: &str = "/bootd/v1/import/bss";

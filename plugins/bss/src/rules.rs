@@ -9,7 +9,8 @@ use crate::templates;
 use bootd_sdk::json::null_is_default;
 use bootd_sdk::text::shown;
 use bootd_sdk::xname;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// Why a request was refused.
@@ -81,17 +82,42 @@ pub(crate) fn read(body: &str) -> Result<Entry, Refusal> {
 /// What no boot parameters may be, whoever writes them.
 pub(crate) fn check(config: &Config) -> Result<(), String> {
     for (name, text) in [("kernel", &config.kernel), ("initrd", &config.initrd)] {
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(format!("{name} must be a URL, without white space in it"));
+        if !is_word(text) {
+            return Err(format!(
+                "{name} must be a URL, without white space, quotes or control characters in it"
+            ));
         }
-        if text.starts_with('-') || text.len() > LONGEST_URL {
+        if text.len() > LONGEST_URL {
             return Err(format!("{name} must be a URL of at most {LONGEST_URL} bytes"));
         }
     }
     if config.params.len() > LONGEST_PARAMS {
         return Err(format!("params has more than {LONGEST_PARAMS} bytes"));
     }
+    if config.params.chars().any(|c| c.is_control() && c != '\t') {
+        return Err("params must be one line, without control characters in it".into());
+    }
     templates::check(config)
+}
+
+/// Whether a script's line has a text as one word that is no option and no comment. An empty text says nothing, and is fine.
+pub(crate) fn is_word(text: &str) -> bool {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`');
+    !text.chars().any(is_bad) && !text.starts_with(['-', '#'])
+}
+
+/// Reads where cloud-init is. What is no URL would be a mistake of each node's boot: it is one of bootd.toml.
+pub(crate) fn advertised<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_good = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) && is_word(&text);
+    if !is_good {
+        let text = shown(&text);
+        return Err(D::Error::custom(format_args!(
+            "advertise: '{text}' must be a URL, such as http://172.16.0.254:8081/cloud-init"
+        )));
+    }
+    Ok(Some(text))
 }
 
 /// Adds parameters for who has none.

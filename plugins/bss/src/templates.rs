@@ -8,6 +8,7 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
 
 use crate::entry::Config;
+use crate::rules;
 
 /// What is known of who boots.
 #[derive(Clone, Copy)]
@@ -25,7 +26,7 @@ pub(crate) enum BadTemplate {
     Loops(String),
     #[error("{0}: with its templates filled in it has more than {MOST_BYTES} bytes")]
     TooLong(&'static str),
-    #[error("{0}: with its templates filled in it has white space in it")]
+    #[error("{0}: with its templates filled in it has white space or quotes in it, or begins as no URL does")]
     SeveralWords(&'static str),
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
     let texts = Texts { config, value: &value };
     for field in FIELDS {
         let text = texts.filled(field).map_err(|error| error.to_string())?;
-        if field != "params" && text.contains(char::is_whitespace) {
+        if field != "params" && !rules::is_word(&text) {
             return Err(BadTemplate::SeveralWords(field).to_string());
         }
     }

@@ -352,6 +352,28 @@ fn bad_bodies_are_refused_with_the_reason_and_store_nothing() {
         (r#"{"kernel":"http://h/k","hosts":[""]}"#, "invalid host"),
         (r#"{"kernel":"http://h/k\nshell","nids":[1]}"#, "kernel must be a URL"),
         (r#"{"kernel":"--autofree","nids":[1]}"#, "kernel must be a URL"),
+        (r##"{"kernel":"#http://h/k","nids":[1]}"##, "kernel must be a URL"),
+        (r#"{"kernel":"http://h/k\"","nids":[1]}"#, "kernel must be a URL"),
+        (
+            r#"{"kernel":"http://h/k","initrd":"http://h/'i","nids":[1]}"#,
+            "initrd must be a URL",
+        ),
+        (
+            r#"{"kernel":"http://h/k","initrd":"http://h/\u0000","nids":[1]}"#,
+            "initrd must be a URL",
+        ),
+        (
+            r##"{"kernel":"{{params}}","params":"#x","nids":[1]}"##,
+            "kernel: with its templates filled in",
+        ),
+        (
+            r#"{"kernel":"http://h/k","params":"a\u0000b\u001b[2J","nids":[1]}"#,
+            "params must be one line",
+        ),
+        (
+            r#"{"kernel":"http://h/k","params":"a=1\nshell","nids":[1]}"#,
+            "params must be one line",
+        ),
         (
             r#"{"kernel":"http://h/k","initrd":"a b","nids":[1]}"#,
             "initrd must be a URL",

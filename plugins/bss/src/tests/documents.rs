@@ -45,6 +45,7 @@ fn hosts_are_the_inventorys_nodes_with_their_macs() {
         assert_eq!(told(&answer), (status, detail.into()), "{query}");
     }
     assert_eq!(send(&bss, "POST", "/boot/v1/hosts", "").status, 204);
+    assert_eq!(send(&bss, "POST", "/apis/bss/boot/v1/scn", "{}").status, 200);
 }
 
 #[test]
@@ -59,6 +60,47 @@ fn the_state_is_nodes_and_parameters() {
         get(&none, "/boot/v1/dumpstate").1,
         json!({"Components": [], "Params": []})
     );
+}
+
+#[test]
+fn the_state_shows_nobody_what_cloud_init_gets() {
+    let (_, bss) = start(json!({"legacy_cloud_init": true}));
+    let body = r#"{"nids":[1],"kernel":"http://h/k","cloud-init":{"user-data":{"password":"SEKRET"},"meta-data":{"a":"SEKRET"},"phone-home":{"fqdn":"SEKRET"}}}"#;
+    assert_eq!(send(&bss, "PUT", "/boot/v1/bootparameters", body).status, 200);
+    assert!(list(&bss, "").to_string().contains("SEKRET"));
+    let state = get(&bss, "/boot/v1/dumpstate").1;
+    assert!(!state.to_string().contains("SEKRET"), "{state}");
+    let entry = &state["Params"][0];
+    assert_eq!(
+        (&entry["kernel"], &entry["cloud-init"]["user-data"]),
+        (&json!("http://h/k"), &Value::Null)
+    );
+    assert_eq!(
+        entry["cloud-init"]["phone-home"]["fqdn"], "",
+        "an empty one, as BSS writes it"
+    );
+}
+
+#[test]
+fn lists_of_all_nodes_are_made_once_in_a_second_and_after_each_write() {
+    let (host, bss) = start(json!({}));
+    // The fake host's clock stands still.
+    for path in ["/boot/v1/dumpstate", "/boot/v1/hosts", "/boot/v1/hosts?x=1"] {
+        host.set_nodes(vec![node(1)]);
+        send(
+            &bss,
+            "PUT",
+            "/boot/v1/bootparameters",
+            &format!(r#"{{"nids":[1],"kernel":"http://h/{path}"}}"#),
+        );
+        let first = bss.get(path, None).unwrap().body;
+        host.set_nodes(vec![node(1), node(2)]);
+        assert_eq!(bss.get(path, None).unwrap().body, first, "{path}");
+        assert_eq!(get(&bss, "/boot/v1/hosts?nid=2").0, 200, "who is named is never old");
+        let body = r#"{"nids":[1],"kernel":"http://h/new"}"#;
+        assert_eq!(send(&bss, "PUT", "/boot/v1/bootparameters", body).status, 200);
+        assert_ne!(bss.get(path, None).unwrap().body, first, "{path}");
+    }
 }
 
 #[test]
@@ -160,4 +202,44 @@ fn who_may_call_what_is_as_upstream_has_it() {
         None,
         "off unless the configuration says so"
     );
+}
+
+#[test]
+fn only_who_shows_a_token_may_send_large_bodies() {
+    let (_, bss) = start(json!({"legacy_cloud_init": true}));
+    for route in &bss.setup.routes {
+        let path = route.prefix.trim_start_matches("/apis/bss");
+        let most = match (route.method.as_str(), path) {
+            ("GET", "/boot/v1/bootparameters") => 1024,
+            ("POST", "/boot/v1/hosts") => 1,
+            ("POST", "/bootd/v1/import/bss") => 16 * 1024,
+            ("GET", _) | ("POST", "/phone-home" | "/boot/v1/scn") => 64,
+            _ => {
+                assert_eq!(route.access, Access::Token, "{path}");
+                4 * 1024
+            }
+        };
+        assert_eq!(route.body_limit, most * 1024, "{} {path}", route.method);
+    }
+}
+
+#[test]
+fn where_cloud_init_is_must_be_a_url_or_the_settings_are_wrong() {
+    for bad in [
+        "nope",
+        "",
+        "http://",
+        "http:///x",
+        "ftp://h",
+        "http://h/a b",
+        "http://h/\n",
+        "#http://h",
+    ] {
+        let error = FakeHost::new().start::<Bss>(json!({"advertise": bad})).err().unwrap();
+        assert!(
+            error.is_bad_argument && error.text.contains("must be a URL"),
+            "{bad}: {error}"
+        );
+    }
+    start(json!({"advertise": "https://[fd00::1]:8443/cloud-init"}));
 }

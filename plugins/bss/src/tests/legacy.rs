@@ -94,3 +94,56 @@ fn what_a_node_says_when_it_is_up_is_kept_with_its_name() {
         .body;
     assert!(history.contains("x1000c0s0b0n0"));
 }
+
+fn phone(bss: &Instance, number: u16, body: &str) -> Answer {
+    let mut node = node(1);
+    node.id = format!("x{number}c0s0b0n0");
+    let request = Request {
+        method: "POST".into(),
+        path: "/phone-home".into(),
+        body: body.into(),
+        node: Some(node),
+        ..Request::default()
+    };
+    bss.handle(&request).unwrap()
+}
+
+#[test]
+fn only_the_contracts_texts_are_kept_of_what_a_node_says() {
+    let (_, bss) = with_data();
+    let said = |body: &str| {
+        assert_eq!(phone(&bss, 7, body).status, 200, "{body}");
+        list(&bss, "?name=x7c0s0b0n0")[0]["cloud-init"]["phone-home"].clone()
+    };
+    let all = json!({"pub_key_dsa": "d", "pub_key_rsa": "ssh-rsa A", "pub_key_ecdsa": "e", "instance_id": "i", "hostname": "h", "fqdn": "h.d"});
+    let form = "pub_key_dsa=d&pub_key_rsa=ssh-rsa+A%0A&pub_key_ecdsa=e&instance_id=i&hostname=h&fqdn=h.d&pub_key_ed25519=x&a%0Ab=c";
+    assert_eq!(said(form), all);
+    assert_eq!(said(r#"{"hostname":"h","evil":{"a":[1]},"x":3}"#)["hostname"], "h");
+    let long = "k".repeat(4096);
+    assert_eq!(said(&format!("fqdn={long}"))["fqdn"], json!(long));
+    for bad in [
+        format!("fqdn={long}k"),
+        "hostname=evil%0A%7C%7Creboot".into(),
+        r#"{"hostname":"a\u001b[2J"}"#.into(),
+        r#"{"hostname":["a"]}"#.into(),
+    ] {
+        assert_eq!(phone(&bss, 7, &bad).status, 400, "{bad:.40}");
+    }
+}
+
+#[test]
+fn what_all_nodes_say_together_is_bounded() {
+    let said = |length: usize| [("fqdn".to_owned(), "x".repeat(length))].into();
+    let hear = |book: &Book, number: u16, length: usize| {
+        let heard = crate::legacy::heard(book, &format!("x{number}c0s0b0n0"), &said(length));
+        heard.map(|draft| draft.done().0)
+    };
+    let (mut book, mut count) = (Book::default(), 0);
+    // Each says something else: what is equal is kept once.
+    while let Ok(next) = hear(&book, count, 100_000 + usize::from(count)) {
+        (book, count) = (next, count + 1);
+    }
+    assert_eq!(count, 125, "12 MiB");
+    assert!(hear(&book, 3, 100_004).is_err());
+    assert!(hear(&book, 3, 99_000).is_ok(), "who says less is heard");
+}

@@ -267,10 +267,6 @@ fn arguments_are_added_only_where_the_parameters_do_not_say() {
         format!("http://h/k initrd=initrd ro noinitrd=c initrd {all}")
     );
     assert_eq!(line("initrd=a ro", ""), format!("http://h/k initrd=a ro {all}"));
-    assert_eq!(
-        line("ro\nshell\r\nexit", ""),
-        format!("http://h/k ro shell  exit {all}")
-    );
 }
 
 #[test]
@@ -281,7 +277,7 @@ fn the_datasource_is_appended_only_when_configured_and_absent() {
     let (_, bss) = start(json!({"boot": path, "advertise": "http://10.0.0.1:8081/cloud-init/"}));
     assert!(arguments(&bss, "nid=1").ends_with(" ds=nocloud-net;s=http://10.0.0.1:8081/cloud-init/"));
     fs::write(&path, "kernel: http://h/k\nparams: \"ro\\tds=none\"\nnids: [1]\n").unwrap();
-    let (_, bss) = start(json!({"boot": path, "advertise": "x"}));
+    let (_, bss) = start(json!({"boot": path, "advertise": "https://x"}));
     assert_eq!(
         arguments(&bss, "nid=1"),
         "http://h/k ro\tds=none xname=x1000c0s0b0n0 nid=1"

@@ -176,7 +176,7 @@ fn a_template_that_loops_or_grows_is_refused_in_a_file_and_by_the_api() {
         ),
         (
             "kernel: 'http://h/{{params}}'\nparams: 'a b'\nnids: [1]\n",
-            "kernel: with its templates filled in it has white space in it",
+            "kernel: with its templates filled in it has white space or quotes in it",
         ),
     ] {
         let (host, bss, _dir) = with_file(text);
