@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use bootd_sdk::file::Watched;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Mistake;
 use bootd_sdk::yaml::{self, Item, Mistakes, Row, Value};
@@ -23,7 +22,7 @@ pub(crate) enum Text {
 }
 
 /// The entries of all files. No target is in two of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
     pub(crate) entries: Vec<Entry>,
     /// File and line of each entry, for people.
@@ -53,17 +52,9 @@ impl Files {
     }
 }
 
-/// The good entries of all files, and every mistake.
-pub(crate) fn read(files: &[Watched]) -> (Files, Vec<Mistake>) {
-    let mut read = Files::default();
-    let mut all = Vec::new();
-    for file in files {
-        match file.text() {
-            Ok(text) => all.extend(read_text(file.name(), text, Text::File, &mut read)),
-            Err(mistake) => all.push(mistake),
-        }
-    }
-    (read, all)
+/// Adds the entries of a file that a person wrote.
+pub(crate) fn read(_: usize, name: &str, text: &str, files: &mut Files) -> Vec<Mistake> {
+    read_text(name, text, Text::File, files)
 }
 
 /// Adds the entries of one file's text.

@@ -20,6 +20,8 @@ mod routes;
 mod rules;
 mod script;
 mod service;
+mod sources;
+mod status;
 mod templates;
 mod transfer;
 mod waits;
@@ -29,7 +31,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bootd_sdk::file::{Paths, Source, UNTIL_RIGHT};
+use bootd_sdk::file::Paths;
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
 use bootd_sdk::xname;
@@ -39,6 +41,8 @@ use file::Files;
 use history::History;
 use ledger::{Ledger, NotWritten, Written};
 use lists::Lists;
+use sources::Sources;
+use status::Status;
 
 /// The `config` table.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,11 +78,12 @@ pub struct Bss {
     host: Host,
     settings: Settings,
     boot_url: String,
-    source: Source<Files>,
+    sources: Sources<Files>,
+    status: Status,
     ledger: Ledger,
     history: History,
     lists: Lists,
-    /// What is gone from the files is not deleted yet, or they could not be applied.
+    /// What is gone from the files is not deleted yet, or they could not be applied: the next look goes on.
     unfinished: AtomicBool,
     /// The files changed something before this instance was in service: what the one before it made since is older.
     is_newer: AtomicBool,
@@ -92,22 +97,22 @@ impl Plugin for Bss {
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
         setup.routes = routes::all(start.settings.legacy_cloud_init);
         setup.events = vec![EventKind::Http];
-        let (source, mistakes) = Source::open(&start.settings.boot.below(&start.folder), file::read);
-        let bss = Self {
+        let (sources, seen) = Sources::open(&start.settings.boot.below(&start.folder), file::read);
+        let ledger = Ledger::open(start.host)?;
+        let written = apply(&ledger, &sources, Gone::Waits)?;
+        let line = describe(&ledger, &start.settings);
+        Ok(Self {
             host: start.host,
-            ledger: Ledger::open(start.host)?,
             history: History::open(start.host)?,
             lists: Lists::default(),
+            status: Status::new(start.host, seen, line),
+            unfinished: AtomicBool::new(sources.is_whole()),
+            is_newer: AtomicBool::new(written == Written::New),
             settings: start.settings,
             boot_url: start.server.boot_url,
-            source,
-            unfinished: AtomicBool::new(mistakes.is_empty()),
-            is_newer: AtomicBool::new(false),
-        };
-        let written = bss.apply(Gone::Waits)?;
-        bss.is_newer.store(written == Written::New, Ordering::Relaxed);
-        bss.source.report(bss.host, mistakes, |_| bss.describe());
-        Ok(bss)
+            sources,
+            ledger,
+        })
     }
 
     fn run(&self) -> Result<(), Error> {
@@ -201,48 +206,28 @@ impl Bss {
         }
     }
 
-    /// Looks at the files, and brings what is new into effect.
+    /// Looks at the files, brings what is new into effect, and says how it is.
     fn look(&self) {
-        let changed = self.source.look();
-        let gone = match &changed {
+        let seen = self.sources.look();
+        let gone = match &seen {
+            Some(seen) => {
+                tracing::info!(mistakes = seen.mistakes.len(), "data files read again");
+                Some(Gone::Waits)
+            }
+            None if !self.unfinished.load(Ordering::Relaxed) => None,
             // As they were a second ago: what is gone from them is gone.
-            None if self.unfinished.load(Ordering::Relaxed) => Gone::Deleted,
-            None => return,
-            Some(mistakes) if mistakes.is_empty() => Gone::Waits,
-            Some(_) => {
-                self.unfinished.store(false, Ordering::Relaxed);
-                let mistakes = changed.unwrap_or_default();
-                tracing::info!(mistakes = mistakes.len(), "data files read again");
-                self.source
-                    .report(self.host, mistakes, |_| self.describe() + UNTIL_RIGHT);
-                return;
-            }
+            None if self.sources.is_whole() => Some(Gone::Deleted),
+            None => Some(Gone::Waits),
         };
-        match self.apply(gone) {
-            Ok(_) => self.unfinished.store(gone == Gone::Waits, Ordering::Relaxed),
-            Err(error) => {
+        if let Some(gone) = gone {
+            let applied = apply(&self.ledger, &self.sources, gone);
+            if let Err(error) = &applied {
                 tracing::warn!(%error, "boot parameter files are not applied yet");
-                self.unfinished.store(true, Ordering::Relaxed);
             }
+            let may_delete = gone == Gone::Waits && self.sources.is_whole();
+            self.unfinished.store(applied.is_err() || may_delete, Ordering::Relaxed);
         }
-        self.source.report(self.host, Vec::new(), |_| self.describe());
-    }
-
-    fn apply(&self, gone: Gone) -> Result<Written, HostError> {
-        let files = self.source.data();
-        let written = self
-            .ledger
-            .write(|book| Ok::<_, Infallible>(apply::apply(book, &files.entries, gone)));
-        written.map_err(|not_written| match not_written {
-            NotWritten::Store(error) => error,
-            NotWritten::Refused(never) => match never {},
-        })
-    }
-
-    fn describe(&self) -> String {
-        let book = self.ledger.book();
-        let (entries, targets, files) = (book.len(), book.targets(), self.settings.boot.0.len());
-        format!("{entries} boot parameters for {targets} targets; {files} files are applied")
+        self.status.say(seen, describe(&self.ledger, &self.settings));
     }
 
     fn endpoint_history(&self, query: &str) -> Answer {
@@ -253,6 +238,21 @@ impl Bss {
         let list = self.history.list(name.as_deref(), form::first(&query, "endpoint"));
         Answer::new(200, "application/json", list.to_string())
     }
+}
+
+fn apply(ledger: &Ledger, sources: &Sources<Files>, gone: Gone) -> Result<Written, HostError> {
+    let files = sources.data();
+    let written = ledger.write(|book| Ok::<_, Infallible>(apply::apply(book, &files.entries, gone)));
+    written.map_err(|not_written| match not_written {
+        NotWritten::Store(error) => error,
+        NotWritten::Refused(never) => match never {},
+    })
+}
+
+fn describe(ledger: &Ledger, settings: &Settings) -> String {
+    let book = ledger.book();
+    let (entries, targets, files) = (book.len(), book.targets(), settings.boot.0.len());
+    format!("{entries} boot parameters for {targets} targets; {files} files are applied")
 }
 
 fn nowhere() -> Answer {

@@ -108,6 +108,73 @@ fn a_file_that_is_broken_or_gone_at_start_empties_nothing() {
 }
 
 #[test]
+fn a_mistake_in_one_file_holds_back_only_that_file_and_health_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["one.yaml", "two.yaml"].map(|name| dir.path().join(name));
+    fs::write(&one, "- {kernel: http://h/a, nids: [1, 2]}\n").unwrap();
+    fs::write(&two, "- {kernel: http://h/a, nids: [3, 4]}\n").unwrap();
+    let (host, bss) = start(json!({"boot": [one, two]}));
+    look(host, &bss, 1);
+    fs::write(&one, "- {kernel: http://h/b, nids: [1]}\n").unwrap();
+    fs::write(
+        &two,
+        "- {kernel: http://h/b, nids: [3]}\n- {kernel: http://h/b, nids: [x]}\n",
+    )
+    .unwrap();
+    look(host, &bss, 2);
+    assert_eq!(kernels(&bss), "b - a a -", "of the other even what is gone goes");
+    let health = host.health();
+    assert_eq!(health.mistakes.len(), 1);
+    let held_back = format!("; held back until right: {}", two.display());
+    assert!(health.text.ends_with(&held_back), "{}", health.text);
+    // What one takes of the other is the other's mistake.
+    fs::write(&one, "- {kernel: http://h/c, nids: [1, 4]}\n").unwrap();
+    look(host, &bss, 2);
+    assert_eq!(kernels(&bss), "c - a c -");
+    fs::write(&two, "- {kernel: http://h/d, nids: [3, 5]}\n").unwrap();
+    look(host, &bss, 2);
+    assert_eq!(kernels(&bss), "c - d c d");
+    assert_eq!(host.health().mistakes, []);
+    assert!(!host.health().text.contains("held back"));
+}
+
+#[test]
+fn a_file_that_was_wrong_at_the_start_keeps_what_is_gone_from_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["one.yaml", "two.yaml"].map(|name| dir.path().join(name));
+    fs::write(&one, "- {kernel: http://h/a, nids: [1, 2]}\n").unwrap();
+    fs::write(&two, "- {kernel: http://h/a, nids: [3, 4]}\n").unwrap();
+    let (host, bss) = start(json!({"boot": [one, two]}));
+    drop(bss);
+    fs::write(
+        &two,
+        "- {kernel: http://h/b, nids: [3]}\n- {kernel: http://h/b, nids: [x]}\n",
+    )
+    .unwrap();
+    let bss = host.start::<Bss>(json!({"boot": [one, two]})).unwrap();
+    look(host, &bss, 2);
+    fs::write(&one, "- {kernel: http://h/b, nids: [1]}\n").unwrap();
+    look(host, &bss, 2);
+    assert_eq!(kernels(&bss), "b a b a -", "4 may be in the row that cannot be read");
+    fs::write(&two, "- {kernel: http://h/b, nids: [3]}\n").unwrap();
+    look(host, &bss, 2);
+    assert_eq!(kernels(&bss), "b - b - -");
+}
+
+#[test]
+fn what_the_api_writes_is_in_the_health_after_a_look() {
+    let (host, bss) = start(json!({}));
+    let said = || host.health().text;
+    assert_eq!(said(), "0 boot parameters for 0 targets; 0 files are applied");
+    assert_eq!(
+        send(&bss, "PUT", PATH, r#"{"nids":[1,2],"kernel":"http://h/k"}"#).status,
+        200
+    );
+    look(host, &bss, 1);
+    assert_eq!(said(), "1 boot parameters for 2 targets; 0 files are applied");
+}
+
+#[test]
 fn an_export_is_a_file_and_comes_back_as_it_was() {
     let (_, bss) = start(json!({"boot": data("boot-compute.yaml")}));
     let params = "it's \"quoted\": #x é\u{2028}\ttab & <b> ${x}";
