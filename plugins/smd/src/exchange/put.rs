@@ -39,13 +39,12 @@ fn put_rows(draft: &mut Draft<'_>, text: &Text, mistakes: &mut Vec<Mistake>) {
     // When all are there: two may have changed their names with each other.
     for found in &sections.endpoints {
         let fqdn = found.row.fqdn_or(&found.id);
-        let other = draft.with_fqdn(fqdn).filter(|other| **other != *found.id);
+        let others = [draft.with_fqdn(fqdn), draft.tables().with_fqdn(fqdn).cloned()];
         let has_it = |id: &str| draft.endpoint(id).is_some_and(|row| row.fqdn_or(id) == fqdn);
-        if let Some(other) = other.filter(|other| has_it(other)) {
-            mistakes.push(mistake(
-                found.line,
-                format!("{other} has the same FQDN as {}", found.id),
-            ));
+        let mut others = others.into_iter().flatten();
+        if let Some(other) = others.find(|other| **other != *found.id && has_it(other)) {
+            let text = format!("{other} has the same FQDN as {}", found.id);
+            mistakes.push(mistake(found.line, text));
         }
     }
     for found in &sections.component_endpoints {
