@@ -14,6 +14,7 @@ use bootd_sdk::xname;
 use bootd_sdk::yaml::{self, Item, Mistakes, Row as Fields, Value};
 
 use crate::api::is_label;
+use crate::exchange::Sections;
 use crate::rows::{Family, Set};
 use crate::values::{self, canonical};
 
@@ -34,20 +35,43 @@ pub(crate) struct FileSet {
     pub(crate) members: Vec<(String, u64)>,
 }
 
-/// The good rows of a file's text, and its mistakes.
-pub(crate) fn read(name: &str, text: &str) -> (Vec<Row>, Vec<Mistake>) {
-    let (rows, _, mistakes) = read_all(name, text);
-    (rows, mistakes)
+/// A whole text.
+#[derive(Default)]
+pub(crate) struct Text {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) sets: Vec<FileSet>,
+    pub(crate) sections: Sections,
 }
 
-/// The same, with the groups and partitions that an export has.
-pub(crate) fn read_all(name: &str, text: &str) -> (Vec<Row>, Vec<FileSet>, Vec<Mistake>) {
+/// Who reads a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// The nodes file, which takes nothing from what only an export has.
+    Nodes,
+    /// An import.
+    Everything,
+}
+
+/// The good rows of a file's text, and its mistakes.
+pub(crate) fn read(name: &str, text: &str) -> (Vec<Row>, Vec<Mistake>) {
+    let (text, mistakes) = read_as(Reads::Nodes, name, text);
+    (text.rows, mistakes)
+}
+
+/// The same, with all that an export has beside.
+pub(crate) fn read_all(name: &str, text: &str) -> (Text, Vec<Mistake>) {
+    read_as(Reads::Everything, name, text)
+}
+
+fn read_as(reads: Reads, name: &str, text: &str) -> (Text, Vec<Mistake>) {
     let mut reader = Reader {
+        reads,
         mistakes: Mistakes::new(name),
         nodes: Vec::new(),
         bmcs: BTreeMap::new(),
         declared: HashSet::new(),
         sets: Vec::new(),
+        sections: Sections::default(),
     };
     if let Some(root) = yaml::read(text, &mut reader.mistakes) {
         reader.root(&root);
@@ -56,10 +80,16 @@ pub(crate) fn read_all(name: &str, text: &str) -> (Vec<Row>, Vec<FileSet>, Vec<M
     bmcs.sort_by_key(|row| row.line);
     let mut rows = reader.nodes;
     rows.append(&mut bmcs);
-    (rows, reader.sets, reader.mistakes.into_list())
+    let text = Text {
+        rows,
+        sets: reader.sets,
+        sections: reader.sections,
+    };
+    (text, reader.mistakes.into_list())
 }
 
 struct Reader {
+    reads: Reads,
     mistakes: Mistakes,
     nodes: Vec<Row>,
     /// By xname.
@@ -67,6 +97,7 @@ struct Reader {
     /// What a node's `bmc` may name: names, xnames and MACs of the list `bmcs`.
     declared: HashSet<String>,
     sets: Vec<FileSet>,
+    sections: Sections,
 }
 
 impl Reader {
@@ -84,7 +115,12 @@ impl Reader {
         }
         let nodes = fields.rows("nodes");
         let (groups, partitions) = (fields.rows("groups"), fields.rows("partitions"));
+        let sections = Sections::KEYS.map(|key| match self.reads {
+            Reads::Everything => fields.rows(key),
+            Reads::Nodes => fields.item(key).map_or(&[] as &[Item], |_| &[]),
+        });
         fields.done();
+        self.sections = Sections::read(sections, &mut self.mistakes);
         groups.iter().for_each(|item| self.set(Family::Group, item));
         partitions.iter().for_each(|item| self.set(Family::Partition, item));
         bmcs.iter().for_each(|item| self.bmc(item));
@@ -328,7 +364,8 @@ fn bmc_node(id: &str, name: String, mac: Option<Mac>, ip: Option<IpAddr>, fqdn: 
     node
 }
 
-fn is_bmc(id: &str) -> bool {
+/// Whether the list `bmcs` can have it.
+pub(crate) fn is_bmc(id: &str) -> bool {
     xname::kind(id).is_some_and(|kind| kind.ends_with("BMC"))
 }
 

@@ -229,7 +229,11 @@ impl Tables {
 
     fn put_endpoint(&mut self, id: Id, row: Option<Endpoint>) {
         if let Some(before) = self.endpoints.remove(&id) {
-            self.fqdns.remove(before.fqdn_or(&id));
+            let fqdn = before.fqdn_or(&id);
+            // Of two that change their names with each other, the first has the second's by now.
+            if self.with_fqdn(fqdn) == Some(&id) {
+                self.fqdns.remove(fqdn);
+            }
         }
         let Some(row) = row else { return };
         let id = self.shared(&id);

@@ -227,7 +227,7 @@ pub(crate) static PLACES: &[Place] = &[
     place("/hsm/v2/memberships", &[("GET", memberships::list)]),
     place("/hsm/v2/memberships/{xname}", &[("GET", memberships::get)]),
     place("/bootd/v1/export/smd", &[("GET", exchange::export)]),
-    place("/bootd/v1/import/smd", &[("POST", exchange::import)]),
+    place(IMPORT, &[("POST", exchange::import)]),
 ];
 
 /// What the plugin serves. The lists that who boots reads are open, as in SMD; one row of them is not.
@@ -241,7 +241,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::new("GET", "/hsm/v2/State/Components/Query", Access::Token),
         Route::new("GET", "/hsm/v2/Inventory/EthernetInterfaces", Access::Open),
         Route::new("GET", "/bootd/v1/export/smd", Access::Token),
-        Route::new("POST", "/bootd/v1/import/smd", Access::Token),
+        Route::new("POST", IMPORT, Access::Token),
     ];
     for method in ["POST", "PUT", "PATCH", "DELETE"] {
         routes.push(Route::new(method, "/hsm/v2", Access::Token));
@@ -254,7 +254,7 @@ pub(crate) fn routes() -> Vec<Route> {
         routes.extend(prefixes.map(|prefix| Route::new("GET", &prefix, Access::Token)));
     }
     for route in &mut routes {
-        route.body_limit = MOST_BODY;
+        route.body_limit = if route.prefix == IMPORT { MOST_IMPORT } else { MOST_BODY };
     }
     routes
 }
@@ -348,6 +348,9 @@ pub(crate) fn is_clean(text: &str) -> bool {
 
 /// Bytes that a body may have: a list of 50,000 components fits.
 const MOST_BODY: usize = 8 * 1024 * 1024;
+const IMPORT: &str = "/bootd/v1/import/smd";
+/// Bytes that an import may have: as many as an export can have.
+const MOST_IMPORT: usize = 64 * 1024 * 1024;
 /// Bytes of one text of a row.
 const LONGEST_TEXT: usize = 4096;
 /// How ids of components begin.

@@ -4,6 +4,7 @@ mod bad_input;
 mod components;
 mod discovery;
 mod exchange;
+mod exchange_random;
 mod groups;
 mod interfaces;
 mod many;
