@@ -96,45 +96,84 @@ impl Discovered {
     }
 }
 
-/// Drafts what follows from the endpoint `rfe`, which is in the draft already. `posted_ip` and `posted_mac` are the endpoint's own.
-pub(crate) fn put(draft: &mut Draft<'_>, rfe: &str, endpoint: &Endpoint, discovered: &Discovered, before: Before) {
+/// A node's interface that another component has already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the interface {mac} of {id} is {holder}'s already")]
+pub(crate) struct Taken {
+    mac: Mac,
+    id: Id,
+    holder: Id,
+}
+
+/// Drafts what follows from the endpoint `rfe`, which is in the draft already. With [`Before::Replaced`] interfaces that others have move to
+/// whom the document names; a new endpoint may not take a node's from another.
+pub(crate) fn put(
+    draft: &mut Draft<'_>,
+    rfe: &str,
+    endpoint: &Endpoint,
+    discovered: &Discovered,
+    before: Before,
+) -> Result<(), Taken> {
     if before == Before::Replaced {
-        let managed: Vec<Id> = draft.tables().managed_by(rfe).cloned().collect();
-        for id in managed {
-            draft.delete_component_endpoint(&id);
-            for mac in draft.interfaces_of(&id) {
-                if draft.interface(mac).is_some_and(|row| row.derived) {
-                    draft.delete_interface(mac);
-                }
-            }
-        }
+        take_back(draft, rfe);
     }
     if let Some(pdu) = &discovered.pdu {
         put_pdu(draft, rfe, endpoint, pdu);
-        return;
+        return Ok(());
     }
     put_controller(draft, rfe, endpoint);
     let mut nics = Vec::new();
     for manager in &discovered.managers {
-        nics.append(&mut put_interfaces(draft, rfe, &manager.ethernet_interfaces));
+        nics.append(&mut put_interfaces(draft, rfe, &manager.ethernet_interfaces, before));
     }
     if let Some(manager) = discovered.managers.first() {
         let odata = or(path_of(&manager.uri), || format!("/redfish/v1/Managers/{rfe}"));
         let row = component_endpoint(rfe, Redfish::Manager, manager, odata, nics);
         draft.put_component_endpoint(rfe, row);
     }
-    put_own_interface(draft, rfe, endpoint);
+    put_own_interface(draft, rfe, endpoint, before);
     for (ordinal, system) in distinct(&discovered.systems).into_iter().enumerate() {
         let odata = path_of(&system.uri);
-        let id = node_of(&odata, rfe).unwrap_or_else(|| format!("{rfe}n{ordinal}"));
+        let id = node_of(draft, &odata, rfe).unwrap_or_else(|| format!("{rfe}n{ordinal}"));
         if xname::kind(&id) != Some("Node") {
             // Controllers of other things than nodes have systems, too; nothing boots there.
             continue;
         }
         put_node(draft, &id, ordinal, &system.name);
-        let nics = put_interfaces(draft, &id, &system.ethernet_interfaces);
+        let nics = put_interfaces(draft, &id, &system.ethernet_interfaces, before);
+        for nic in &nics {
+            // Kept as it was: nothing takes from a node what it boots by.
+            if let Some(holder) = draft.interface(nic.mac).map(|row| &row.component)
+                && !holder.is_empty()
+                && **holder != *id
+            {
+                return Err(Taken {
+                    mac: nic.mac,
+                    id: id.as_str().into(),
+                    holder: Arc::clone(holder),
+                });
+            }
+        }
         let row = component_endpoint(rfe, Redfish::System, system, odata, nics);
         draft.put_component_endpoint(&id, row);
+    }
+    Ok(())
+}
+
+/// Deletes what the endpoint brought before, whoever changed it since (contract 2.4); what somebody else has by now is left alone.
+fn take_back(draft: &mut Draft<'_>, rfe: &str) {
+    let managed: Vec<Id> = draft.tables().managed_by(rfe).cloned().collect();
+    for id in managed {
+        let brought: Vec<Mac> = draft
+            .component_endpoint(&id)
+            .map(|row| row.nics.iter().map(|nic| nic.mac).collect())
+            .unwrap_or_default();
+        draft.delete_component_endpoint(&id);
+        for mac in draft.interfaces_of(&id) {
+            if brought.contains(&mac) || draft.interface(mac).is_some_and(|row| row.derived) {
+                draft.delete_interface(mac);
+            }
+        }
     }
 }
 
@@ -238,7 +277,7 @@ fn forget(row: &mut Component) {
     row.subtype = "".into();
 }
 
-fn put_interfaces(draft: &mut Draft<'_>, owner: &str, posted: &[EthernetInterface]) -> Vec<Nic> {
+fn put_interfaces(draft: &mut Draft<'_>, owner: &str, posted: &[EthernetInterface], before: Before) -> Vec<Nic> {
     let mut nics = Vec::new();
     for interface in posted {
         // Placeholders (ff-ff-…, zeros, nothing) stand for ports without an address of their own.
@@ -262,8 +301,9 @@ fn put_interfaces(draft: &mut Draft<'_>, owner: &str, posted: &[EthernetInterfac
             derived: true,
             ..Interface::default()
         };
-        // What a client or an earlier endpoint wrote is not taken away by a discovery.
-        if draft.interface(mac).is_none() {
+        // What a client or an earlier endpoint wrote is not taken away by a new one.
+        let is_free = draft.interface(mac).is_none_or(|there| there.component.is_empty());
+        if is_free || before == Before::Replaced {
             draft.put_interface(mac, row);
         }
     }
@@ -271,14 +311,21 @@ fn put_interfaces(draft: &mut Draft<'_>, owner: &str, posted: &[EthernetInterfac
 }
 
 /// The controller's own interface, when no manager told it.
-fn put_own_interface(draft: &mut Draft<'_>, rfe: &str, endpoint: &Endpoint) {
+fn put_own_interface(draft: &mut Draft<'_>, rfe: &str, endpoint: &Endpoint, before: Before) {
+    let is_there = endpoint
+        .mac
+        .parse()
+        .is_ok_and(|mac| draft.interface(mac).is_some_and(|row| *row.component == *rfe));
+    if is_there {
+        return;
+    }
     let own = EthernetInterface {
         mac: endpoint.mac.to_string(),
         ip: endpoint.ip.to_string(),
         description: format!("Interface for BMC {rfe}"),
         ..EthernetInterface::default()
     };
-    put_interfaces(draft, rfe, &[own]);
+    put_interfaces(draft, rfe, &[own], before);
 }
 
 fn put_pdu(draft: &mut Draft<'_>, rfe: &str, endpoint: &Endpoint, pdu: &Pdu) {
@@ -345,10 +392,12 @@ fn distinct(systems: &[System]) -> Vec<&System> {
     distinct
 }
 
-/// The node that a path ends with, when it is one of this controller.
-fn node_of(path: &str, rfe: &str) -> Option<String> {
+/// The node that a path ends with, when it is one of this controller, or one that there is: `ochami discover static` sends all nodes that share
+/// the hardware address of a controller, made up for nodes that have none, as systems of one.
+fn node_of(draft: &Draft<'_>, path: &str, rfe: &str) -> Option<String> {
     let id = xname::normalise(path.trim_end_matches('/').rsplit('/').next()?);
-    (xname::bmc_of(&id) == Some(rfe)).then_some(id)
+    let bmc = xname::bmc_of(&id)?;
+    (bmc == rfe || draft.component(&id).is_some()).then_some(id)
 }
 
 /// The path of a URI: what follows `http(s)://host`.

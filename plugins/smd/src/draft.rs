@@ -160,14 +160,19 @@ impl<'t> Draft<'t> {
         true
     }
 
+    pub(crate) fn component_endpoint(&self, id: &str) -> Option<&ComponentEndpoint> {
+        look(&self.change.component_endpoints, id, || {
+            self.tables.component_endpoints.get(id)
+        })
+    }
+
     pub(crate) fn put_component_endpoint(&mut self, id: &str, row: ComponentEndpoint) {
         self.change.component_endpoints.insert(id.into(), Some(row));
     }
 
     /// `false`: there is none.
     pub(crate) fn delete_component_endpoint(&mut self, id: &str) -> bool {
-        let rows = &self.change.component_endpoints;
-        let is_there = look(rows, id, || self.tables.component_endpoints.get(id)).is_some();
+        let is_there = self.component_endpoint(id).is_some();
         if is_there {
             self.change.component_endpoints.insert(id.into(), None);
         }

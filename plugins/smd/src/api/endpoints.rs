@@ -141,7 +141,8 @@ fn post_one(call: &Call<'_>, fields: serde_json::Map<String, Value>) -> Answer {
         }
         draft.put_endpoint(&id, row.clone());
         if discovered.says_something() {
-            discovery::put(draft, &id, &row, &discovered, Before::None);
+            discovery::put(draft, &id, &row, &discovered, Before::None)
+                .map_err(|taken| problem(409, &taken.to_string()))?;
         }
         Ok(out::created(LIST, &[&id]))
     })
@@ -166,7 +167,8 @@ pub(super) fn put(call: &Call<'_>) -> Answer {
         }
         draft.put_endpoint(&id, row.clone());
         if discovered.says_something() {
-            discovery::put(draft, &id, &row, &discovered, Before::Replaced);
+            discovery::put(draft, &id, &row, &discovered, Before::Replaced)
+                .map_err(|taken| problem(409, &taken.to_string()))?;
         }
         Ok(out::no_content())
     });

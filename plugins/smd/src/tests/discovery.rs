@@ -341,3 +341,112 @@ fn a_pdu_brings_its_outlets() {
     );
     assert_eq!(get(&smd, "/State/Components/x3000m0")["State"], "On");
 }
+
+/// Who has which interface with which address.
+fn interfaces(smd: &Instance) -> Vec<String> {
+    let list = get(smd, "/Inventory/EthernetInterfaces");
+    let row = |row: &Value| {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        let ip = row["IPAddresses"][0]["IPAddress"].as_str().unwrap_or_default();
+        format!("{} {} {ip}", text("ComponentID"), text("MACAddress"))
+    };
+    let rows = list.as_array().unwrap().iter().map(row);
+    rows.filter(|row| row.contains("n0 ")).collect()
+}
+
+#[test]
+fn boards_that_changed_places_have_their_interfaces_after_one_overwriting_discovery() {
+    let (_host, smd) = empty();
+    nodes(&smd, &[("x1000c0s0b0n0", 1), ("x1000c0s0b1n0", 2)]);
+    let with = |bmc: &str, last: &str, mac: &str, ip: &str| {
+        let mut endpoint = endpoint(bmc, bmc, last);
+        let nic = &mut endpoint["Systems"][0]["ethernet_interfaces"][0];
+        (nic["mac"], nic["ip"]) = (mac.into(), ip.into());
+        endpoint
+    };
+    let (one, two) = ("52:54:00:be:ef:01", "52:54:00:be:ef:02");
+    for (bmc, last, mac, ip) in [
+        ("x1000c0s0b0", "01", one, "172.16.0.1"),
+        ("x1000c0s0b1", "02", two, "172.16.0.2"),
+    ] {
+        assert_eq!(status(&smd, "POST", RFES, with(bmc, last, mac, ip)), 201);
+    }
+    for (bmc, last, mac, ip) in [
+        ("x1000c0s0b0", "01", two, "172.16.0.1"),
+        ("x1000c0s0b1", "02", one, "172.16.0.2"),
+    ] {
+        let swapped = with(bmc, last, mac, ip);
+        assert_eq!(status(&smd, "POST", RFES, swapped.clone()), 409);
+        assert_eq!(status(&smd, "PUT", &format!("{RFES}/{bmc}"), swapped), 200);
+    }
+    assert_eq!(
+        interfaces(&smd),
+        [
+            "x1000c0s0b0n0 52:54:00:be:ef:02 172.16.0.1",
+            "x1000c0s0b1n0 52:54:00:be:ef:01 172.16.0.2"
+        ]
+    );
+}
+
+#[test]
+fn a_new_endpoint_may_not_take_a_nodes_interface_from_another_and_is_refused_whole() {
+    let (_host, smd) = empty();
+    nodes(&smd, &[("x1000c0s0b0n0", 1), ("x1000c0s0b1n0", 2)]);
+    assert_eq!(
+        status(&smd, "POST", RFES, endpoint("x1000c0s0b0", "compute1", "01")),
+        201
+    );
+    let mut wrong = endpoint("x1000c0s0b1", "compute2", "02");
+    wrong["Systems"][0]["ethernet_interfaces"][0]["mac"] = "52:54:00:be:ef:01".into();
+    let answer = send(&smd, "POST", RFES, &wrong.to_string());
+    assert_eq!(answer.status, 409);
+    let told = "the interface 52:54:00:be:ef:01 of x1000c0s0b1n0 is x1000c0s0b0n0's already";
+    assert!(answer.body.contains(told), "{}", answer.body);
+    assert_eq!(status(&smd, "GET", &format!("{RFES}/x1000c0s0b1"), Value::Null), 404);
+}
+
+#[test]
+fn an_overwriting_discovery_writes_what_clients_changed_of_what_it_brought_and_leaves_what_they_added() {
+    let (_host, smd) = empty();
+    nodes(&smd, &[("x1000c0s0b0n0", 1)]);
+    assert_eq!(
+        status(&smd, "POST", RFES, endpoint("x1000c0s0b0", "compute1", "01")),
+        201
+    );
+    let eis = "/Inventory/EthernetInterfaces";
+    let rack = json!({"Description": "rack A"});
+    assert_eq!(status(&smd, "PATCH", &format!("{eis}/525400beef01"), rack), 200);
+    let hsn = json!({"ComponentID": "x1000c0s0b0n0", "MACAddress": "52:54:00:00:00:99", "IPAddresses": [{"IPAddress": "10.0.0.9"}]});
+    assert_eq!(status(&smd, "POST", eis, hsn), 201);
+    let mut moved = endpoint("x1000c0s0b0", "compute1", "01");
+    let nic = &mut moved["Systems"][0]["ethernet_interfaces"][0];
+    (nic["mac"], nic["ip"]) = ("52:54:00:be:ef:35".into(), "172.16.0.55".into());
+    assert_eq!(status(&smd, "PUT", &format!("{RFES}/x1000c0s0b0"), moved), 200);
+    assert_eq!(
+        interfaces(&smd),
+        [
+            "x1000c0s0b0n0 52:54:00:00:00:99 10.0.0.9",
+            "x1000c0s0b0n0 52:54:00:be:ef:35 172.16.0.55"
+        ]
+    );
+}
+
+#[test]
+fn nodes_that_share_a_made_up_controller_are_those_that_their_uris_name() {
+    let (_host, smd) = empty();
+    nodes(&smd, &[("x1000c0s0b0n0", 1), ("x1000c0s0b1n0", 2)]);
+    let mut shared = endpoint("x1000c0s0b0", "compute1", "01");
+    let mut second = endpoint("x1000c0s0b1", "compute2", "02")["Systems"][0].clone();
+    second["uuid"] = "8d5b6a0e-0000-4000-8000-000000000003".into();
+    shared["Systems"].as_array_mut().unwrap().push(second);
+    assert_eq!(status(&smd, "POST", RFES, shared), 201);
+    let ids = get(&smd, "/State/Components?type=Node");
+    let ids: Vec<&str> = ids["Components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["ID"].as_str())
+        .collect();
+    assert_eq!(ids, ["x1000c0s0b0n0", "x1000c0s0b1n0"]);
+    assert_eq!(interfaces(&smd)[1], "x1000c0s0b1n0 52:54:00:be:ef:02 172.16.0.1");
+}
