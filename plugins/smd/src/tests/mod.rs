@@ -9,6 +9,7 @@ mod groups;
 mod interfaces;
 mod many;
 mod nodes_file;
+mod random;
 
 use bootd_sdk::fake::{FakeHost, Instance};
 use bootd_sdk::prelude::*;
