@@ -64,11 +64,11 @@ enum Refused {
 impl Refused {
     fn answer(&self) -> Answer {
         let status = match self {
-            Self::BadBody(_) | Self::BadContent(..) | Self::BadXname(_) => 400,
+            Self::BadBody(_) | Self::BadXname(_) => 400,
             Self::NoGroup(_) | Self::NoInstance(_) => 404,
             Self::Exists(_) => 409,
-            Self::BadGroup(_) | Self::BadName(_) => 422,
-            Self::Store(_) => 503,
+            Self::BadGroup(_) | Self::BadContent(..) | Self::BadName(_) => 422,
+            Self::Store(_) => 500,
         };
         plain(status, format!("{self}\n"))
     }
@@ -251,5 +251,17 @@ fn json<T: Serialize>(value: &T) -> Answer {
     match serde_json::to_string(value) {
         Ok(text) => Answer::new(200, "application/json", text),
         Err(error) => plain(500, format!("{error}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_a_fault_of_the_server() {
+        let refused = Refused::from(NotWritten::<Infallible>::Store(HostError::Failed("disk full".into())));
+        let answer = refused.answer();
+        assert_eq!((answer.status, answer.body.as_str()), (500, "not stored: disk full\n"));
     }
 }
