@@ -253,15 +253,3 @@ fn json<T: Serialize>(value: &T) -> Answer {
         Err(error) => plain(500, format!("{error}\n")),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_that_fails_is_a_fault_of_the_server() {
-        let refused = Refused::from(NotWritten::<Infallible>::Store(HostError::Failed("disk full".into())));
-        let answer = refused.answer();
-        assert_eq!((answer.status, answer.body.as_str()), (500, "not stored: disk full\n"));
-    }
-}

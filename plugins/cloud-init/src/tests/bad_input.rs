@@ -277,6 +277,25 @@ fn stored_rows_that_cannot_be_read_are_mistakes_until_they_are_deleted_or_writte
 }
 
 #[test]
+fn a_store_that_fails_is_a_fault_of_the_server_on_each_route_that_writes() {
+    let host = FakeHost::new();
+    // No write finds this revision as it was.
+    host.start::<Older>(json!({"revision": "?"})).unwrap();
+    let plugin = host.start::<CloudInit>(json!({})).unwrap();
+    for (method, path, body) in [
+        ("POST", DEFAULTS, r#"{"region":"r"}"#),
+        ("POST", GROUPS, r#"{"name":"a"}"#),
+        ("PUT", "/cloud-init/admin/groups/a", r#"{"name":"a"}"#),
+        ("PUT", "/cloud-init/admin/instance-info/x1000c0s0b0n0", "{}"),
+        ("POST", "/bootd/v1/import/cloud-init", "groups: [{name: a}]"),
+    ] {
+        let answer = send(&plugin, method, path, body);
+        assert_eq!(answer.status, 500, "{method} {path}: {}", answer.body);
+    }
+    assert_eq!(read(&plugin, GROUPS), json!({}));
+}
+
+#[test]
 fn host_names_of_overrides_are_host_names() {
     let (host, plugin) = start(json!({}));
     let path = format!("{INSTANCES}/x1000c0s0b0n0");
