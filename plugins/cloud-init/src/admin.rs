@@ -64,11 +64,11 @@ enum Refused {
 impl Refused {
     fn answer(&self) -> Answer {
         let status = match self {
-            Self::BadBody(_) | Self::BadContent(..) | Self::BadXname(_) => 400,
+            Self::BadBody(_) | Self::BadXname(_) => 400,
             Self::NoGroup(_) | Self::NoInstance(_) => 404,
             Self::Exists(_) => 409,
-            Self::BadGroup(_) | Self::BadName(_) => 422,
-            Self::Store(_) => 503,
+            Self::BadGroup(_) | Self::BadContent(..) | Self::BadName(_) => 422,
+            Self::Store(_) => 500,
         };
         plain(status, format!("{self}\n"))
     }

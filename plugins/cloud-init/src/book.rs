@@ -3,7 +3,7 @@
 //! A row is a field of the cluster's defaults, a group or a node's override. The book also knows what the files said when they were last
 //! applied, row by row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub(crate) struct Book {
     pub(crate) documents: Documents,
     /// What the files said when they were last applied.
     pub(crate) applied: Rows,
+    /// Keys of stored rows that cannot be read: they count for nothing until they are written again or deleted.
+    pub(crate) unread: BTreeSet<String>,
     rows: BTreeMap<String, Row>,
 }
 
@@ -89,23 +91,22 @@ pub(crate) fn rows(defaults: &Defaults, groups: &[GroupData], instances: &[Insta
 }
 
 impl Book {
-    /// Reads what the store has; the count is of rows that cannot be read, which are left out.
-    pub(crate) fn read(store: &BTreeMap<String, String>) -> (Self, usize) {
-        let (mut book, mut unread) = (Self::default(), 0);
+    /// Reads what the store has.
+    pub(crate) fn read(store: &BTreeMap<String, String>) -> Self {
+        let mut book = Self::default();
         for (key, text) in store {
             if let Some(key) = key.strip_prefix(APPLIED) {
-                match serde_json::from_str(text) {
-                    Ok(value) => drop(book.applied.insert(key.into(), Arc::new(value))),
-                    Err(_) => unread += 1,
-                }
+                // The file said something that nobody knows any more; what it says next is new.
+                let value = serde_json::from_str(text).unwrap_or_default();
+                book.applied.insert(key.into(), Arc::new(value));
                 continue;
             }
             match serde_json::from_str::<Stored<Value>>(text) {
-                Ok(Stored { by, value }) => {
+                Ok(Stored { by, value }) if is_readable(key, &value) => {
                     let value = Arc::new(value);
                     book.rows.insert(key.clone(), Row { by, value });
                 }
-                Err(_) => unread += 1,
+                _ => drop(book.unread.insert(key.clone())),
             }
         }
         let keys: Vec<String> = book.rows.keys().cloned().collect();
@@ -115,7 +116,7 @@ impl Book {
             }
         }
         book.make_defaults();
-        (book, unread)
+        book
     }
 
     /// A row, with who wrote it.
@@ -183,13 +184,15 @@ impl Draft {
         }
         self.changes
             .insert(key.into(), Some(text(&Stored { by, value: &**value })));
+        self.book.unread.remove(key);
         self.book.rows.insert(key.into(), row);
         self.book.make(key);
     }
 
     /// Deletes a row, if there is one.
     pub(crate) fn remove(&mut self, key: &str) {
-        if self.book.rows.remove(key).is_some() {
+        let is_unread = self.book.unread.remove(key);
+        if self.book.rows.remove(key).is_some() || is_unread {
             self.changes.insert(key.into(), None);
             self.book.make(key);
         }
@@ -210,6 +213,18 @@ impl Draft {
     /// The book, and what the store must write for it: texts by key, none for those to delete.
     pub(crate) fn done(self) -> (Book, BTreeMap<String, Option<String>>) {
         (self.book, self.changes)
+    }
+}
+
+/// Whether a document can be made of a row.
+fn is_readable(key: &str, value: &Value) -> bool {
+    if let Some(field) = key.strip_prefix(DEFAULTS) {
+        let field = Value::Object([(field.to_owned(), value.clone())].into_iter().collect());
+        return Defaults::deserialize(field).is_ok();
+    }
+    match key.starts_with(GROUP) {
+        true => GroupData::deserialize(value).is_ok(),
+        false => Instance::deserialize(value).is_ok(),
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use bootd_sdk::file::Watched;
 use bootd_sdk::wire::Mistake;
 use bootd_sdk::xname;
 use bootd_sdk::yaml::{self, Item, Mistakes, Row, Value};
@@ -27,7 +26,7 @@ pub(crate) enum Kind {
 }
 
 /// What is good of some files.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
     pub(crate) defaults: Defaults,
     groups: BTreeMap<String, (GroupData, String)>,
@@ -41,19 +40,6 @@ impl Files {
         let instances: Vec<Instance> = self.instances.values().map(|(own, _)| own.clone()).collect();
         book::rows(&self.defaults, &groups, &instances)
     }
-}
-
-/// What is good of all files, and every mistake.
-pub(crate) fn read(kinds: &[Kind], files: &[Watched]) -> (Rows, Vec<Mistake>) {
-    let mut read = Files::default();
-    let mut all = Vec::new();
-    for (kind, file) in kinds.iter().zip(files) {
-        match file.text() {
-            Ok(text) => all.extend(read_text(*kind, file.name(), text, &mut read)),
-            Err(mistake) => all.push(mistake),
-        }
-    }
-    (read.rows(), all)
 }
 
 /// Adds what is in one file's text.
@@ -189,12 +175,16 @@ fn group(item: &Item, mistakes: &mut Mistakes) -> Option<GroupData> {
     let mut meta_data = serde_json::Map::new();
     if let Some(item) = row.item("meta-data") {
         match item.json() {
-            map if !schema::has_good_keys(&map) => row.bad(item.line, "meta-data: a key is too long"),
             serde_json::Value::Object(map) => meta_data = map,
             _ => row.bad(item.line, "meta-data must be a map of keys"),
         }
     }
     let versions = row.item("versions").map(Item::json).unwrap_or_default();
+    for key in ["meta-data", "versions"] {
+        if let Some(Err(reason)) = row.item(key).map(|item| schema::is_plain_data(&item.json())) {
+            row.bad(row.line_of(key), format!("{key} {reason}"));
+        }
+    }
     let mut file = GroupFile::default();
     if let Some(item) = row.item("file") {
         match document(item, row.mistakes) {
@@ -242,8 +232,8 @@ fn instance(item: &Item, mistakes: &mut Mistakes) -> Option<Instance> {
     let instance = Instance {
         id,
         instance_id: line(&mut row, "instance-id"),
-        local_hostname: line(&mut row, "local-hostname"),
-        hostname: line(&mut row, "hostname"),
+        local_hostname: text(&mut row, "local-hostname", "hostname"),
+        hostname: text(&mut row, "hostname", "hostname"),
         cluster_name: line(&mut row, "cluster-name"),
         region: line(&mut row, "region"),
         availability_zone: line(&mut row, "availability-zone"),
@@ -262,8 +252,12 @@ pub(crate) fn is_nodes(xname: &str) -> bool {
 
 /// A text of one line.
 fn line(row: &mut Row<'_, '_>, key: &'static str) -> Option<String> {
+    text(row, key, "line")
+}
+
+fn text(row: &mut Row<'_, '_>, key: &'static str, format: &str) -> Option<String> {
     let text = row.text(key)?;
-    match schema::follows("line", &text) {
+    match schema::follows(format, &text) {
         Ok(()) => Some(text),
         Err(reason) => {
             row.bad(row.line_of(key), format!("{key} {reason}"));

@@ -153,9 +153,12 @@ fn read(host: Host) -> Result<(Book, u64), HostError> {
     for prefix in book::PREFIXES {
         store.append(&mut host.store_scan(prefix)?);
     }
-    let (book, unread) = Book::read(&store);
-    if unread > 0 {
-        tracing::error!(unread, "stored cloud-init data that cannot be read are left out");
+    let book = Book::read(&store);
+    if !book.unread.is_empty() {
+        tracing::error!(
+            unread = book.unread.len(),
+            "stored cloud-init data that cannot be read are left out"
+        );
     }
     let revision = host.store_get(REVISION)?.and_then(|text| text.parse().ok());
     Ok((book, revision.unwrap_or(0)))

@@ -18,6 +18,8 @@ mod network;
 mod reports;
 mod routes;
 mod schema;
+mod sources;
+mod status;
 mod transfer;
 
 use std::convert::Infallible;
@@ -25,13 +27,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bootd_sdk::file::{Paths, Source, UNTIL_RIGHT};
+use bootd_sdk::file::Paths;
 use bootd_sdk::prelude::*;
 
 use apply::Gone;
-use book::Rows;
+use file::Files;
 use ledger::{Ledger, NotWritten, Written};
 use network::Networks;
+use sources::Sources;
+use status::Status;
 
 /// The `config` table.
 #[derive(Debug, Clone, Deserialize)]
@@ -64,12 +68,11 @@ pub struct CloudInit {
     settings: Settings,
     boot_url: String,
     started: Duration,
-    source: Source<Rows>,
+    sources: Sources<Files>,
+    status: Status,
     ledger: Ledger,
-    /// What is gone from the files is not deleted yet, or they could not be applied.
+    /// What is gone from the files is not deleted yet, or they could not be applied: the next look goes on.
     unfinished: AtomicBool,
-    /// The files had no mistakes at the last look: what is not in them is gone.
-    is_right: AtomicBool,
 }
 
 impl Plugin for CloudInit {
@@ -90,20 +93,23 @@ impl Plugin for CloudInit {
             .flat_map(|(kind, paths)| paths.iter().map(|path| (*kind, start.folder.join(path))))
             .collect();
         let (kinds, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
-        let (source, mistakes) = Source::open(&paths, move |files| file::read(&kinds, files));
+        let (sources, seen) = Sources::open(&paths, move |place, name, text, files: &mut Files| {
+            let kind = kinds.get(place).copied().unwrap_or(file::Kind::Import);
+            file::read_text(kind, name, text, files)
+        });
         let plugin = Self {
             host: start.host,
             boot_url: start.server.boot_url,
             started: start.host.now_boot(),
             settings,
-            source,
+            status: Status::new(start.host),
             ledger: Ledger::open(start.host)?,
-            unfinished: AtomicBool::new(mistakes.is_empty()),
-            is_right: AtomicBool::new(mistakes.is_empty()),
+            unfinished: AtomicBool::new(sources.is_whole()),
+            sources,
         };
-        let draft = apply::apply(&plugin.ledger.book(), &plugin.source.data(), Gone::Waits);
+        let draft = apply::apply(&plugin.ledger.book(), &plugin.sources.data().rows(), Gone::Waits);
         plugin.ledger.prepare(draft);
-        plugin.source.report(plugin.host, mistakes, |_| plugin.describe());
+        plugin.status.say(Some(seen), &plugin.ledger.book());
         Ok(plugin)
     }
 
@@ -126,48 +132,37 @@ impl Plugin for CloudInit {
 }
 
 impl CloudInit {
-    /// Looks at the files, and brings what is new into effect.
+    /// Looks at the files, brings what is new into effect, and says how it is.
     fn look(&self) {
-        match self.source.look() {
-            Some(mistakes) => {
-                tracing::info!(mistakes = mistakes.len(), "data files read again");
-                let is_right = mistakes.is_empty();
-                self.is_right.store(is_right, Ordering::Relaxed);
-                self.unfinished.fetch_or(is_right, Ordering::Relaxed);
-                if is_right && self.apply(Gone::Waits) == Written::New {
-                    self.host.bump();
-                }
-                let until = if is_right { "" } else { UNTIL_RIGHT };
-                self.source.report(self.host, mistakes, |_| self.describe() + until);
+        let seen = self.sources.look();
+        let gone = match &seen {
+            Some(seen) => {
+                tracing::info!(mistakes = seen.mistakes.len(), "data files read again");
+                Some(Gone::Waits)
             }
+            None if !self.unfinished.load(Ordering::Relaxed) => None,
             // As they were a second ago: what is gone from them is gone.
-            None if self.unfinished.swap(false, Ordering::Relaxed) => {
-                let gone = match self.is_right.load(Ordering::Relaxed) {
-                    true => Gone::Deleted,
-                    false => Gone::Waits,
-                };
-                if self.apply(gone) == Written::New {
-                    self.host.bump();
-                    if gone == Gone::Deleted {
-                        self.source.report(self.host, Vec::new(), |_| self.describe());
-                    }
-                }
-            }
-            None => {}
+            None if self.sources.is_whole() => Some(Gone::Deleted),
+            None => Some(Gone::Waits),
+        };
+        if gone.map(|gone| self.apply(gone)) == Some(Written::New) {
+            self.host.bump();
         }
+        self.status.say(seen, &self.ledger.book());
     }
 
     /// Writes what the files say. What cannot be stored is tried again at the next look.
     fn apply(&self, gone: Gone) -> Written {
-        let files = self.source.data();
-        let written = self
+        let files = self.sources.data().rows();
+        let applied = self
             .ledger
             .write(|book| Ok::<_, Infallible>(apply::apply(book, &files, gone)));
-        match written {
+        let may_delete = gone == Gone::Waits && self.sources.is_whole();
+        self.unfinished.store(applied.is_err() || may_delete, Ordering::Relaxed);
+        match applied {
             Ok(written) => written,
             Err(NotWritten::Store(error)) => {
                 tracing::error!(%error, "data files cannot be applied");
-                self.unfinished.store(true, Ordering::Relaxed);
                 Written::Same
             }
             Err(NotWritten::Refused(never)) => match never {},
@@ -190,12 +185,6 @@ impl CloudInit {
             "uptime": format!("{}s", up.as_secs()),
         });
         Answer::new(200, "application/json", body.to_string())
-    }
-
-    fn describe(&self) -> String {
-        let documents = &self.ledger.book().documents;
-        let (groups, instances) = (documents.groups.len(), documents.instances.len());
-        format!("{groups} groups and {instances} node overrides")
     }
 }
 

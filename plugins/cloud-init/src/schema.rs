@@ -2,7 +2,7 @@
 //!
 //! Knows the keywords that are used there: `type`, `nullable`, `enum`, `minLength`, `maxLength`, `maximum`, `maxItems`, `items`,
 //! `properties`, `required`, `additionalProperties`, `format`; formats are this module's own functions. Every mistake is told, with its
-//! place. Keys that a schema does not name are allowed, and not stored. Nesting is bounded by the parser before.
+//! place. Keys that a schema does not name are allowed, and not stored.
 
 use std::sync::LazyLock;
 
@@ -75,6 +75,11 @@ fn check(schema: &Value, value: &Value, place: &str, mistakes: &mut Vec<String>)
         let allowed: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
         bad(format!("must be one of {}", allowed.join(", ")));
     }
+    if schema["format"] == "data"
+        && let Err(reason) = is_plain_data(value)
+    {
+        bad(reason);
+    }
     match value {
         Value::String(text) => {
             let length = text.chars().count() as u64;
@@ -108,9 +113,6 @@ fn check(schema: &Value, value: &Value, place: &str, mistakes: &mut Vec<String>)
                 if key.as_str().is_some_and(|key| !map.contains_key(key)) {
                     bad(format!("has no {}", key.as_str().unwrap_or_default()));
                 }
-            }
-            if schema["format"] == "keys" && !has_good_keys(value) {
-                bad(format!("a key has more than {MOST_KEY} bytes"));
             }
             for (key, value) in map {
                 if let Some(schema) = schema["properties"].get(key) {
@@ -149,9 +151,23 @@ pub(crate) fn follows(format: &str, text: &str) -> Result<(), &'static str> {
     match format {
         "line" if has_control => Err("must be one line, without control characters"),
         "segment" if has_control || text.contains('/') => Err("must be one word of a URL, without '/'"),
+        "hostname" if !is_hostname(text) => {
+            Err("must be a host name: letters, digits, '-' and '.', such as nid001.cluster")
+        }
         "url" if !is_url(text) => Err("must be a URL, such as http://172.16.0.254:8081/cloud-init"),
         _ => Ok(()),
     }
+}
+
+/// A host name (RFC 1123). An empty text says nothing, and is fine.
+fn is_hostname(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    text.is_empty() || (text.len() <= 253 && text.split('.').all(is_label))
 }
 
 /// A URL with its scheme. It is one line of an `#include`, so it has no white space in it.
@@ -170,9 +186,21 @@ fn is_url(text: &str) -> bool {
 
 /// YAML readers take keys of up to 1024 characters, written with escapes.
 const MOST_KEY: usize = 160;
+/// Levels of lists and maps within each other. What is stored or exported has some more around it, and must be readable again.
+const MOST_DEEP: usize = 32;
 
-/// Whether all keys within a value are of ordinary length.
-pub(crate) fn has_good_keys(value: &Value) -> bool {
+/// Whether a value of the user's own shape can be read again wherever it goes; else why not.
+pub(crate) fn is_plain_data(value: &Value) -> Result<(), String> {
+    if !has_good_keys(value) {
+        return Err(format!("a key has more than {MOST_KEY} bytes"));
+    }
+    if is_deeper(value, MOST_DEEP) {
+        return Err(format!("is more than {MOST_DEEP} levels deep"));
+    }
+    Ok(())
+}
+
+fn has_good_keys(value: &Value) -> bool {
     match value {
         Value::Object(map) => map
             .iter()
@@ -180,4 +208,15 @@ pub(crate) fn has_good_keys(value: &Value) -> bool {
         Value::Array(items) => items.iter().all(has_good_keys),
         _ => true,
     }
+}
+
+/// Whether a value has more than `most` lists and maps within each other.
+fn is_deeper(value: &Value, most: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(map) => Box::new(map.values()),
+        _ => return false,
+    };
+    most.checked_sub(1)
+        .is_none_or(|less| inner.any(|value| is_deeper(value, less)))
 }

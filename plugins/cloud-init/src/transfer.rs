@@ -49,7 +49,7 @@ pub(crate) fn import(ledger: &Ledger, text: &str) -> Answer {
             ..Answer::default()
         },
         Err(NotWritten::Store(error)) => {
-            Answer::problem(503, "Service Unavailable", &format!("nothing was imported: {error}"))
+            Answer::problem(500, "Internal Server Error", &format!("nothing was imported: {error}"))
         }
         Err(NotWritten::Refused(never)) => match never {},
     }

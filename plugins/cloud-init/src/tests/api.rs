@@ -141,12 +141,12 @@ fn a_group_is_added_once_and_set_often_under_the_paths_name() {
 }
 
 #[test]
-fn content_that_is_not_base64_is_refused_with_400() {
+fn content_that_is_not_base64_is_refused_with_422_as_all_that_is_wrong_with_a_group() {
     let (host, plugin) = start(json!({}));
     for content in ["***", "/w=="] {
         let body = json!({"name": "a", "file": {"content": content, "encoding": "base64"}}).to_string();
-        assert_eq!(status(&plugin, "POST", GROUPS, &body), 400, "{content}");
-        assert_eq!(status(&plugin, "PUT", &format!("{GROUPS}/a"), &body), 400, "{content}");
+        assert_eq!(status(&plugin, "POST", GROUPS, &body), 422, "{content}");
+        assert_eq!(status(&plugin, "PUT", &format!("{GROUPS}/a"), &body), 422, "{content}");
     }
     assert_eq!((read(&plugin, GROUPS), host.bumps()), (json!({}), 0));
 }

@@ -147,14 +147,186 @@ fn wrong_types_and_values_are_told_with_their_place() {
         (GROUPS, json!({"description": "a"}), "body: has no name"),
         (
             &node,
-            json!({"hostname": "a\r\nb"}),
-            "/hostname: must be one line, without control characters",
+            json!({"region": "a\r\nb"}),
+            "/region: must be one line, without control characters",
         ),
         (&node, json!({"hostname": ["a"]}), "/hostname: must be a text"),
     ] {
         assert_eq!(told(path, body), reason);
     }
     nothing_changed(host, &plugin);
+}
+
+/// `{"a":{"a":…1}}` of so many levels.
+fn nested(levels: usize) -> String {
+    format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels))
+}
+
+#[test]
+fn group_data_of_32_levels_are_there_after_a_start_and_deeper_ones_are_refused() {
+    let (host, plugin) = start(json!({}));
+    for key in ["meta-data", "versions"] {
+        for (levels, expected) in [(31, 201), (32, 201), (33, 422), (126, 422), (127, 422)] {
+            let name = format!("{key}{levels}");
+            let body = format!(r#"{{"name":"{name}","{key}":{}}}"#, nested(levels));
+            for (method, path) in [("POST", GROUPS.to_owned()), ("PUT", format!("{GROUPS}/{name}"))] {
+                let answer = send(&plugin, method, &path, &body);
+                assert_eq!(answer.status, expected, "{method} {key} {levels}: {}", answer.body);
+                if levels == 33 {
+                    assert_eq!(answer.body, format!("/{key}: is more than 32 levels deep\n"));
+                }
+            }
+        }
+    }
+    let before = read(&plugin, GROUPS);
+    assert_eq!(before.as_object().unwrap().len(), 4);
+    let export = send(&plugin, "GET", "/bootd/v1/export/cloud-init", "").body;
+    drop(plugin);
+    let plugin = host.start::<CloudInit>(json!({})).unwrap();
+    assert_eq!(read(&plugin, GROUPS), before);
+    let (_, other) = start(json!({}));
+    assert_eq!(status(&other, "POST", "/bootd/v1/import/cloud-init", &export), 204);
+    assert_eq!(read(&other, GROUPS), before);
+    let text = format!("groups:\n- name: a\n  meta-data: {}\n", nested(33));
+    let answer = send(&other, "POST", "/bootd/v1/import/cloud-init", &text);
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.body.contains("import:3: meta-data is more than 32 levels deep"),
+        "{}",
+        answer.body
+    );
+}
+
+/// What an older version, or a damaged disk, left in the store.
+struct Older;
+
+impl Plugin for Older {
+    const NAME: &'static str = "older";
+    type Settings = std::collections::BTreeMap<String, String>;
+
+    fn init(start: Start<Self::Settings>, _: &mut Setup) -> Result<Self, Error> {
+        let commit = bootd_sdk::wire::Commit {
+            put: start.settings,
+            ..Default::default()
+        };
+        start.host.store_commit(&commit)?;
+        Ok(Self)
+    }
+
+    fn run(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn stored_rows_that_cannot_be_read_are_mistakes_until_they_are_deleted_or_written_again() {
+    let host = FakeHost::new();
+    let deep = format!(
+        r#"{{"by":"api","value":{{"name":"deep","meta-data":{}}}}}"#,
+        nested(126)
+    );
+    let rows = json!({
+        "group/deep": deep,
+        "group/typed": r#"{"by":"api","value":{"name":7}}"#,
+        "instance/x1000c0s0b0n0": "{",
+        "defaults/nid-length": r#"{"by":"api","value":"three"}"#,
+        "defaults/cluster-name": r#"{"by":"api","value":"demo"}"#,
+        "applied/group/typed": "{",
+        "revision": "7",
+    });
+    host.start::<Older>(rows).unwrap();
+    let plugin = host.start::<CloudInit>(json!({})).unwrap();
+    let keys = || -> Vec<String> {
+        let mistakes = host.health().mistakes;
+        assert!(mistakes.iter().all(|mistake| mistake.file == "store"));
+        mistakes
+            .iter()
+            .map(|mistake| mistake.text.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    let all = [
+        "defaults/nid-length",
+        "group/deep",
+        "group/typed",
+        "instance/x1000c0s0b0n0",
+    ];
+    assert_eq!(keys(), all);
+    assert_eq!(
+        read(&plugin, DEFAULTS),
+        json!({"cluster-name": "demo"}),
+        "one costs only itself"
+    );
+    assert_eq!(status(&plugin, "DELETE", &format!("{GROUPS}/deep"), ""), 200);
+    assert_eq!(
+        status(&plugin, "PUT", &format!("{GROUPS}/typed"), r#"{"name":"typed"}"#),
+        201
+    );
+    host.sleeps(1);
+    assert!(plugin.run());
+    assert_eq!(keys(), ["defaults/nid-length", "instance/x1000c0s0b0n0"]);
+    assert_eq!(status(&plugin, "POST", DEFAULTS, r#"{"nid-length":3}"#), 201);
+    assert_eq!(
+        status(&plugin, "DELETE", &format!("{INSTANCES}/x1000c0s0b0n0"), ""),
+        200
+    );
+    drop(plugin);
+    let plugin = host.start::<CloudInit>(json!({})).unwrap();
+    assert_eq!(keys(), [""; 0]);
+    assert_eq!(read(&plugin, GROUPS).as_object().unwrap().len(), 1);
+    assert!(!host.stored().contains_key("group/deep"));
+}
+
+#[test]
+fn a_store_that_fails_is_a_fault_of_the_server_on_each_route_that_writes() {
+    let host = FakeHost::new();
+    // No write finds this revision as it was.
+    host.start::<Older>(json!({"revision": "?"})).unwrap();
+    let plugin = host.start::<CloudInit>(json!({})).unwrap();
+    for (method, path, body) in [
+        ("POST", DEFAULTS, r#"{"region":"r"}"#),
+        ("POST", GROUPS, r#"{"name":"a"}"#),
+        ("PUT", "/cloud-init/admin/groups/a", r#"{"name":"a"}"#),
+        ("PUT", "/cloud-init/admin/instance-info/x1000c0s0b0n0", "{}"),
+        ("POST", "/bootd/v1/import/cloud-init", "groups: [{name: a}]"),
+    ] {
+        let answer = send(&plugin, method, path, body);
+        assert_eq!(answer.status, 500, "{method} {path}: {}", answer.body);
+    }
+    assert_eq!(read(&plugin, GROUPS), json!({}));
+}
+
+#[test]
+fn host_names_of_overrides_are_host_names() {
+    let (host, plugin) = start(json!({}));
+    let path = format!("{INSTANCES}/x1000c0s0b0n0");
+    let (label, name) = ("a".repeat(63), format!("{}b", "a.".repeat(126)));
+    let long = [name.as_str(), "b"].concat();
+    for key in ["hostname", "local-hostname"] {
+        let put = |name: &str| send(&plugin, "PUT", &path, &json!({key: name}).to_string()).status;
+        for bad in [
+            "bad host_name!",
+            "a_b",
+            "-a",
+            "a-",
+            "a.-b",
+            "a..b",
+            ".a",
+            "a.",
+            "é",
+            "a/b",
+            &format!("{label}a"),
+            &long,
+        ] {
+            assert_eq!(put(bad), 400, "{key} {bad}");
+        }
+    }
+    nothing_changed(host, &plugin);
+    for good in ["nid001", "A-1.cluster", "1", "", &label, &name] {
+        let body = json!({"hostname": good, "local-hostname": good}).to_string();
+        assert_eq!(status(&plugin, "PUT", &path, &body), 201, "{good}");
+    }
+    let (host, _plugin, _dir) = with("instances", "- id: x1000c0s0b0n0\n  hostname: a_b\n");
+    assert_eq!(told(host).len(), 1);
 }
 
 #[test]

@@ -216,3 +216,64 @@ fn any_content_survives_an_export() {
     assert_eq!(answer.status, 204, "{}\n{export}", answer.body);
     assert_eq!(read(&other, GROUPS), read(&plugin, GROUPS), "{export}");
 }
+
+#[test]
+fn a_mistake_in_one_file_holds_back_only_that_file_and_health_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let [defaults, one, two, own] = ["d.yaml", "one.yaml", "two.yaml", "i.yaml"].map(|name| dir.path().join(name));
+    let write = |path: &PathBuf, text: &str| fs::write(path, text).unwrap();
+    write(&defaults, "cluster-name: old\n");
+    write(&one, "[{name: a}, {name: b}]");
+    write(&two, "[{name: c}]");
+    write(&own, "- id: x1000c0s0b0n0\n  hostname: old\n");
+    let (host, plugin) = start(json!({"defaults": defaults, "groups": [one, two], "instances": own}));
+    look(host, &plugin, 2);
+    write(&own, "- id: x1000c0s0b0\n- id: x1000c0s0b0n0\n  hostname: new\n");
+    write(&defaults, "cluster-name: new\n");
+    write(&one, "[{name: a, description: new}]");
+    look(host, &plugin, 2);
+    assert_eq!(names(&plugin), ["a", "c"], "of the others even what is gone goes");
+    assert_eq!(read(&plugin, GROUPS)["a"]["description"], "new");
+    assert_eq!(read(&plugin, DEFAULTS), json!({"cluster-name": "new"}));
+    let hostname = || read(&plugin, "/cloud-init/admin/instance-info")["x1000c0s0b0n0"]["hostname"].clone();
+    assert_eq!(hostname(), "old");
+    assert_eq!(told(host), ["1: id must be the xname of a node, such as x1000c0s0b0n0"]);
+    let text = format!(
+        "2 groups and 1 node overrides; held back until right: {}",
+        own.display()
+    );
+    assert_eq!(host.health().text, text);
+    write(&own, "- id: x1000c0s0b0n0\n  hostname: new\n");
+    look(host, &plugin, 2);
+    assert_eq!(hostname(), "new");
+    assert_eq!(host.health().text, "2 groups and 1 node overrides");
+}
+
+#[test]
+fn a_file_that_was_wrong_at_the_start_keeps_what_is_gone_from_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["one.yaml", "two.yaml"].map(|name| dir.path().join(name));
+    fs::write(&one, "[{name: a}, {name: b}]").unwrap();
+    fs::write(&two, "[{name: c}, {name: d}]").unwrap();
+    let config = json!({"groups": [one, two]});
+    let (host, plugin) = start(config.clone());
+    look(host, &plugin, 2);
+    drop(plugin);
+    fs::write(&two, "[{name: c}, {nam: d}]").unwrap();
+    let plugin = host.start::<CloudInit>(config).unwrap();
+    fs::write(&one, "[{name: a}]").unwrap();
+    look(host, &plugin, 3);
+    assert_eq!(names(&plugin), ["a", "b", "c", "d"]);
+    fs::write(&two, "[{name: c}]").unwrap();
+    look(host, &plugin, 2);
+    assert_eq!(names(&plugin), ["a", "c"]);
+}
+
+#[test]
+fn what_the_api_writes_is_in_the_health_after_a_look() {
+    let (host, plugin) = start(json!({}));
+    assert_eq!(host.health().text, "0 groups and 0 node overrides");
+    assert_eq!(status(&plugin, "POST", GROUPS, r#"{"name":"a"}"#), 201);
+    look(host, &plugin, 1);
+    assert_eq!(host.health().text, "1 groups and 0 node overrides");
+}
