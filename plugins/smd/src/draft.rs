@@ -153,7 +153,9 @@ impl<'t> Draft<'t> {
         for id in emptied {
             if let Some(mut component) = self.component(&id).cloned() {
                 (component.state, component.flag) = (Word("Empty"), Word("OK"));
-                self.put_component(&id, component);
+                // That its controller leaves the nodes file does not make a node, which a client wrote, the file's again.
+                component.of_file &= self.origin == Origin::File;
+                self.change.components.insert(id, Some(component));
             }
         }
         self.change.endpoints.insert(id.into(), None);
@@ -217,6 +219,7 @@ impl<'t> Draft<'t> {
     }
 
     pub(crate) fn set_member(&mut self, family: Family, label: &str, id: &str, is_member: bool) {
+        self.disown(id);
         self.change.members.insert((family, label.into(), id.into()), is_member);
     }
 

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use bootd_sdk::fake::{FakeHost, Instance};
 use bootd_sdk::prelude::*;
 
+use serde_json::{Value, json};
+
+use super::{get, status};
 use crate::Smd;
 
 fn data(name: &str) -> PathBuf {
@@ -387,4 +390,40 @@ fn upstream_mode_is_refused_whatever_its_settings_are() {
         error.to_string(),
         "mode = \"upstream\" is not available in this version; use \"local\""
     );
+}
+
+#[test]
+fn a_node_that_a_client_wrote_since_stays_when_it_is_gone_from_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nodes.yaml");
+    let text = fs::read_to_string(data("nodes.yaml")).unwrap();
+    fs::write(&path, &text).unwrap();
+    let (host, smd) = start(&path);
+    look(host, &smd);
+    look(host, &smd);
+    let role = json!({"Role": "Service"});
+    let at = "/State/Components/x1000c0s0b3n0";
+    assert_eq!(status(&smd, "PATCH", &format!("{at}/Role"), role), 204);
+    let keep = json!({"label": "keep", "members": {"ids": ["x1000c0s0b4n0"]}});
+    assert_eq!(status(&smd, "POST", "/groups", keep), 201);
+    let moved = json!({"IPAddresses": [{"IPAddress": "172.16.0.44"}]});
+    let interface = "/Inventory/EthernetInterfaces/525400beef03";
+    assert_eq!(status(&smd, "PATCH", interface, moved), 200);
+
+    let rows: Vec<&str> = text.split("- name: ").collect();
+    fs::write(&path, format!("{}- name: {}", rows[0], rows[1])).unwrap();
+    for _ in 0..4 {
+        look(host, &smd);
+    }
+    let there = |id: &str| status(&smd, "GET", &format!("/State/Components/{id}"), Value::Null);
+    for (id, wanted) in [
+        ("x1000c0s0b0n0", 200),
+        ("x1000c0s0b1n0", 404),
+        ("x1000c0s0b2n0", 200),
+        ("x1000c0s0b3n0", 200),
+        ("x1000c0s0b4n0", 200),
+    ] {
+        assert_eq!(there(id), wanted, "{id}");
+    }
+    assert_eq!(get(&smd, "/groups/keep")["members"]["ids"], json!(["x1000c0s0b4n0"]));
 }
