@@ -20,7 +20,6 @@ mod routes;
 mod rules;
 mod script;
 mod service;
-mod sources;
 mod status;
 mod templates;
 mod transfer;
@@ -34,6 +33,7 @@ use std::time::Duration;
 use bootd_sdk::file::Paths;
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
+use bootd_sdk::sources::Sources;
 use bootd_sdk::xname;
 
 use apply::Gone;
@@ -41,7 +41,6 @@ use file::Files;
 use history::History;
 use ledger::{Ledger, NotWritten, Written};
 use lists::Lists;
-use sources::Sources;
 use status::Status;
 
 /// The `config` table.

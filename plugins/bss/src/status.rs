@@ -3,9 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use bootd_sdk::prelude::*;
+use bootd_sdk::sources::Seen;
 use bootd_sdk::wire::Health;
-
-use crate::sources::Seen;
 
 /// What was said.
 pub(crate) struct Status {
@@ -31,16 +30,13 @@ impl Status {
     }
 
     /// Says it when it is new. `seen`: what a look at the files found; `None`: they are as they were.
-    pub(crate) fn say(&self, seen: Option<Seen>, mut line: String) {
+    pub(crate) fn say(&self, seen: Option<Seen>, line: String) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let has_seen = seen.is_some();
         if let Some(seen) = seen {
             said.seen = seen;
         }
-        if !said.seen.held_back.is_empty() {
-            line.push_str("; held back until right: ");
-            line.push_str(&said.seen.held_back.join(", "));
-        }
+        let line = said.seen.said(&line);
         if has_seen || said.text != line {
             let mistakes = said.seen.mistakes.clone();
             said.text.clone_from(&line);

@@ -18,7 +18,6 @@ mod network;
 mod reports;
 mod routes;
 mod schema;
-mod sources;
 mod status;
 mod transfer;
 
@@ -29,12 +28,12 @@ use std::time::Duration;
 
 use bootd_sdk::file::Paths;
 use bootd_sdk::prelude::*;
+use bootd_sdk::sources::Sources;
 
 use apply::Gone;
 use file::Files;
 use ledger::{Ledger, NotWritten, Written};
 use network::Networks;
-use sources::Sources;
 use status::Status;
 
 /// The `config` table.

@@ -4,11 +4,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use bootd_sdk::prelude::*;
+use bootd_sdk::sources::Seen;
 use bootd_sdk::text::shown;
 use bootd_sdk::wire::{Health, Mistake};
 
 use crate::book::Book;
-use crate::sources::Seen;
 
 /// What was said.
 pub(crate) struct Status {
@@ -37,7 +37,7 @@ impl Status {
         if let Some(seen) = seen {
             said.seen = seen;
         }
-        let health = said.seen.health(book);
+        let health = health(&said.seen, book);
         if said.health.as_ref() != Some(&health) {
             self.host.health(&health);
             said.health = Some(health);
@@ -45,24 +45,18 @@ impl Status {
     }
 }
 
-impl Seen {
-    fn health(&self, book: &Book) -> Health {
-        let documents = &book.documents;
-        let (groups, instances) = (documents.groups.len(), documents.instances.len());
-        let mut text = format!("{groups} groups and {instances} node overrides");
-        if !self.held_back.is_empty() {
-            text.push_str("; held back until right: ");
-            text.push_str(&self.held_back.join(", "));
-        }
-        let unread = book.unread.iter().map(|key| Mistake {
-            file: "store".into(),
-            line: 0,
-            text: format!(
-                "{} cannot be read and is left out; delete it, or write it again",
-                shown(key)
-            ),
-        });
-        let mistakes = self.mistakes.iter().cloned().chain(unread).collect();
-        Health { text, mistakes }
-    }
+fn health(seen: &Seen, book: &Book) -> Health {
+    let documents = &book.documents;
+    let (groups, instances) = (documents.groups.len(), documents.instances.len());
+    let text = seen.said(&format!("{groups} groups and {instances} node overrides"));
+    let unread = book.unread.iter().map(|key| Mistake {
+        file: "store".into(),
+        line: 0,
+        text: format!(
+            "{} cannot be read and is left out; delete it, or write it again",
+            shown(key)
+        ),
+    });
+    let mistakes = seen.mistakes.iter().cloned().chain(unread).collect();
+    Health { text, mistakes }
 }

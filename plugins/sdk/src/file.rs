@@ -1,20 +1,18 @@
 //! Data files that people edit while the plugin runs.
 //!
 //! A [`Watched`] file is looked at cheaply (modification time, size, inode) and read again only when it may be another. It keeps the last text.
-//! A file that cannot be read is a [`Mistake`], never an empty file. A [`Source`] turns several files into one piece of data, and keeps the
-//! old data while the files have mistakes. Nothing here writes, locks or waits.
+//! A file that cannot be read is a [`Mistake`], never an empty file. [`crate::sources`] turns several into one piece of
+//! data. Nothing here writes, locks or waits.
 
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer};
 
-use crate::Host;
-use crate::wire::{Health, Mistake};
+use crate::wire::Mistake;
 
 /// Larger files are refused: no list of a rack's nodes is that long.
 pub const MOST_BYTES: u64 = 16 * 1024 * 1024;
@@ -124,75 +122,6 @@ fn read(path: &Path) -> Result<String, String> {
             .count();
         format!("is not UTF-8 text (line {line})")
     })
-}
-
-/// How a [`Source`] makes its data: what is good, and every mistake.
-pub type Reader<T> = Box<dyn Fn(&[Watched]) -> (T, Vec<Mistake>) + Send + Sync>;
-
-/// Data made of files. Readers get the newest data without waiting for a look.
-pub struct Source<T> {
-    files: Mutex<Vec<Watched>>,
-    data: RwLock<Arc<T>>,
-    reader: Reader<T>,
-}
-
-impl<T> Source<T> {
-    /// Reads the files for the first time: what is good of them counts, with the mistakes beside it.
-    pub fn open(
-        paths: &[PathBuf],
-        reader: impl Fn(&[Watched]) -> (T, Vec<Mistake>) + Send + Sync + 'static,
-    ) -> (Self, Vec<Mistake>) {
-        let mut files: Vec<Watched> = paths.iter().map(Watched::new).collect();
-        for file in &mut files {
-            file.look();
-        }
-        let (data, mistakes) = reader(&files);
-        let source = Self {
-            files: Mutex::new(files),
-            data: RwLock::new(Arc::new(data)),
-            reader: Box::new(reader),
-        };
-        (source, mistakes)
-    }
-
-    /// The data.
-    pub fn data(&self) -> Arc<T> {
-        Arc::clone(&self.data.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Says how the plugin is: what `describe` says of its data, and what is wrong with its files.
-    pub fn report(&self, host: Host, mistakes: Vec<Mistake>, describe: impl Fn(&T) -> String) {
-        let text = describe(&self.data());
-        host.health(&Health { text, mistakes });
-    }
-
-    /// Looks at the files every second until the host says to stop. Changed data bump the plugin; either way the change is reported.
-    pub fn follow(&self, host: Host, describe: impl Fn(&T) -> String) {
-        while host.sleep(Duration::from_secs(1)).is_ok() {
-            let Some(mistakes) = self.look() else { continue };
-            tracing::info!(mistakes = mistakes.len(), "data files read again");
-            if mistakes.is_empty() {
-                host.bump();
-                self.report(host, mistakes, &describe);
-            } else {
-                self.report(host, mistakes, |data| describe(data) + UNTIL_RIGHT);
-            }
-        }
-    }
-
-    /// Looks at the files again. `None`: they are as they were. Else their mistakes: without one the data are new, with one they stay.
-    pub fn look(&self) -> Option<Vec<Mistake>> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = files.iter_mut().filter_map(|file| file.look().then_some(())).count() > 0;
-        if !changed {
-            return None;
-        }
-        let (data, mistakes) = (self.reader)(&files);
-        if mistakes.is_empty() {
-            *self.data.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(data);
-        }
-        Some(mistakes)
-    }
 }
 
 /// A setting that is one path or a list of paths.

@@ -36,6 +36,7 @@ pub mod form;
 mod host;
 pub mod json;
 pub mod mac;
+pub mod sources;
 pub mod text;
 pub mod wire;
 pub mod xname;

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use bootd_sdk::file::Watched;
-use bootd_sdk::wire::Mistake;
+use crate::file::Watched;
+use crate::wire::Mistake;
 
 /// Adds what is good of a file to the data: its place in the configuration, its name and its text. Every mistake.
-type Reader<T> = Box<dyn Fn(usize, &str, &str, &mut T) -> Vec<Mistake> + Send + Sync>;
+pub type Reader<T> = Box<dyn Fn(usize, &str, &str, &mut T) -> Vec<Mistake> + Send + Sync>;
 
 /// Data made of files.
-pub(crate) struct Sources<T> {
+pub struct Sources<T> {
     files: Mutex<Vec<Counted>>,
     data: RwLock<Arc<T>>,
     is_whole: AtomicBool,
@@ -30,15 +30,26 @@ struct Counted {
 
 /// What a look found that read something new.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Seen {
-    pub(crate) mistakes: Vec<Mistake>,
+pub struct Seen {
+    /// Every mistake in them.
+    pub mistakes: Vec<Mistake>,
     /// The files that count as they were before.
-    pub(crate) held_back: Vec<String>,
+    pub held_back: Vec<String>,
+}
+
+impl Seen {
+    /// A line of health, with the files that are held back.
+    pub fn said(&self, line: &str) -> String {
+        match self.held_back.as_slice() {
+            [] => line.to_owned(),
+            files => format!("{line}; held back until right: {}", files.join(", ")),
+        }
+    }
 }
 
 impl<T: Clone + Default> Sources<T> {
     /// Reads the files for the first time.
-    pub(crate) fn open(
+    pub fn open(
         paths: &[PathBuf],
         reader: impl Fn(usize, &str, &str, &mut T) -> Vec<Mistake> + Send + Sync + 'static,
     ) -> (Self, Seen) {
@@ -59,19 +70,19 @@ impl<T: Clone + Default> Sources<T> {
     }
 
     /// Looks at the files again. `None`: they are as they were.
-    pub(crate) fn look(&self) -> Option<Seen> {
+    pub fn look(&self) -> Option<Seen> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = files.iter_mut().filter_map(|counted| counted.file.look().then_some(()));
         (changed.count() > 0).then(|| self.read(&mut files))
     }
 
     /// The data.
-    pub(crate) fn data(&self) -> Arc<T> {
+    pub fn data(&self) -> Arc<T> {
         Arc::clone(&self.data.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether nothing was left out of the texts that count: what is not in the data is gone from the files.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed)
     }
 
