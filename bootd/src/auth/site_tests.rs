@@ -74,13 +74,14 @@ impl Server {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let _ = stream.read(&mut [0; 4096]);
+                // Before the answer: whoever has it may count at once.
+                serving.asked.fetch_add(1, Ordering::SeqCst);
                 let (status, page) = serving.page.lock().unwrap().clone();
                 let length = page.len();
                 let _ = write!(
                     stream,
                     "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
                 );
-                serving.asked.fetch_add(1, Ordering::SeqCst);
             }
         });
         server
