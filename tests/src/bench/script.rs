@@ -29,6 +29,7 @@ pub fn run() -> Result<String> {
         "route replace local {SERVER} dev lo src 172.16.1.1 table local"
     ))?;
     let bootd = site.start_bootd()?;
+    site.answered(&format!("http://{SERVER}:8081/hsm/v2/service/ready"))?;
     let stock = nginx(&site, 8091, "")?;
     let tuned = nginx(&site, 8092, "open_file_cache max=1000; open_file_cache_valid 60s;")?;
     let pids = [bootd.id(), stock.id(), tuned.id()];
