@@ -51,8 +51,10 @@ fn compare(site: &Site, pids: [u32; 3], path: &str, begins: &str) -> Result<Stri
     let url = format!("http://{SERVER}:8081{path}");
     let document = site.answered(&url)?;
     ensure!(document.starts_with(begins.as_bytes()), "{url} is no such document");
-    fs::write(site.dir.join("document"), &document)?;
-    let file_url = |port: u16| format!("http://{SERVER}:{port}/document");
+    // nginx keeps the file that it has open under this name.
+    let name = format!("document{}", document.len());
+    fs::write(site.dir.join(&name), &document)?;
+    let file_url = |port: u16| format!("http://{SERVER}:{port}/{name}");
     let urls = [url, file_url(8091), file_url(8092)];
     for url in &urls {
         ensure!(site.answered(url)? == document, "{url} is another text");
@@ -123,7 +125,7 @@ http {{
     sendfile on; tcp_nopush on; access_log off; default_type text/plain; keepalive_requests 1000000000; {extra}
     client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
     uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-    server {{ listen {SERVER}:{port}; location = /document {{ root {at}; }} }}
+    server {{ listen {SERVER}:{port}; location / {{ root {at}; }} }}
 }}
 "
     );
