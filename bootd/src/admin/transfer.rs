@@ -73,13 +73,15 @@ async fn ask(app: &App, name: &str, method: &str, path: String, body: String) ->
     let Routed::To(plugin, _) = app.plugins.route(method, &path) else {
         return Err(TransferError::Nobody(name.into()));
     };
+    let boot_url = app.config.boot_url();
+    let (scheme, host) = boot_url.split_once("://").unwrap_or(("http", &boot_url));
     let request = Request {
         method: method.into(),
         path,
         body,
         listener: "admin".into(),
-        scheme: "http".into(),
-        host: app.config.boot_url().trim_start_matches("http://").into(),
+        scheme: scheme.into(),
+        host: host.into(),
         // Whoever may open the socket is an operator.
         claims: Some(serde_json::json!({ "sub": "operator" })),
         ..Request::default()

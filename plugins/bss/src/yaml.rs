@@ -1,6 +1,7 @@
 //! Writes YAML in the form of the files that people write: block maps, and texts in quotes where some reader could take them for something
 //! else (a MAC of decimal digits is a number in base 60 to old ones).
 
+use bootd_sdk::yaml::{line, quoted};
 use serde_json::{Map, Value};
 
 /// A list of maps as a document.
@@ -67,26 +68,8 @@ fn scalar(value: &Value) -> String {
         Value::String(text) if text.chars().all(|c| matches!(c, ' '..='~')) => {
             format!("'{}'", text.replace('\'', "''"))
         }
-        other => escaped(&other.to_string()),
+        other => line(other),
     }
-}
-
-fn quoted(text: &str) -> String {
-    escaped(&Value::from(text).to_string())
-}
-
-/// JSON with what it allows raw and YAML does not written as escapes; such characters stand only within texts.
-fn escaped(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 fn is_plain(key: &str) -> bool {

@@ -5,6 +5,7 @@
 
 use std::net::Ipv4Addr;
 
+use bootd_sdk::yaml::quoted;
 use serde_json::Value;
 
 /// What a document is made of.
@@ -170,19 +171,4 @@ fn is_plain(text: &str) -> bool {
         && text.chars().all(is_inner)
         && !text.contains(": ")
         && !WORDS.contains(&text.to_ascii_lowercase().as_str())
-}
-
-/// A JSON string, with what JSON allows raw and YAML does not written as escapes.
-fn quoted(text: &str) -> String {
-    let json = Value::from(text).to_string();
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -184,6 +184,11 @@ impl FakeHost {
         lock(&self.store).clone()
     }
 
+    /// Puts a row into the plugin's store, as another version of it may have.
+    pub fn store(&self, key: &str, text: &str) {
+        lock(&self.store).insert(key.into(), text.into());
+    }
+
     /// Puts nodes into the inventory, as another plugin would.
     pub fn set_nodes(&self, nodes: Vec<Node>) {
         let mut inventory = lock(&self.nodes);

@@ -15,7 +15,7 @@ use crate::discovery;
 use crate::draft::Draft;
 use crate::file::{self, Row};
 use crate::rows::{Address, Family, Id, Interface, Set};
-use crate::service::{Service, Unwritten};
+use crate::service::{Service, Stored, Unwritten};
 use crate::values::{self, Word};
 
 /// The file and what is in effect of it.
@@ -146,7 +146,12 @@ impl NodesFile {
             rows.retain(|_| at.next().is_some_and(|at| !refused.contains_key(&at)));
         }
         let goes = is_right && when == When::Settled;
-        service.write_file(|draft| put_rows(draft, &rows, &applied, goes))?;
+        let stored = match when {
+            // The first answers do not wait for the disk.
+            When::Start => Stored::Later,
+            When::Change | When::Settled => Stored::First,
+        };
+        service.write_file(stored, |draft| put_rows(draft, &rows, &applied, goes))?;
         if goes {
             // The inventory may have rows of an earlier run that neither the file nor the store knows.
             service.withdraw_others()?;

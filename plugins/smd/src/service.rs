@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::prelude::*;
-use bootd_sdk::wire::Report;
+use bootd_sdk::wire::{Commit, Report};
 use serde::de::DeserializeOwned;
 
 use crate::draft::{Change, Draft, Origin, member_key, set_key};
@@ -20,6 +20,8 @@ use crate::tables::Tables;
 pub(crate) struct Service {
     pub(crate) host: Host,
     tables: RwLock<Tables>,
+    /// Keys of the store whose rows are none: left out, and told.
+    unread: Vec<String>,
     /// The turn of a writer.
     turn: Mutex<Turn>,
 }
@@ -33,6 +35,17 @@ struct Turn {
     said: Health,
     /// The nodes file: what it is, and what is wrong with it.
     file: Option<(String, String, Vec<Mistake>)>,
+    /// What the nodes file said at the start: in effect, and stored before anything else is.
+    pending: Option<Commit>,
+}
+
+/// When a change is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Before it is in effect.
+    First,
+    /// With the next write or look. Nothing of it was acknowledged: after a crash the next start reads it from the file again.
+    Later,
 }
 
 /// Why something was not written.
@@ -51,10 +64,19 @@ pub(crate) enum Unwritten {
 
 impl Service {
     /// Everything that the store has.
-    pub(crate) fn open(host: Host) -> Result<Self, Unwritten> {
+    pub(crate) fn open(host: Host) -> Result<Self, HostError> {
+        let (tables, unread) = read_all(host)?;
+        if !unread.is_empty() {
+            tracing::error!(
+                rows = unread.len(),
+                first = unread.first(),
+                "stored rows that cannot be read are left out"
+            );
+        }
         Ok(Self {
             host,
-            tables: RwLock::new(read_all(host)?),
+            tables: RwLock::new(tables),
+            unread,
             turn: Mutex::default(),
         })
     }
@@ -76,7 +98,7 @@ impl Service {
             Ok(decided) => decided,
             Err(refusal) => return refusal,
         };
-        match self.put(&mut turn, change) {
+        match self.put(&mut turn, change, Stored::First) {
             Ok(refused) => {
                 for (id, reason) in refused.iter().take(MOST_WARNED) {
                     let text: String = reason.chars().filter(|c| !c.is_control() && c.is_ascii()).collect();
@@ -93,7 +115,7 @@ impl Service {
     }
 
     /// Writes on behalf of the nodes file.
-    pub(crate) fn write_file(&self, decide: impl FnOnce(&mut Draft<'_>)) -> Result<(), Unwritten> {
+    pub(crate) fn write_file(&self, stored: Stored, decide: impl FnOnce(&mut Draft<'_>)) -> Result<(), Unwritten> {
         let mut turn = self.turn();
         let change = {
             let tables = self.tables();
@@ -101,7 +123,7 @@ impl Service {
             decide(&mut draft);
             draft.into_change()
         };
-        self.put(&mut turn, change).map(drop)
+        self.put(&mut turn, change, stored).map(drop)
     }
 
     /// Publishes every row, beside what the inventory has of the last run. In parts: one text of all rows would be the largest thing here.
@@ -141,9 +163,12 @@ impl Service {
         self.say(&mut turn);
     }
 
-    /// Once a second: rows that the inventory refused are tried again, and health is brought up to date.
+    /// Once a second: what is pending is stored, rows that the inventory refused are tried again, and health is brought up to date.
     pub(crate) fn tend(&self) {
         let mut turn = self.turn();
+        if let Err(error) = self.store_pending(&mut turn) {
+            tracing::warn!(%error, "the nodes file is in effect and not stored yet");
+        }
         if !turn.refused.is_empty() {
             let ids = turn.refused.keys().cloned().collect();
             if let Err(error) = self.publish(&mut turn, ids) {
@@ -154,15 +179,18 @@ impl Service {
     }
 
     /// Stores, puts into the tables and publishes. The rows of this change that the inventory does not take, with its reasons.
-    fn put(&self, turn: &mut Turn, change: Change) -> Result<Vec<(Id, String)>, Unwritten> {
+    fn put(&self, turn: &mut Turn, change: Change, stored: Stored) -> Result<Vec<(Id, String)>, Unwritten> {
+        self.store_pending(turn)?;
         if change.is_empty() {
             return Ok(Vec::new());
         }
-        let commit = change.commit()?;
-        if !self.host.store_commit(&commit)? {
-            return Err(HostError::Failed("a precondition did not hold".into()).into());
+        turn.pending = Some(change.commit()?);
+        if stored == Stored::First
+            && let Err(error) = self.store_pending(turn)
+        {
+            turn.pending = None;
+            return Err(error.into());
         }
-        drop(commit);
         let mut touched = {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             let touched = tables.touched(&change);
@@ -186,6 +214,16 @@ impl Service {
         }
         let refused = own.iter().filter_map(|id| turn.refused.get_key_value(id));
         Ok(refused.map(|(id, reason)| (Arc::clone(id), reason.clone())).collect())
+    }
+
+    fn store_pending(&self, turn: &mut Turn) -> Result<(), HostError> {
+        if let Some(commit) = &turn.pending {
+            if !self.host.store_commit(commit)? {
+                return Err(HostError::Failed("a precondition did not hold".into()));
+            }
+            turn.pending = None;
+        }
+        Ok(())
     }
 
     fn publish(&self, turn: &mut Turn, ids: BTreeSet<Id>) -> Result<(), HostError> {
@@ -252,6 +290,11 @@ impl Service {
                 text: format!("{more} more components are kept but not served"),
             });
         }
+        mistakes.extend(self.unread.iter().take(MOST_TOLD).map(|key| Mistake {
+            file: "store".into(),
+            line: 0,
+            text: format!("{key} cannot be read and is left out; write it again"),
+        }));
         let health = Health { text, mistakes };
         if health != turn.said {
             self.host.health(&health);
@@ -272,54 +315,56 @@ fn reasons(ids: &[Id], report: &Report) -> BTreeMap<Id, String> {
     reasons.collect()
 }
 
-/// Reads the store, table by table, so that no more than one of them is in memory twice.
-fn read_all(host: Host) -> Result<Tables, Unwritten> {
-    let mut tables = Tables::default();
+/// Reads the store, table by table, so that no more than one of them is in memory twice; and the keys of what is no row.
+fn read_all(host: Host) -> Result<(Tables, Vec<String>), HostError> {
+    let (mut tables, mut unread) = (Tables::default(), Vec::new());
+    let unread_too = &mut unread;
     tables.apply(Change {
-        components: read(host, "component/", |id| Some(id.into()))?,
+        components: read(host, "component/", |id| Some(id.into()), unread_too)?,
         ..Change::default()
     });
     tables.apply(Change {
-        interfaces: read(host, "iface/", |id| id.parse::<Mac>().ok())?,
+        interfaces: read(host, "iface/", |id| id.parse::<Mac>().ok(), unread_too)?,
         ..Change::default()
     });
     tables.apply(Change {
-        endpoints: read(host, "rfe/", |id| Some(id.into()))?,
+        endpoints: read(host, "rfe/", |id| Some(id.into()), unread_too)?,
         ..Change::default()
     });
     tables.apply(Change {
-        component_endpoints: read(host, "compep/", |id| Some(id.into()))?,
+        component_endpoints: read(host, "compep/", |id| Some(id.into()), unread_too)?,
         ..Change::default()
     });
     for family in Family::ALL {
-        let sets = read(host, &format!("{}/", set_key(family)), |label| {
-            Some((family, Id::from(label)))
-        })?;
-        let members = read::<_, bool>(host, &format!("{}/", member_key(family)), |key| {
+        let label = |label: &str| Some((family, Id::from(label)));
+        let sets = read(host, &format!("{}/", set_key(family)), label, unread_too)?;
+        let member = |key: &str| {
             let (label, id) = key.split_once('/')?;
             Some((family, Id::from(label), Id::from(id)))
-        })?;
+        };
+        let members = read::<_, bool>(host, &format!("{}/", member_key(family)), member, unread_too)?;
         tables.apply(Change {
             sets,
             members: members.into_keys().map(|key| (key, true)).collect(),
             ..Change::default()
         });
     }
-    Ok(tables)
+    Ok((tables, unread))
 }
 
 fn read<K: Ord, R: DeserializeOwned>(
     host: Host,
     prefix: &str,
     key: impl Fn(&str) -> Option<K>,
-) -> Result<BTreeMap<K, Option<R>>, Unwritten> {
+    unread: &mut Vec<String>,
+) -> Result<BTreeMap<K, Option<R>>, HostError> {
     let mut rows = BTreeMap::new();
     for (name, text) in host.store_scan(prefix)? {
-        let Some(key) = name.strip_prefix(prefix).and_then(&key) else {
-            continue;
-        };
-        let row = serde_json::from_str(&text).map_err(|error| Unwritten::Unreadable(name, error))?;
-        rows.insert(key, Some(row));
+        let known = name.strip_prefix(prefix).and_then(&key);
+        match (known, serde_json::from_str(&text)) {
+            (Some(key), Ok(row)) => drop(rows.insert(key, Some(row))),
+            _ => unread.push(name),
+        }
     }
     Ok(rows)
 }

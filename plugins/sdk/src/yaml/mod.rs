@@ -124,6 +124,27 @@ impl Item {
     }
 }
 
+/// A text in double quotes; see [`line`].
+pub fn quoted(text: &str) -> String {
+    line(&text.into())
+}
+
+/// A value on one line: JSON, with what it allows raw and YAML does not, or takes for the end of a line, written as escapes. Every reader of
+/// YAML reads it as it was.
+pub fn line(value: &serde_json::Value) -> String {
+    let json = value.to_string();
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 fn plain_json(text: &str) -> serde_json::Value {
     match text {
         "true" | "True" | "TRUE" => return true.into(),

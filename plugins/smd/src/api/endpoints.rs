@@ -90,6 +90,7 @@ pub(super) fn get(call: &Call<'_>) -> Answer {
     }
 }
 
+/// SMD's own words for all that it says here (contract 2.4).
 pub(super) fn query(_: &Call<'_>) -> Answer {
     problem(400, "not yet implemented")
 }

@@ -427,3 +427,36 @@ fn a_node_that_a_client_wrote_since_stays_when_it_is_gone_from_the_file() {
     }
     assert_eq!(get(&smd, "/groups/keep")["members"]["ids"], json!(["x1000c0s0b4n0"]));
 }
+
+#[test]
+fn what_the_file_says_at_a_start_is_in_effect_at_once_and_stored_with_the_first_look_or_write() {
+    let (host, smd) = start(&data("nodes.yaml"));
+    assert_eq!((host.published().len(), host.stored().len()), (10, 0));
+    look(host, &smd);
+    assert!(host.stored().contains_key("component/x1000c0s0b0n0"));
+    let (host, smd) = start(&data("nodes.yaml"));
+    assert_eq!(
+        status(&smd, "DELETE", "/State/Components/x1000c0s0b4n0", Value::Null),
+        200
+    );
+    let stored = host.stored();
+    assert!(stored.contains_key("applied/x1000c0s0b4n0") && !stored.contains_key("component/x1000c0s0b4n0"));
+    look(host, &smd);
+    look(host, &smd);
+    assert_eq!(status(&smd, "GET", "/State/Components/x1000c0s0b4n0", Value::Null), 404);
+}
+
+#[test]
+fn a_stored_row_that_cannot_be_read_costs_only_itself_and_is_told() {
+    let (host, smd) = start(&data("nodes.yaml"));
+    look(host, &smd);
+    host.store("component/x1000c0s0b3n0", "{\"enabled\": 7");
+    drop(smd);
+    let smd = host.start::<Smd>(json!({})).unwrap();
+    assert_eq!(status(&smd, "GET", "/State/Components/x1000c0s0b0n0", Value::Null), 200);
+    let told = told(host);
+    let [(_, told)] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert!(told.starts_with("component/x1000c0s0b3n0 cannot be read"), "{told}");
+}
