@@ -124,7 +124,7 @@ impl Item {
     }
 }
 
-/// A text in double quotes; see [`line`].
+/// A text in double quotes; see [`fn@line`].
 pub fn quoted(text: &str) -> String {
     line(&text.into())
 }
