@@ -9,7 +9,7 @@ use bootd_sdk::wire::{Answer, Request};
 use hyper::StatusCode;
 
 use crate::http::App;
-use crate::plugins::Routed;
+use crate::plugins::{Lane, Routed};
 
 /// How long a plugin may take for all of its data: longer than for a node that waits.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ fn export_path(name: &str) -> String {
 }
 
 async fn ask(app: &App, name: &str, method: &str, path: String, body: String) -> Result<Answer, TransferError> {
-    let Routed::To(plugin, _) = app.plugins.route(method, &path) else {
+    let Routed::To(plugin, route) = app.plugins.route(method, &path) else {
         return Err(TransferError::Nobody(name.into()));
     };
     let boot_url = app.config.boot_url();
@@ -86,7 +86,7 @@ async fn ask(app: &App, name: &str, method: &str, path: String, body: String) ->
         claims: Some(serde_json::json!({ "sub": "operator" })),
         ..Request::default()
     };
-    let answer = app.plugins.ask(plugin, &request, DEADLINE).await;
+    let answer = app.plugins.ask(plugin, &request, Lane::of(&route), DEADLINE).await;
     let answer = answer.map_err(|error| TransferError::Unanswered(name.into(), error))?;
     if (200..300).contains(&answer.status) {
         return Ok(answer);
