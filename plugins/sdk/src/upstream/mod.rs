@@ -143,10 +143,11 @@ impl Site {
         self.settle();
     }
 
-    /// Lets through what is held back, for an operator who knows better, unless it has become worse meanwhile. The answer says what it was.
+    /// Lets through what is held back, for an operator who knows better, unless it has become worse meanwhile. The answer lists what was
+    /// `accepted`, and what is `left`.
     pub fn accept<M: Mirror>(&self, mirror: &M) -> Answer {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut accepted = Vec::new();
+        let (mut accepted, mut left) = (Vec::new(), Vec::new());
         for at in 0..self.listed.len() {
             if self
                 .state()
@@ -154,16 +155,23 @@ impl Site {
                 .get(at)
                 .is_some_and(|collection| collection.held.is_some())
             {
-                accepted.push(self.held_text(at));
+                let text = self.held_text(at);
                 self.refresh_one(mirror, at, Trust::Accepted);
+                let is_held = self
+                    .state()
+                    .collections
+                    .get(at)
+                    .is_some_and(|collection| collection.held.is_some());
+                if is_held {
+                    left.push(self.held_text(at))
+                } else {
+                    accepted.push(text)
+                }
             }
         }
         self.settle();
-        Answer::new(
-            200,
-            "application/json",
-            serde_json::json!({ "accepted": accepted }).to_string(),
-        )
+        let body = serde_json::json!({ "accepted": accepted, "left": left });
+        Answer::new(200, "application/json", body.to_string())
     }
 
     /// How the plugin is: what it has, as of when, and what is wrong. `mistakes` are the mirror's own.
