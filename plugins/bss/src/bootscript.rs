@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::Bss;
 use crate::book::{Book, DEFAULT};
 use crate::entry::{Config, Target};
+use crate::lead::Lead;
 use crate::script::{Key, Script};
 use crate::templates::{self, Known};
 
@@ -39,12 +40,16 @@ pub(crate) fn answer(bss: &Bss, request: &Request) -> Answer {
         Ok(asked) => asked,
         Err(detail) => return Answer::problem(400, "Bad Request", &detail),
     };
+    let base = request.base().unwrap_or_else(|| bss.boot_url.clone());
     let script = Script {
-        base: request.base().unwrap_or_else(|| bss.boot_url.clone()),
         retry_delay: bss.settings.retry_delay_s,
         poll_delay: bss.settings.poll_delay_s,
         advertise: bss.settings.advertise.as_deref(),
-        rewrites: &request.rewrites,
+        lead: Lead {
+            base: &base,
+            rewrites: &request.rewrites,
+            site: None,
+        },
     };
     let book = bss.ledger.book();
     let node = asked.node(bss.host);

@@ -13,6 +13,7 @@ mod entry;
 mod file;
 mod history;
 mod hosts;
+mod lead;
 mod ledger;
 mod legacy;
 mod lists;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::Bss;
 use crate::book::Book;
 use crate::file::{Files, Text};
+use crate::lead::Lead;
 
 mod api;
 mod documents;
@@ -426,11 +427,14 @@ fn settings_are_checked() {
 fn no_mutation_of_a_file_panics() {
     let seeds = ["boot-compute.yaml", "boot-compute-debug.yaml"].map(|name| fs::read(data(name)).unwrap());
     let script = crate::script::Script {
-        base: "http://h".into(),
         retry_delay: 1,
         poll_delay: 1,
         advertise: Some("a"),
-        rewrites: &[],
+        lead: Lead {
+            base: "http://h",
+            rewrites: &[],
+            site: None,
+        },
     };
     bootd_sdk::fake::mutations(&seeds, 3000, |text| {
         let mut files = Files::default();
