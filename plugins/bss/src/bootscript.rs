@@ -14,6 +14,7 @@ use crate::book::{Book, DEFAULT};
 use crate::entry::{Config, Target};
 use crate::lead::Lead;
 use crate::script::{Key, Script};
+use crate::site::Mirrored;
 use crate::templates::{self, Known};
 
 /// The listener of requests that bootd makes itself to see what a node would get. No node has asked then.
@@ -42,13 +43,13 @@ pub(crate) fn answer(bss: &Bss, request: &Request) -> Answer {
     };
     let base = request.base().unwrap_or_else(|| bss.boot_url.clone());
     let script = Script {
-        retry_delay: bss.settings.retry_delay_s,
-        poll_delay: bss.settings.poll_delay_s,
-        advertise: bss.settings.advertise.as_deref(),
+        retry_delay: bss.common.retry_delay_s,
+        poll_delay: bss.common.poll_delay_s,
+        advertise: bss.common.advertise.as_deref(),
         lead: Lead {
             base: &base,
             rewrites: &request.rewrites,
-            site: None,
+            site: bss.site().filter(|_| request.leads_here).and_then(Mirrored::names),
         },
     };
     let book = bss.ledger.book();
@@ -56,10 +57,18 @@ pub(crate) fn answer(bss: &Bss, request: &Request) -> Answer {
     if let Some(node) = node.as_ref().filter(|_| request.listener != EXPLAIN) {
         bss.history.saw(&node.id, "bootscript", bss.host.now_unix().as_secs());
     }
-    match asked.form {
+    let answer = match asked.form {
         Form::Json => asked.shown(&book, &script, node.as_ref()),
         Form::Script => asked.script(&book, &script, node.as_ref(), bss.host),
+    };
+    // The site may know this node since a moment ago.
+    if let Some(site) = bss.site()
+        && request.listener != EXPLAIN
+        && !answer.keep
+    {
+        site.hurry();
     }
+    answer
 }
 
 impl Asked {
