@@ -61,9 +61,12 @@ pub(crate) fn answer(bss: &Bss, request: &Request) -> Answer {
         Form::Json => asked.shown(&book, &script, node.as_ref()),
         Form::Script => asked.script(&book, &script, node.as_ref(), bss.host),
     };
-    // The site may know this node since a moment ago.
+    // The site may have parameters for it since a moment ago.
+    let may_boot = node.as_ref().is_none_or(|node| node.enabled);
     if let Some(site) = bss.site()
         && request.listener != EXPLAIN
+        && asked.form == Form::Script
+        && may_boot
         && !answer.keep
     {
         site.hurry();
@@ -81,7 +84,7 @@ impl Asked {
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0),
             arch: form::first(&query, "arch").map(ToOwned::to_owned),
-            // `ts`, or `timestamp` as the tool calls it, would ask upstream for newer data; here data are never old.
+            // `ts`, or `timestamp` as the tool calls it, would ask upstream for newer data; here a site is asked for it anyway.
             form: if is_json { Form::Json } else { Form::Script },
         })
     }

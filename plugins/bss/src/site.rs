@@ -75,7 +75,7 @@ impl Mirrored {
         } else if answer.status >= 500 {
             self.site.hurry();
         }
-        answer
+        self.site.mark(answer)
     }
 
     /// An import would be undone by the next refresh.
