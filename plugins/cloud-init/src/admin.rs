@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::book::{Book, By, Draft, group_key, instance_key, rows};
 use crate::file::is_nodes;
 use crate::ledger::{Ledger, NotWritten};
-use crate::model::{Content, Defaults, GroupData, Instance, MOST_DIGITS};
+use crate::model::{Content, Defaults, GroupData, Instance};
 use crate::routes::{not_found, plain};
 use crate::schema::{self, BadBody};
 
@@ -94,11 +94,8 @@ impl From<NotWritten<Infallible>> for Refused {
 
 /// Writes the fields that are not empty; the others stay. A list takes the place of the old one.
 fn set_defaults(ledger: &Ledger, body: &str) -> Result<Answer, Refused> {
-    let mut defaults: Defaults = schema::read("ClusterDefaults", body).map_err(Refused::BadBody)?;
-    trim(&mut defaults.base_url);
-    defaults.nid_length = defaults.nid_length.filter(|digits| (1..=MOST_DIGITS).contains(digits));
-    defaults.public_keys.retain(|key| !key.is_empty());
-    let rows = rows(&defaults, &[], &[]);
+    let defaults: Defaults = schema::read("ClusterDefaults", body).map_err(Refused::BadBody)?;
+    let rows = rows(&defaults.tidied(), &[], &[]);
     ledger.write(|book| {
         let mut draft = Draft::of(book);
         draft.set_all(&rows, By::Api);
@@ -206,8 +203,7 @@ fn set_instance(ledger: &Ledger, id: &str, body: &str) -> Result<Answer, Refused
         )));
     }
     own.id.clone_from(&id);
-    trim(&mut own.cloud_init_base_url);
-    own.public_keys.retain(|key| !key.is_empty());
+    let own = own.tidied();
     ledger.write(|book| {
         let mut own = own.clone();
         if let Some(before) = book.documents.instances.get(&id) {
@@ -218,12 +214,6 @@ fn set_instance(ledger: &Ledger, id: &str, body: &str) -> Result<Answer, Refused
         Ok::<_, Infallible>(draft)
     })?;
     Ok(created(None))
-}
-
-fn trim(url: &mut Option<String>) {
-    if let Some(url) = url {
-        url.truncate(url.trim_end_matches('/').len());
-    }
 }
 
 fn created(group: Option<&str>) -> Answer {

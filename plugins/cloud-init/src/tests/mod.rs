@@ -13,7 +13,10 @@ mod bad_input;
 mod described;
 mod emitted;
 mod files;
+mod mirror;
 mod network;
+mod overrides;
+mod rounds;
 mod speed;
 
 const META_DATA: &str = "instance-id: i-15e49172
