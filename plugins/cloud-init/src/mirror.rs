@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bootd_sdk::json;
 use bootd_sdk::text::shown;
+use bootd_sdk::upstream::Loss;
 use serde_json::{Map, Value};
 
 use crate::book::{self, Book, By, Draft, Rows, field_key, group_key};
@@ -103,21 +104,16 @@ impl Said {
     }
 }
 
-/// What a book would lose: rows that it has of a part, those of them that the site has no more, and the rows that the site has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Losing {
-    pub(crate) had: usize,
-    pub(crate) lost: usize,
-    pub(crate) has: usize,
-}
-
-/// What taking this would cost. Rows that were here before the site was asked count too: a site that has nothing empties nothing.
-pub(crate) fn losing(book: &Book, part: Part, said: &Said) -> Losing {
+/// What taking this would cost. Rows that were here before the site was asked count too: a site that has nothing empties nothing. `meant`: a
+/// row that is gone because somebody just deleted it.
+pub(crate) fn losing(book: &Book, part: Part, said: &Said, meant: Option<&str>) -> Loss {
     let had = book.keys(part.prefix());
-    let (lost, kept): (Vec<_>, Vec<_>) = had.partition(|key| !said.names(key));
-    Losing {
-        had: lost.len() + kept.len(),
-        lost: lost.len(),
+    let lost = book
+        .keys(part.prefix())
+        .filter(|key| !said.names(key) && Some(key.as_str()) != meant);
+    Loss {
+        had: had.count(),
+        lost: lost.count(),
         has: said.rows.len() + said.broken.len() + said.unreadable.len(),
     }
 }

@@ -139,7 +139,7 @@ const A_SECOND: usize = 4;
 /// Nodes that wait to be read out of their turn.
 const MOST_WAITING: usize = 1024;
 /// When the inventory is listed again.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(300);
 /// The same, when there was no node yet.
 const EMPTY_AGAIN: Duration = Duration::from_secs(5);
 /// How long a site that failed once is left alone; twice as long each time.

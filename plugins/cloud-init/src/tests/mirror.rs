@@ -1,7 +1,8 @@
 //! What a site's bodies do to the book, without a site.
 
 use crate::book::{Book, By};
-use crate::mirror::{self, Losing, Part, Said, WrongShape};
+use crate::mirror::{self, Part, Said, WrongShape};
+use bootd_sdk::upstream::Loss;
 
 use super::*;
 
@@ -135,7 +136,7 @@ fn a_document_that_cannot_be_decoded_takes_the_place_of_nothing_better() {
 #[test]
 fn what_would_be_lost_is_counted_and_so_are_rows_from_before_the_site() {
     let losing = |part, said: Result<Said, WrongShape>| {
-        let Losing { had, lost, has } = mirror::losing(&mirrored(), part, &said.unwrap());
+        let Loss { had, lost, has } = mirror::losing(&mirrored(), part, &said.unwrap(), None);
         (had, lost, has)
     };
     assert_eq!(losing(Part::Groups, mirror::groups("{}")), (2, 2, 0));
@@ -155,7 +156,7 @@ fn what_would_be_lost_is_counted_and_so_are_rows_from_before_the_site() {
         )]
         .into(),
     );
-    let Losing { had, lost, .. } = mirror::losing(&before, Part::Groups, &mirror::groups(GROUPS).unwrap());
+    let Loss { had, lost, .. } = mirror::losing(&before, Part::Groups, &mirror::groups(GROUPS).unwrap(), None);
     assert_eq!((had, lost), (1, 1));
 }
 
