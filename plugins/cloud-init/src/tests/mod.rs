@@ -15,6 +15,7 @@ mod emitted;
 mod files;
 mod mirror;
 mod network;
+mod newer;
 mod overrides;
 mod rounds;
 mod speed;
