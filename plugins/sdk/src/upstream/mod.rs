@@ -128,6 +128,11 @@ impl Site {
         self.state().schedule.is_failing()
     }
 
+    /// Whether what is mirrored may be old: the site does not answer as it should, or something is held back.
+    pub fn is_stale(&self) -> bool {
+        self.stale_since().is_some()
+    }
+
     /// Asks for each collection, and puts into effect what is new and believed.
     pub fn refresh<M: Mirror>(&self, mirror: &M, trust: Trust) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -435,7 +440,7 @@ impl Site {
             let good = state.collections.iter().map(|collection| collection.good);
             (held.count(), good.min().flatten())
         };
-        let is_stale = self.stale_since().is_some();
+        let is_stale = self.is_stale();
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.numbers.held_back.set(number(held as u64));
         self.numbers.stale.set(i64::from(is_stale));
