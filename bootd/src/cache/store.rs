@@ -141,6 +141,7 @@ fn object(result: GetResult, head: bool, partial: bool) -> Object {
         },
         range,
         partial,
+        stale: None,
     }
 }
 
