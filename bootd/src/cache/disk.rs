@@ -23,6 +23,9 @@ use super::shelf::{Number, Place, Version};
 pub(super) struct Disk {
     root: PathBuf,
     _lock: File,
+    /// A disk that fails after so many bytes of a body.
+    #[cfg(test)]
+    pub(super) fails_after: std::sync::atomic::AtomicU64,
 }
 
 /// A cache folder that cannot be used.
@@ -94,6 +97,8 @@ pub(super) struct Draft {
     /// Of the block that is not full yet.
     digest: Digest,
     blocks: Vec<u32>,
+    #[cfg(test)]
+    fails_after: u64,
 }
 
 impl Record {
@@ -184,6 +189,8 @@ impl Disk {
         let disk = Self {
             root: root.into(),
             _lock: lock,
+            #[cfg(test)]
+            fails_after: u64::MAX.into(),
         };
         make_folder(&disk.objects()).map_err(failed)?;
         make_folder(&disk.tmp()).map_err(failed)?;
@@ -296,6 +303,8 @@ impl Disk {
             written: 0,
             digest: Digest::new(CRC),
             blocks: Vec::new(),
+            #[cfg(test)]
+            fails_after: self.fails_after.load(std::sync::atomic::Ordering::SeqCst),
         };
         if len > 0 {
             match rustix::fs::fallocate(&draft.file, FallocateFlags::KEEP_SIZE, 0, len) {
@@ -382,6 +391,10 @@ impl Disk {
 impl Draft {
     /// Appends to the body.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        if self.written + bytes.len() as u64 > self.fails_after {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write_all_at(bytes, self.written)?;
         let mut rest = bytes;
         while !rest.is_empty() {

@@ -1,12 +1,12 @@
 //! A fill: one sequential GET of a whole object into a file, owned by the cache and by no reader.
 //!
 //! Tells its readers what it knows as it learns it: which version, how many bytes are there, how it ended. Each end is told; a fill that is
-//! dropped or panics counts as failed, for its readers and for the shelf. The store continues a broken body under its tag; when it cannot,
-//! the fill fails. Room on disk is reserved before the first byte is written, and the file gets its name when every byte is safe.
+//! dropped or panics counts as failed, for its readers and for the shelf. A body that breaks is asked for again from where it broke, for that very
+//! version, as long as that brings bytes now and then. Room on disk is reserved before the first byte is written, and the file gets its name when every byte is safe.
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -16,8 +16,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::disk::{Draft, Record};
 use super::keep::{Shared, Stored, version_of};
 use super::origin::Origin;
-use super::shelf::{Failure, Number, Place, Room, Why};
-use super::{OPEN_TIMEOUT, Object, OpenError, Want};
+use super::shelf::{Failure, Number, Place, Room, Version, Why};
+use super::{OPEN_TIMEOUT, Object, ObjectBody, OpenError, Want};
+use crate::http::range::Spec;
 
 /// What became of a fill's request.
 #[derive(Clone)]
@@ -101,7 +102,7 @@ pub(super) async fn run(
         progress: hear,
     };
     told.send_replace(Told::Open(Arc::new(open)));
-    match fill.fetch(object, draft, &progress).await {
+    match fill.fetch(&place, &origin, object, draft, &progress).await {
         Ok(draft) => fill.seal(draft, stored).await,
         Err((broken, draft)) => {
             fill.shared.counts.trouble("fill_failed", &place.key, &broken.why);
@@ -171,12 +172,16 @@ impl Fill {
     /// Moves the body to disk. After a failure of the disk the file may be lost with it.
     async fn fetch(
         &self,
+        place: &Place,
+        origin: &Origin,
         object: Object,
         mut draft: Draft,
         progress: &watch::Sender<Progress>,
     ) -> Result<Draft, (Broken, Option<Draft>)> {
+        let version = version_of(&object);
         let mut body = object.body.ready_chunks(AT_ONCE);
         let (mut watermark, mut synced) = (0, 0);
+        let mut last_bytes = Instant::now();
         let mut syncing: Option<Syncing> = None;
         while let Some(chunks) = body.next().await {
             let mut good = Vec::with_capacity(chunks.len());
@@ -197,8 +202,15 @@ impl Fill {
             watermark += size;
             self.shared.advanced(self.number, watermark);
             progress.send_modify(|progress| progress.watermark = watermark);
+            if size > 0 {
+                last_bytes = Instant::now();
+            }
             if let Some(why) = end {
-                return Err((broken(Failure::Origin, &why), Some(draft)));
+                self.shared.counts.trouble("fill_broke", &place.key, &why);
+                match resumed(origin, &place.key, &version, watermark, last_bytes).await {
+                    Some(rest) => body = rest.ready_chunks(AT_ONCE),
+                    None => return Err((broken(Failure::Origin, &why), Some(draft))),
+                }
             }
             // Little by little, or the seal of a large object would be one long wait for the disk.
             if watermark - synced >= SYNC_EACH && syncing.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -250,6 +262,39 @@ impl Drop for Fill {
     }
 }
 
+/// The rest of a body that broke, of the same version; `None` when there is none, or none in time.
+async fn resumed(
+    origin: &Origin,
+    key: &str,
+    version: &Version,
+    watermark: u64,
+    last_bytes: Instant,
+) -> Option<ObjectBody> {
+    // Without a tag nobody can tell whether it is of the same version.
+    let etag = version.etag.as_ref()?;
+    let want = Want {
+        range: Spec::From(watermark),
+        if_match: Some(etag.clone()),
+        head: false,
+    };
+    let mut pause = FIRST_PAUSE;
+    while last_bytes.elapsed() + pause < RESUME_FOR {
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+        match tokio::time::timeout(OPEN_TIMEOUT, origin.open(key, &want)).await {
+            Ok(Ok(rest)) if rest.range == (watermark..version.len) && version_of(&rest).is_same(version) => {
+                return Some(rest.body);
+            }
+            // It is another version, or an origin that knows no ranges.
+            Ok(Ok(_) | Err(OpenError::Changed | OpenError::NoSuchKey | OpenError::Unsatisfiable { .. })) => {
+                return None;
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    None
+}
+
 /// A write of all that is there to the disk.
 type Syncing = JoinHandle<io::Result<()>>;
 
@@ -291,6 +336,10 @@ fn record_of(place: &Place, origin: &Origin, object: &Object) -> Record {
     }
 }
 
+/// Before a broken body is asked for again; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How long it is asked for again without a byte of it. Its readers wait as long; to begin anew would take longer.
+const RESUME_FOR: Duration = Duration::from_secs(30);
 /// Chunks of a body that are written together when they are there.
 const AT_ONCE: usize = 64;
 /// Bytes after which they are sent to the disk for good.

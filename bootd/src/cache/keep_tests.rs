@@ -372,6 +372,57 @@ async fn readers_of_a_fetch_that_breaks_for_good_see_an_error_and_the_next_one_b
 }
 
 #[tokio::test]
+async fn a_fetch_whose_origin_is_away_for_a_while_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(2_000_000);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    // More breaks than the store bears in one body, and refusals between.
+    web.now(|does| does.breaks_after = Some(200_000));
+    let object = artifacts.open("b", "k", Want::whole()).await.unwrap();
+    let trouble = tokio::spawn({
+        let web = Arc::clone(&web);
+        async move {
+            for status in [Some(503), None, Some(500), None] {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                web.now(|does| does.status = status);
+            }
+        }
+    });
+    assert_eq!(bytes(object).await.unwrap(), body);
+    trouble.await.unwrap();
+    until_kept(&artifacts, 1).await;
+    assert_eq!(web.sent.load(Ordering::SeqCst), 2_000_000);
+}
+
+#[tokio::test]
+async fn when_the_disk_fails_in_the_middle_readers_get_the_rest_from_the_origin() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(1_000_000);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    let disk = &artifacts.keep.as_ref().unwrap().0.disk;
+    disk.fails_after.store(500_000, Ordering::SeqCst);
+    let opened = futures_util::future::join_all((0..3).map(|_| artifacts.open("b", "k", Want::whole()))).await;
+    for read in futures_util::future::join_all(opened.into_iter().map(|object| bytes(object.unwrap()))).await {
+        assert_eq!(read.unwrap(), body);
+    }
+    assert_eq!(sum(&artifacts), Default::default());
+    eventually("removed", async || {
+        std::fs::read_dir(dir.path().join("tmp")).unwrap().count() == 0
+    })
+    .await;
+    // For a while nothing is filled; everything is served.
+    assert_eq!(get(&artifacts, "k").await.unwrap(), body);
+    assert!(counted_as(
+        &artifacts,
+        "bootd_done_total{part=\"cache\",what=\"through_disk\"} 4"
+    ));
+}
+
+#[tokio::test]
 async fn a_fetch_goes_on_when_its_first_reader_leaves() {
     let dir = tempfile::tempdir().unwrap();
     let body = image(1_000_000);

@@ -22,13 +22,13 @@ fn artifacts(origins: Vec<(&str, Source)>) -> Artifacts {
 }
 
 /// The same with a cache.
-fn kept(dir: &tempfile::TempDir, origins: Vec<(&str, Source)>) -> Artifacts {
+async fn kept(dir: &tempfile::TempDir, origins: Vec<(&str, Source)>) -> Artifacts {
     let mut config = over(origins);
     config.cache_dir = dir.path().join("cache");
     let (mut artifacts, _) = Artifacts::new(&config, Arc::default());
     // The one before is gone with its last task.
     while artifacts.keep(&config).is_err() {
-        std::thread::sleep(Duration::from_millis(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     artifacts
 }
@@ -370,7 +370,7 @@ async fn an_s3_service_serves_objects_signed() {
 async fn a_cache_in_front_of_an_s3_service_serves_objects_as_the_service_does() {
     let dir = folder();
     let source = s3(&dir, Some(("rack", "not-so-secret"))).await;
-    let artifacts = kept(&dir, vec![("boot-images", source)]);
+    let artifacts = kept(&dir, vec![("boot-images", source)]).await;
     for _ in ["cold", "warm"] {
         serves_objects(&artifacts).await;
     }
@@ -391,7 +391,7 @@ async fn what_is_kept_is_served_with_a_warning_while_its_origin_is_down() {
             "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Type: text/x-test\r\nETag: \"v\"\r\n\r\n0123456789";
         stream.write_all(answer.as_bytes()).await.unwrap();
     });
-    let artifacts = kept(&dir, vec![("web", source.clone())]);
+    let artifacts = kept(&dir, vec![("web", source.clone())]).await;
     let fresh = get(&artifacts, "/web/k", &[]).await;
     assert_eq!(
         (fresh.status, fresh.text(), fresh.header("warning")),
@@ -402,7 +402,7 @@ async fn what_is_kept_is_served_with_a_warning_while_its_origin_is_down() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(artifacts);
-    let artifacts = kept(&dir, vec![("web", source)]);
+    let artifacts = kept(&dir, vec![("web", source)]).await;
     loop {
         let old = get(&artifacts, "/web/k", &[("range", "bytes=2-4")]).await;
         assert_eq!(
