@@ -322,7 +322,7 @@ async fn after_a_restart_with_the_origin_dead_every_byte_is_served_and_said_to_b
     let date = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
     assert_eq!(head.last_modified, Some(date));
     eventually("stale", async || {
-        artifacts.open("b", "kernel", Want::head()).await.unwrap().stale == Some("the origin does not answer")
+        artifacts.open("b", "kernel", Want::head()).await.unwrap().stale == Some("the origin did not confirm it")
     })
     .await;
     assert_eq!(get(&artifacts, "kernel").await.unwrap(), body);
@@ -331,6 +331,12 @@ async fn after_a_restart_with_the_origin_dead_every_byte_is_served_and_said_to_b
         artifacts.kept().unwrap().contains("2 objects"),
         "{:?}",
         artifacts.kept()
+    );
+    let [warning] = artifacts.warnings().try_into().unwrap();
+    assert!(warning.starts_with("cache: bucket b: "), "{warning}");
+    assert!(
+        warning.contains(" served as kept: the origin did not confirm it, for "),
+        "{warning}"
     );
 }
 
@@ -417,6 +423,11 @@ async fn when_the_disk_fails_in_the_middle_readers_get_the_rest_from_the_origin(
         std::fs::read_dir(dir.path().join("tmp")).unwrap().count() == 0
     })
     .await;
+    let warnings = artifacts.warnings();
+    assert!(
+        warnings[0].starts_with("cache: the disk failed 0s ago: "),
+        "{warnings:?}"
+    );
     // For a while nothing is filled; everything is served.
     assert_eq!(get(&artifacts, "k").await.unwrap(), body);
     assert!(counted_as(
@@ -507,7 +518,7 @@ async fn an_origin_in_trouble_costs_nothing_that_is_kept() {
     assert_eq!(get(&artifacts, "k").await.unwrap(), body);
     until_kept(&artifacts, 1).await;
     for (status, stale) in [
-        (Some(503), Some("the origin does not answer")),
+        (Some(503), Some("the origin did not confirm it")),
         (None, None),
         (Some(404), Some("the origin does not have it any more")),
         (Some(403), Some("the origin does not have it any more")),

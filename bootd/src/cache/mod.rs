@@ -185,6 +185,11 @@ impl Artifacts {
         self.keep.as_ref().map(Keep::status)
     }
 
+    /// What an operator should know about what is kept.
+    pub fn warnings(&self) -> Vec<String> {
+        self.keep.as_ref().map(Keep::warnings).unwrap_or_default()
+    }
+
     /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it, but for what is
     /// fetched to be kept.
     pub async fn open(&self, bucket: &str, key: &str, want: Want) -> Result<Object, OpenError> {

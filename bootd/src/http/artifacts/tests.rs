@@ -449,7 +449,7 @@ async fn what_is_kept_is_served_with_a_warning_while_its_origin_is_down() {
             (old.status, old.text(), old.header("content-type")),
             (206, "234", "text/x-test")
         );
-        if old.header("warning") == "110 bootd \"the origin does not answer\"" {
+        if old.header("warning") == "110 bootd \"the origin did not confirm it\"" {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
