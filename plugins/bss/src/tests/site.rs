@@ -86,7 +86,7 @@ fn mirrored() -> (&'static FakeHost, Instance, Site) {
     (host, bss, site)
 }
 
-/// As long as a refresh and the first retries take.
+/// As long as until the next refresh, of a site that is asked each second and may have failed once or twice.
 fn look(host: &FakeHost, bss: &Instance) {
     host.sleeps(4);
     assert!(bss.run());
@@ -137,7 +137,7 @@ fn what_is_unchanged_writes_and_bumps_nothing() {
     let (bumps, stored) = (host.bumps(), host.stored());
     look(host, &bss);
     let asked = site.asked();
-    assert!(asked.len() >= 2, "{}", asked.len());
+    assert!(!asked.is_empty());
     assert!(
         asked
             .iter()
@@ -740,6 +740,7 @@ fn a_bootd_in_local_mode_is_a_site() {
         })
     });
     let bss = started(host, &config());
+    look(host, &bss);
     look(host, &bss);
     assert_eq!(list(&bss, ""), list(&upstream, ""));
     let asked = std::mem::take(&mut *answers.lock().unwrap());
