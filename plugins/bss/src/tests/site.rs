@@ -460,6 +460,40 @@ fn an_import_is_refused_and_an_export_is_what_the_site_has() {
 }
 
 #[test]
+fn a_site_that_does_not_answer_holds_up_nothing_else() {
+    let host = FakeHost::new();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    host.answer_fetches(move |_| {
+        let _ = released.recv();
+        reply(200, "null")
+    });
+    let bss = started(host, &config());
+    let mut one = node(1);
+    one.interfaces[0].ips = vec![bootd_sdk::wire::Address {
+        network: String::new(),
+        ip: "10.1.0.7".parse().unwrap(),
+    }];
+    host.set_nodes(vec![one]);
+    host.happens(Happening::Http {
+        peer: "10.1.0.7".parse().unwrap(),
+        method: "GET".into(),
+        path: "/boot/v1/bootscript".into(),
+        status: 200,
+    });
+    host.sleeps(u64::MAX);
+    std::thread::scope(|threads| {
+        threads.spawn(|| assert!(bss.run()));
+        let history = || bss.get("/boot/v1/endpoint-history", None).unwrap().body;
+        while history() == "[]" {
+            std::thread::yield_now();
+        }
+        assert!(history().contains("x1000c0s0b0n0"));
+        host.sleeps(0);
+        drop(release);
+    });
+}
+
+#[test]
 fn a_node_without_parameters_hurries_the_next_refresh() {
     let host = FakeHost::new();
     let site = Site::on(host, &five());
