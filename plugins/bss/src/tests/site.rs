@@ -341,7 +341,7 @@ fn everything_is_there_after_a_start_with_the_site_dead() {
     look(host, &bss);
     assert_eq!(kernels(&bss).len(), 5);
     assert!(
-        host.health().text.ends_with("as of an earlier run"),
+        host.health().text.ends_with("not refreshed since the start"),
         "{}",
         host.health().text
     );
