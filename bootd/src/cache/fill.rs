@@ -276,6 +276,7 @@ async fn resumed(
         range: Spec::From(watermark),
         if_match: Some(etag.clone()),
         head: false,
+        fresh: true,
     };
     let mut pause = FIRST_PAUSE;
     while last_bytes.elapsed() + pause < RESUME_FOR {

@@ -191,12 +191,9 @@ impl Keep {
     /// How it is, in a line.
     pub(super) fn status(&self) -> String {
         let sum = self.0.state().shelf.sum();
-        let mut line = format!(
-            "{} objects, {} of at most {}",
-            sum.objects,
-            Size(sum.bytes),
-            Size(self.0.budget)
-        );
+        let plural = if sum.objects == 1 { "" } else { "s" };
+        let (objects, bytes, most) = (sum.objects, Size(sum.bytes), Size(self.0.budget));
+        let mut line = format!("{objects} object{plural}, {bytes} of at most {most}");
         if sum.fills > 0 {
             line.push_str(&format!(", {} being fetched", sum.fills));
         }
@@ -368,6 +365,7 @@ impl Stored {
             body: body(range.clone()),
             range,
             partial,
+            kept: true,
             stale: None,
         })
     }

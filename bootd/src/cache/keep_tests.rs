@@ -26,6 +26,8 @@ struct Does {
     etag: Option<&'static str>,
     /// Instead of any answer.
     status: Option<u16>,
+    /// The same, for what is no HEAD.
+    get_status: Option<u16>,
     /// The connection breaks after so many bytes of a body.
     breaks_after: Option<usize>,
     knows_ranges: bool,
@@ -52,6 +54,7 @@ impl Web {
                 body: body.into(),
                 etag: Some("\"v1\""),
                 status: None,
+                get_status: None,
                 breaks_after: None,
                 knows_ranges: true,
             }),
@@ -101,7 +104,7 @@ impl Web {
         if let Some(etag) = does.etag {
             response = response.header("etag", etag);
         }
-        if let Some(status) = does.status {
+        if let Some(status) = does.status.or(does.get_status.filter(|_| !is_head)) {
             return response.status(status).body(full("")).unwrap();
         }
         let wanted = request.headers().get("if-match");
@@ -473,6 +476,25 @@ async fn a_changed_object_is_fetched_by_the_next_reader_and_who_wants_the_old_on
     })
     .await;
     assert_eq!(bytes(slow).await.unwrap(), old);
+}
+
+#[tokio::test]
+async fn a_new_version_that_cannot_be_fetched_costs_nothing_that_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(300_000);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    assert_eq!(get(&artifacts, "k").await.unwrap(), body);
+    until_kept(&artifacts, 1).await;
+    web.now(|does| (does.etag, does.get_status) = (Some("\"v2\""), Some(403)));
+    eventually("known", async || {
+        let object = artifacts.open("b", "k", Want::whole()).await.unwrap();
+        let is_known = object.stale == Some("a newer version could not be fetched");
+        assert_eq!(bytes(object).await.unwrap(), body);
+        is_known
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ pub struct Want {
     pub if_match: Option<String>,
     /// Nothing of the body.
     pub head: bool,
+    /// As the origin has it now, not as it is kept.
+    pub fresh: bool,
 }
 
 /// An open object.
@@ -73,7 +75,9 @@ pub struct Object {
     pub partial: bool,
     /// Those bytes.
     pub body: ObjectBody,
-    /// It was kept here and may be old; this is why.
+    /// It is what the cache has, or fetches: its origin may have another version by now.
+    pub kept: bool,
+    /// It may well be old; this is why.
     pub stale: Option<&'static str>,
 }
 
@@ -188,7 +192,7 @@ impl Artifacts {
         name::check_key(key)?;
         let opening = async {
             match &self.keep {
-                Some(keep) if origin.is_remote() => {
+                Some(keep) if origin.is_remote() && !want.fresh => {
                     let place = Place {
                         bucket: bucket.into(),
                         key: key.into(),
@@ -235,6 +239,7 @@ impl Want {
             range: Spec::Whole,
             if_match: None,
             head: false,
+            fresh: false,
         }
     }
 

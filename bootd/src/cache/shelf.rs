@@ -307,7 +307,10 @@ impl Shelf {
                     has_older,
                 },
             },
-            (None, Some(kept)) if !kept.version.meets(wanted) => Verdict::Through(Why::OtherVersion),
+            (None, Some(kept)) if !kept.version.meets(wanted) => {
+                self.check_soon(place);
+                Verdict::Through(Why::OtherVersion)
+            }
             (None, Some(kept)) if kept.is_old && wanted.is_none() => match self.begin(place, true, now) {
                 Verdict::Through(_) => self.serve(place, now),
                 begun => begun,
@@ -324,7 +327,12 @@ impl Shelf {
         if !kept.version.meets(want.if_match.as_deref()) {
             return None;
         }
+        let is_old = kept.is_old;
         match self.serve(place, now) {
+            Verdict::Kept(kept) if is_old => Some(Kept {
+                stale: kept.stale.or(Some(Stale::Unfetched)),
+                ..kept
+            }),
             Verdict::Kept(kept) => Some(kept),
             _ => None,
         }
@@ -502,6 +510,13 @@ impl Shelf {
             check,
             touch,
         })
+    }
+
+    /// Somebody knows another version: the next reader finds out whether the origin does.
+    fn check_soon(&mut self, place: &Place) {
+        if let Some(kept) = self.kept_mut(place) {
+            kept.checked = None;
+        }
     }
 
     /// The origin says that it has no such object. It may be somebody's slip, so what is kept stays for some time.

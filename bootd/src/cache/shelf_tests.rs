@@ -66,6 +66,7 @@ fn want(range: Spec, if_match: Option<&str>) -> Want {
         range,
         if_match: if_match.map(str::to_owned),
         head: false,
+        fresh: false,
     }
 }
 
