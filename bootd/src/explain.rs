@@ -368,7 +368,7 @@ impl Asker<'_> {
 
     /// One GET on a plugin's route, as the node would send it. `None`: no plugin in service has the route.
     async fn ask(&self, path: &str, query: &str, led_to: LedTo) -> Option<Ready> {
-        let Routed::To(plugin, _) = self.plugins.route("GET", path) else {
+        let Routed::To(plugin, route) = self.plugins.route("GET", path) else {
             return None;
         };
         let boot_url = self.config.boot_url();
@@ -401,9 +401,10 @@ impl Asker<'_> {
                 LedTo::ThisBox => self.config.rewrites(&here.to_string()),
                 LedTo::WhereTheyAre => Vec::new(),
             },
+            leads_here: led_to == LedTo::ThisBox,
             ..Request::default()
         };
-        match self.plugins.answer(plugin, Some(&asked), request).await {
+        match self.plugins.answer(plugin, Some(&asked), request, &route).await {
             Ok(answer) => Some(answer),
             Err(error) => Some(Answer::text(503, error.to_string()).into()),
         }

@@ -1,11 +1,12 @@
 //! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `plugins`, `explain`, `reload`, `token`,
 //! `export` and `import`, and gives metrics.
 //!
-//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload` and `POST /import` change something
-//! and `POST /token` makes a token, all else only reads. Never answers nodes.
+//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload`, `POST /import` and `POST /accept`
+//! change something and `POST /token` makes a token, all else only reads. Never answers nodes.
 
 mod service;
 mod transfer;
 pub mod views;
 
 pub use service::{Admin, AdminError, bind, look_for_missing_files, run};
+pub use transfer::Accepted;

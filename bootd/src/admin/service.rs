@@ -143,13 +143,14 @@ impl Admin {
         let query = head.uri.query().unwrap_or_default();
         match (&head.method, head.uri.path()) {
             (&Method::POST, "/import") => return self.import(query, body).await,
+            (&Method::POST, "/accept") => return json(&transfer::accept(&self.app).await),
             (&Method::POST, "/reload") => return self.reload(query).await,
             (&Method::POST, "/token") => return self.token(query),
             (&Method::GET, _) => {}
             _ => {
                 return error(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST for /reload, /import and /token, are served here",
+                    "only GET, and POST for /accept, /reload, /import and /token, are served here",
                 );
             }
         }

@@ -1,7 +1,9 @@
-//! Export and import: everything that the plugins keep, as YAML in the form of the files that they read.
+//! What an operator asks of the plugins' data: export and import, all of it as YAML in the form of the files that they read; and accept, which
+//! lets through what a plugin holds back of a site that it mirrors.
 //!
-//! Each plugin that has `GET /bootd/v1/export/NAME` and `POST /bootd/v1/import/NAME` takes part, in configuration order. This side only
-//! carries: what is in the text, that an import is all or nothing, and that no secret leaves, is the plugin's business.
+//! Each plugin that has `GET /bootd/v1/export/NAME` and `POST /bootd/v1/import/NAME`, or `POST /bootd/v1/accept/NAME`, takes part, in
+//! configuration order. This side only carries: what is in the text, that an import is all or nothing, and that no secret leaves, is the
+//! plugin's business.
 
 use std::time::Duration;
 
@@ -9,18 +11,30 @@ use bootd_sdk::wire::{Answer, Request};
 use hyper::StatusCode;
 
 use crate::http::App;
-use crate::plugins::Routed;
+use crate::plugins::{Lane, Routed};
 
 /// How long a plugin may take for all of its data: longer than for a node that waits.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// What came of `bootd nodes accept`.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Accepted {
+    /// What was held back until now.
+    pub accepted: Vec<String>,
+    /// What is held back still: the site does not answer, or has lost even more.
+    pub left: Vec<String>,
+    /// Which plugin could not be asked, and why.
+    pub failed: Vec<String>,
+}
+
 /// Bytes that an import may have.
 pub(super) const MOST: usize = 64 * 1024 * 1024;
 
-/// Why nothing was exported or imported.
+/// Why nothing was exported, imported or accepted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransferError {
     /// No plugin in service keeps data under this name.
-    #[error("no plugin {0} that exports and imports is in service (see bootd plugins)")]
+    #[error("no plugin {0} with such data is in service (see bootd plugins)")]
     Nobody(String),
     /// The plugin did not answer.
     #[error("plugin {0}: {1}")]
@@ -65,12 +79,38 @@ pub(super) async fn import(app: &App, name: &str, text: String) -> Result<(), Tr
     Ok(())
 }
 
+/// Lets through what plugins hold back. Each that held something back, with its own words; and those that could not be asked.
+pub(super) async fn accept(app: &App) -> Accepted {
+    let mut done = Accepted::default();
+    let names: Vec<&str> = app.plugins.names().collect();
+    for name in names {
+        let path = format!("/bootd/v1/accept/{name}");
+        if !matches!(app.plugins.route("POST", &path), Routed::To(..)) {
+            continue;
+        }
+        match ask(app, name, "POST", path, String::new()).await {
+            Ok(answer) => {
+                let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
+                let texts = |field: &str| -> Vec<String> {
+                    let texts = answer[field].as_array().into_iter().flatten();
+                    let texts = texts.filter_map(|text| text.as_str());
+                    texts.map(|text| format!("{name}: {text}")).collect()
+                };
+                done.accepted.extend(texts("accepted"));
+                done.left.extend(texts("left"));
+            }
+            Err(error) => done.failed.push(error.to_string()),
+        }
+    }
+    done
+}
+
 fn export_path(name: &str) -> String {
     format!("/bootd/v1/export/{name}")
 }
 
 async fn ask(app: &App, name: &str, method: &str, path: String, body: String) -> Result<Answer, TransferError> {
-    let Routed::To(plugin, _) = app.plugins.route(method, &path) else {
+    let Routed::To(plugin, route) = app.plugins.route(method, &path) else {
         return Err(TransferError::Nobody(name.into()));
     };
     let boot_url = app.config.boot_url();
@@ -86,7 +126,7 @@ async fn ask(app: &App, name: &str, method: &str, path: String, body: String) ->
         claims: Some(serde_json::json!({ "sub": "operator" })),
         ..Request::default()
     };
-    let answer = app.plugins.ask(plugin, &request, DEADLINE).await;
+    let answer = app.plugins.ask(plugin, &request, Lane::of(&route), DEADLINE).await;
     let answer = answer.map_err(|error| TransferError::Unanswered(name.into(), error))?;
     if (200..300).contains(&answer.status) {
         return Ok(answer);

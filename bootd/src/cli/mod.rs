@@ -48,8 +48,8 @@ pub enum Verb {
     Import(import::Arguments),
     /// Show all that a node would get, step by step.
     Explain(explain::Arguments),
-    /// Show the inventory.
-    Nodes(Look),
+    /// Show the inventory, or accept what is held back of a site that lost much of it.
+    Nodes(nodes::Arguments),
     /// Show the plugins, or check a plugin file.
     Plugins(plugins::Arguments),
     /// Load plugins anew, beside those that serve; each takes over when its start succeeded.
@@ -110,7 +110,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Export(arguments) => export::run(&arguments),
         Verb::Import(arguments) => import::run(&arguments),
         Verb::Explain(arguments) => explain::run(&arguments),
-        Verb::Nodes(look) => nodes::run(&look),
+        Verb::Nodes(arguments) => nodes::run(&arguments),
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),
         Verb::Status(look) => status::run(&look),

@@ -1,9 +1,59 @@
-//! `bootd nodes`
+//! `bootd nodes`, and `bootd nodes accept`
 
-use super::{Exit, Look, ask};
+use clap::{Args, Subcommand};
+
+use super::{Exit, Look, Place, ask};
+use crate::admin::Accepted;
 use crate::admin::views::Nodes;
 
-pub(super) fn run(look: &Look) -> Exit {
+/// What to do with nodes.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    look: Look,
+    #[command(subcommand)]
+    act: Option<Act>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Act {
+    /// Let through what is held back: a site that is mirrored says that much of what it had is gone, and it is so. `bootd status` says what.
+    Accept(Place),
+}
+
+pub(super) fn run(arguments: &Arguments) -> Exit {
+    match &arguments.act {
+        Some(Act::Accept(place)) => accept(place),
+        None => look(&arguments.look),
+    }
+}
+
+fn accept(place: &Place) -> Exit {
+    let done: Accepted = match ask::post(place, "/accept") {
+        Ok(done) => done,
+        Err(exit) => return exit,
+    };
+    for text in &done.accepted {
+        say!("accepted: {text}");
+    }
+    for text in &done.left {
+        say!("held back still: {text}");
+    }
+    for text in &done.failed {
+        eprintln!("bootd: {text}");
+    }
+    if done.accepted.is_empty() && done.left.is_empty() && done.failed.is_empty() {
+        say!("nothing is held back");
+    }
+    if done.failed.is_empty() && done.left.is_empty() {
+        Exit::Good
+    } else {
+        Exit::Failed
+    }
+}
+
+fn look(look: &Look) -> Exit {
     if look.json {
         return ask::print_json(&look.place, "/nodes");
     }

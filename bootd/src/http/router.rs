@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bootd_sdk::text::shown;
-use bootd_sdk::wire::{self, Answer, EventKind, Happening};
+use bootd_sdk::wire::{self, Answer, EventKind, Happening, Route};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
@@ -137,8 +137,8 @@ impl App {
             Lead::To(other) => Cow::Owned(other),
             Lead::Nowhere => return text(StatusCode::NOT_FOUND, "404 page not found\n"),
         };
-        let (plugin, access, body_limit) = match self.plugins.route(head.method.as_str(), &path) {
-            Routed::To(plugin, route) => (plugin, route.access, route.body_limit),
+        let (plugin, route) = match self.plugins.route(head.method.as_str(), &path) {
+            Routed::To(plugin, route) => (plugin, route),
             Routed::OtherMethods(methods) => {
                 let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("allow {}", methods.join(",")));
                 if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
@@ -151,7 +151,7 @@ impl App {
         let snapshot = self.inventory.snapshot();
         let node = snapshot.by_ip(peer).cloned();
         let token = || self.token(&head.headers, &head.method);
-        let decide = || admission(access, &connection.listener, node.is_some(), token);
+        let decide = || admission(route.access, &connection.listener, node.is_some(), token);
         let mut decided = decide();
         // Keys rotate: the site's may hold this one by now.
         if decided == Admission::TokenRefused(Refused::UnknownKey)
@@ -196,18 +196,18 @@ impl App {
             node: node.as_deref(),
             claims,
             may_be_kept,
-            sender: match (access, is_read) {
+            sender: match (route.access, is_read) {
                 (wire::Access::Token, _) => Sender::BehindToken,
                 (_, true) => Sender::Reader(peer),
                 (_, false) => Sender::Writer(peer),
             },
             head: &head,
         };
-        Box::pin(self.call(called, body, body_limit)).await
+        Box::pin(self.call(called, body, &route)).await
     }
 
     /// Asks the plugin itself.
-    async fn call(&self, called: Call<'_>, body: Incoming, body_limit: usize) -> Response<Body> {
+    async fn call(&self, called: Call<'_>, body: Incoming, route: &Route) -> Response<Body> {
         let Call {
             connection,
             peer,
@@ -219,7 +219,7 @@ impl App {
             head,
         } = called;
         // Its part of the bound is held until the plugin has answered.
-        let mut read = match self.bounds.bodies.read(body, body_limit, sender).await {
+        let mut read = match self.bounds.bodies.read(body, route.body_limit, sender).await {
             Ok(read) => read,
             Err(unread) => {
                 self.metrics.refused("http", unread.label(), &peer, &asked.path);
@@ -239,7 +239,7 @@ impl App {
             method: method.into(),
             path: asked.path.into(),
             query: asked.query.into(),
-            headers: plain_headers(&head.headers),
+            headers: plain_headers(&head.headers, route.passes_token),
             body,
             listener: connection.listener.address.to_string(),
             scheme: asked.scheme.into(),
@@ -248,9 +248,10 @@ impl App {
             node: node.cloned(),
             claims,
             rewrites: self.config.rewrites(&url_host(self.seen_as(connection))),
+            leads_here: true,
         };
         let asked_again = may_be_kept.then_some(&asked);
-        match self.plugins.answer(asked.plugin, asked_again, request).await {
+        match self.plugins.answer(asked.plugin, asked_again, request, route).await {
             Ok(answer) => self.send(answer, peer),
             Err(error) => failed(&error),
         }
@@ -438,12 +439,12 @@ fn is_host(text: &str) -> bool {
     good && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
-fn plain_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+/// The fields that a plugin sees. Secrets are the host's business, but for a token that a route says it passes on.
+fn plain_headers(headers: &HeaderMap, passes_token: bool) -> Vec<(String, String)> {
     let text = headers
         .iter()
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
-    // Secrets are the host's business.
-    text.filter(|(name, _)| name != "authorization" && name != "cookie")
+    text.filter(|(name, _)| name != "cookie" && (passes_token || name != "authorization"))
         .collect()
 }
 

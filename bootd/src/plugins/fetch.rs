@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bootd_sdk::wire::{Fetch, Fetched};
-use reqwest::{Certificate, Client, Method};
+use aws_lc_rs::digest::{Context, SHA256};
+use bootd_sdk::wire::{Fetch, Fetched, Validator};
+use reqwest::{Certificate, Client, Method, StatusCode};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -137,6 +138,10 @@ async fn answer(client: &Client, fetch: &Fetch) -> Result<Fetched, FetchError> {
     for (name, value) in &fetch.headers {
         request = request.header(name, value);
     }
+    let known = fetch.known.as_deref().and_then(Validator::parse);
+    if let Some(known) = known.filter(|known| !known.etag.is_empty()) {
+        request = request.header("if-none-match", known.etag);
+    }
     if !fetch.body.is_empty() {
         request = request.body(fetch.body.clone());
     }
@@ -144,21 +149,45 @@ async fn answer(client: &Client, fetch: &Fetch) -> Result<Fetched, FetchError> {
     let network = |error: reqwest::Error| FetchError::Network(causes(&error.without_url()));
     let mut response = client.execute(request).await.map_err(network)?;
     let most = fetch.most_bytes.min(MOST_BYTES);
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(FetchError::TooLarge(most));
+    }
+    let is_validated = fetch.known.is_some() && response.status() == StatusCode::OK;
+    let mut digest = is_validated.then(|| Context::new(&SHA256));
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await.map_err(network)? {
         if body.len() + part.len() > most {
             return Err(FetchError::TooLarge(most));
         }
+        if let Some(digest) = &mut digest {
+            digest.update(&part);
+        }
         body.extend_from_slice(&part);
     }
     let headers = response.headers().iter();
-    Ok(Fetched {
+    let mut fetched = Fetched {
         status: response.status().as_u16(),
         headers: headers
             .map(|(name, value)| (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into()))
             .collect(),
-        body: String::from_utf8(body).map_err(|_| FetchError::NotText)?,
-    })
+        ..Fetched::default()
+    };
+    if let Some(digest) = digest {
+        let digest: String = digest.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let etag = fetched.header("etag").unwrap_or_default();
+        let validator = Validator { digest: &digest, etag };
+        let text = validator.text();
+        fetched.validator = Some(text);
+        if known.is_some_and(|known| known.digest == digest) {
+            // The same bytes, whatever its tag: they do not cross the border again.
+            fetched.status = StatusCode::NOT_MODIFIED.as_u16();
+            return Ok(fetched);
+        }
+    } else if response.status() == StatusCode::NOT_MODIFIED {
+        fetched.validator.clone_from(&fetch.known);
+    }
+    fetched.body = String::from_utf8(body).map_err(|_| FetchError::NotText)?;
+    Ok(fetched)
 }
 
 /// An error with its causes, in one line.
@@ -177,6 +206,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -202,6 +232,57 @@ mod tests {
         let fetched = fetch(&Fetch::get(format!("http://{to}/"))).unwrap();
         assert_eq!((fetched.status, fetched.body.as_str()), (302, "hi"));
         assert_eq!(fetched.header("location"), Some("http://127.0.0.1:1/"));
+    }
+
+    /// A server that answers as many connections with these bytes as a test asks for, and says what each asked.
+    fn serves_often(answer: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let heard = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, mut text) = (stream.unwrap(), [0; 4096]);
+                let length = stream.read(&mut text).unwrap();
+                heard
+                    .lock()
+                    .unwrap()
+                    .push(String::from_utf8_lossy(&text[..length]).into());
+                stream.write_all(answer).unwrap();
+            }
+        });
+        (address, asked)
+    }
+
+    fn known(to: SocketAddr, validator: Option<&str>) -> Fetched {
+        let request = Fetch {
+            known: Some(validator.unwrap_or_default().into()),
+            ..Fetch::get(format!("http://{to}/"))
+        };
+        fetch(&request).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_comes_without_its_body_by_its_bytes_and_by_its_tag() {
+        let (to, asked) =
+            serves_often(b"HTTP/1.1 200 OK\r\nETag: \"7\"\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]");
+        let first = known(to, None);
+        assert_eq!((first.status, first.body.as_str()), (200, "[]"));
+        let again = known(to, first.validator.as_deref());
+        assert_eq!((again.status, again.body.as_str()), (304, ""));
+        assert_eq!(again.validator, first.validator);
+        let asked = asked.lock().unwrap().clone();
+        assert!(
+            !asked[0].contains("if-none-match") && asked[1].contains("if-none-match: \"7\""),
+            "{asked:?}"
+        );
+
+        let (to, _) = serves_often(b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n");
+        let unchanged = known(to, first.validator.as_deref());
+        assert_eq!((unchanged.status, &unchanged.validator), (304, &first.validator));
+        let (to, _) = serves_often(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n[1]");
+        let other = known(to, first.validator.as_deref());
+        assert_eq!((other.status, other.body.as_str()), (200, "[1]"));
+        assert!(fetch(&Fetch::get(format!("http://{to}/"))).unwrap().validator.is_none());
     }
 
     #[test]

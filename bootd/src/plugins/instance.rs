@@ -1,7 +1,7 @@
 //! One plugin instance: its threads, its calls, its deadlines, its end.
 //!
 //! A call is a job on the instance's own threads, behind a bounded queue: requests on a small pool, look-ups of nodes on a thread beside it,
-//! so that slow requests do not delay a node just added. Who asked waits for the answer until the deadline and then goes on without it. A
+//! so that slow requests do not delay a node just added, and what is passed on to another service on threads beside both. Who asked waits for the answer until the deadline and then goes on without it. A
 //! thread that does not come back is counted and never killed. An instance that is retired takes no new call, finishes those that it has,
 //! is told to stop, and is freed by its own thread: whoever retires it waits for nothing.
 #![allow(unsafe_code)]
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bootd_abi as abi;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::text::{borrowed, empty, lent, taken};
-use bootd_sdk::wire::{Answer, Configuration, Setup};
+use bootd_sdk::wire::{Answer, Configuration, Route, Setup};
 use tokio::sync::oneshot;
 
 use super::gate::Pass;
@@ -26,10 +26,18 @@ use super::{LoadError, Purpose, locked};
 
 /// Threads that answer requests, a plugin.
 const THREADS: usize = 2;
+/// Threads for requests that may take long, a plugin that has such routes.
+const PATIENT: usize = 2;
+/// The thread for look-ups, among all.
+const RESOLVE: usize = THREADS;
+/// All threads for calls.
+const ALL: usize = THREADS + 1 + PATIENT;
 /// Requests that wait for a thread, a plugin; more are answered with 503.
 const QUEUE: usize = 256;
 /// Look-ups that wait for their thread, a plugin; more are left to the clients' retries.
 const RESOLVE_QUEUE: usize = 64;
+/// Requests that may take long and wait for a thread, a plugin; more are answered with 503.
+const PATIENT_QUEUE: usize = 16;
 /// Bytes that an answer of a plugin may have, in JSON. A plugin makes as many at once as it has threads; what is sent of them has a bound of
 /// its own.
 pub(super) const MOST_ANSWER: usize = 64 * 1024 * 1024;
@@ -88,7 +96,7 @@ pub(super) enum Trouble {
     /// Its background work ended with this status.
     #[error("its run ended with status {0}")]
     RunEnded(abi::Status),
-    /// All threads for requests, or the one for look-ups, are in calls that are over their deadline.
+    /// All threads for requests, for long ones, or the one for look-ups are in calls that are over their deadline.
     #[error("its calls do not come back: {0} are over their deadline")]
     Stuck(usize),
 }
@@ -109,6 +117,26 @@ pub(super) struct Instance {
     inner: Arc<Inner>,
     requests: Jobs,
     resolves: Jobs,
+    patient: Jobs,
+}
+
+/// Which threads answer a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Those for all.
+    Quick,
+    /// Those for routes with a deadline of their own.
+    Patient,
+}
+
+impl Lane {
+    /// For a route.
+    pub fn of(route: &Route) -> Self {
+        match route.deadline_ms {
+            Some(_) => Self::Patient,
+            None => Self::Quick,
+        }
+    }
 }
 
 /// What the instance's threads hold.
@@ -121,8 +149,8 @@ struct Inner {
     services: Registered,
     setup: Setup,
     started: Instant,
-    /// The deadline of the call that each thread is in: the pool's, then the one for look-ups.
-    busy: [Mutex<Option<Instant>>; THREADS + 1],
+    /// The deadline of the call that each thread is in: the pool's, then the one for look-ups, then those for long calls.
+    busy: [Mutex<Option<Instant>>; ALL],
     trouble: Mutex<Option<Trouble>>,
     /// The thread of `run`, for its use of the processor.
     run_thread: Mutex<Option<rustix::process::Pid>>,
@@ -237,6 +265,7 @@ impl Instance {
             }),
             requests: Jobs::new(QUEUE),
             resolves: Jobs::new(RESOLVE_QUEUE),
+            patient: Jobs::new(PATIENT_QUEUE),
         });
         match instance.spawn(purpose) {
             Ok(()) => Ok(instance),
@@ -263,7 +292,12 @@ impl Instance {
             }
         }
         if self.inner.setup.provides_nodes {
-            spawn(THREADS, "resolve", &self.resolves);
+            spawn(RESOLVE, "resolve", &self.resolves);
+        }
+        if self.inner.setup.routes.iter().any(|route| route.deadline_ms.is_some()) {
+            for number in RESOLVE + 1..ALL {
+                spawn(number, &number.to_string(), &self.patient);
+            }
         }
         // Even an instance whose threads could not start has one that ends it.
         let inner = Arc::clone(&self.inner);
@@ -304,7 +338,7 @@ impl Instance {
     /// It hangs: besides being retired, what waits for its threads is given back to whoever asked.
     pub(super) fn abandon(&self) {
         self.retire();
-        for jobs in [&self.requests, &self.resolves] {
+        for jobs in [&self.requests, &self.resolves, &self.patient] {
             // Held by a worker only while it waits for a job, and then there is none.
             if let Ok(queue) = jobs.queue.try_lock() {
                 while queue.try_recv().is_ok() {}
@@ -328,7 +362,8 @@ impl Instance {
         }
         let now = Instant::now().checked_sub(STUCK_FOR)?;
         let over = self.inner.over_deadline(now);
-        let stuck = over[..THREADS].iter().all(|over| *over) || over[THREADS];
+        let all = |threads: &[bool]| threads.iter().all(|over| *over);
+        let stuck = all(&over[..THREADS]) || over[RESOLVE] || all(&over[RESOLVE + 1..]);
         stuck.then(|| Trouble::Stuck(self.stuck()))
     }
 
@@ -347,7 +382,7 @@ impl Instance {
 
     /// Takes no more calls, finishes those that it has, and ends. Waits for nothing.
     pub(super) fn retire(&self) {
-        for jobs in [&self.requests, &self.resolves] {
+        for jobs in [&self.requests, &self.resolves, &self.patient] {
             drop(locked(&jobs.sender).take());
         }
         self.inner.services.stop();
@@ -358,11 +393,16 @@ impl Instance {
     pub(super) async fn handle(
         &self,
         text: &Arc<str>,
+        lane: Lane,
         pass: Option<Pass>,
         deadline: Instant,
     ) -> Result<Answer, CallError> {
         let (reply, wait) = oneshot::channel();
-        self.requests.submit(Job {
+        let jobs = match lane {
+            Lane::Quick => &self.requests,
+            Lane::Patient => &self.patient,
+        };
+        jobs.submit(Job {
             call: Call::Handle(Arc::clone(text)),
             reply: Reply::Task(reply),
             deadline,
@@ -378,7 +418,7 @@ impl Instance {
 
     /// Looks up a MAC and waits for the answer, at most until the deadline. For threads that may wait.
     pub(super) fn resolve(&self, mac: Mac, deadline: Duration) -> Result<Option<serde_json::Value>, CallError> {
-        if self.inner.over_deadline(Instant::now())[THREADS] {
+        if self.inner.over_deadline(Instant::now())[RESOLVE] {
             // Who waits behind a call that hangs waits for nothing.
             return Err(CallError::Deadline);
         }
@@ -487,7 +527,7 @@ impl Inner {
     }
 
     /// Which threads are in a call that is over its deadline.
-    fn over_deadline(&self, now: Instant) -> [bool; THREADS + 1] {
+    fn over_deadline(&self, now: Instant) -> [bool; ALL] {
         std::array::from_fn(|at| locked(&self.busy[at]).is_some_and(|deadline| deadline < now))
     }
 }

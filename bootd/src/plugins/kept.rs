@@ -8,8 +8,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bootd_sdk::wire::{Answer, Request};
+use bootd_sdk::wire::{Answer, Request, Route};
 use bytes::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::{HeaderMap, StatusCode};
@@ -18,7 +19,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use prometheus_client::metrics::counter::Counter;
 
-use super::{CallError, PART, Plugins};
+use super::{CallError, Lane, PART, Plugins};
 use crate::inventory::Snapshot;
 
 /// Bytes of answers kept for nodes.
@@ -78,9 +79,16 @@ impl Plugins {
 
     /// Answers a request on a route of the plugin at `plugin`, by asking. `asked`: the answer may be kept under it; and when asking fails,
     /// one that was kept and is no longer fresh is better than none.
-    pub async fn answer(&self, plugin: usize, asked: Option<&Asked<'_>>, request: Request) -> Result<Ready, CallError> {
+    pub async fn answer(
+        &self,
+        plugin: usize,
+        asked: Option<&Asked<'_>>,
+        request: Request,
+        route: &Route,
+    ) -> Result<Ready, CallError> {
         let slot = &self.slots[plugin];
-        match slot.ask(&request, self.deadline).await {
+        let own = route.deadline_ms.map(|ms| Duration::from_millis(ms).min(LONGEST));
+        match slot.ask(&request, Lane::of(route), own.unwrap_or(self.deadline)).await {
             Ok(answer) => {
                 self.core.metrics.done(slot.name(), "answer");
                 let keep = answer.keep && answer.status == 200;
@@ -112,6 +120,8 @@ impl Plugins {
     }
 }
 
+/// The longest deadline of a route.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Marks an answer that was kept and is no longer fresh.
 const STALE: HeaderName = HeaderName::from_static("x-bootd-stale");
 

@@ -22,7 +22,7 @@ mod services;
 mod slot;
 mod supervisor;
 
-pub use instance::CallError;
+pub use instance::{CallError, Lane};
 pub use kept::{Asked, Freshness, Ready};
 pub use loader::LoadError;
 pub use routes::Routed;
@@ -218,9 +218,15 @@ impl Plugins {
     }
 
     /// Asks a plugin on behalf of an operator; nothing is kept.
-    pub async fn ask(&self, plugin: usize, request: &Request, within: Duration) -> Result<Answer, CallError> {
+    pub async fn ask(
+        &self,
+        plugin: usize,
+        request: &Request,
+        lane: Lane,
+        within: Duration,
+    ) -> Result<Answer, CallError> {
         let slot = &self.slots[plugin];
-        let answer = slot.ask(request, within).await;
+        let answer = slot.ask(request, lane, within).await;
         match &answer {
             Ok(_) => self.core.metrics.done(slot.name(), "answer"),
             Err(error) => self.core.metrics.refused(PART, error.label(), &slot.name(), error),

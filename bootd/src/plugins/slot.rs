@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use bootd_sdk::wire::{Answer, Configuration, Request};
 
 use super::gate::Gate;
-use super::instance::{CallError, Instance};
+use super::instance::{CallError, Instance, Lane};
 use super::loader::{Identity, LoadError, Loaded};
 use super::services::Shared;
 use super::{Core, PluginStatus};
@@ -96,7 +96,7 @@ impl Slot {
     }
 
     /// Asks the instance in service, and once more when it was replaced meanwhile.
-    pub(super) async fn ask(&self, request: &Request, within: Duration) -> Result<Answer, CallError> {
+    pub(super) async fn ask(&self, request: &Request, lane: Lane, within: Duration) -> Result<Answer, CallError> {
         let deadline = Instant::now() + within;
         let text = serde_json::to_string(request).map_err(|error| CallError::Nonsense(error.to_string()))?;
         let text: Arc<str> = text.into();
@@ -110,7 +110,7 @@ impl Slot {
                 }
             };
             let instance = self.current().ok_or(CallError::NotRunning)?;
-            match instance.handle(&text, pass, deadline).await {
+            match instance.handle(&text, lane, pass, deadline).await {
                 Err(CallError::Retired) if Instant::now() < deadline => tokio::task::yield_now().await,
                 result => return result,
             }

@@ -127,22 +127,30 @@ fn configuration<P: Plugin>(text: Option<&str>) -> Result<(wire::Configuration, 
             "mode = \"{mode}\" is not available in this version; use \"{modes}\""
         ));
     }
-    let settings = settings(config.config.clone())?;
+    let by_mode = P::SETTINGS_BY_MODE.then_some(mode);
+    let settings = settings(config.config.clone(), by_mode)?;
     Ok((config, settings))
 }
 
 /// Reads settings, or says all that is wrong with them: serde stops at the first mistake, so each key is then read by itself.
-fn settings<S: DeserializeOwned>(mut settings: Value) -> Result<S, String> {
+/// `by_mode`: the settings are those of this variant.
+fn settings<S: DeserializeOwned>(mut settings: Value, by_mode: Option<&str>) -> Result<S, String> {
     if settings.is_null() {
         settings = Value::Object(serde_json::Map::new());
     }
-    let first = match S::deserialize(&settings) {
+    let read = |settings: &Value| match by_mode {
+        Some(mode) => S::deserialize(Value::Object(
+            [(mode.to_owned(), settings.clone())].into_iter().collect(),
+        )),
+        None => S::deserialize(settings),
+    };
+    let first = match read(&settings) {
         Ok(settings) => return Ok(settings),
         Err(error) => error.to_string(),
     };
     let wrong = settings.as_object().into_iter().flatten().filter_map(|(key, value)| {
         let alone = Value::Object([(key.clone(), value.clone())].into_iter().collect());
-        let error = S::deserialize(&alone).err()?.to_string();
+        let error = read(&alone).err()?.to_string();
         if error.starts_with("missing field") {
             None
         } else if error.starts_with("unknown field") {

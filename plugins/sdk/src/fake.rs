@@ -1,12 +1,13 @@
 //! A host for unit tests: runs a [`Plugin`] through the real border, with everything in memory.
 //!
 //! It takes each published row as it is (bootd's own validation is not here; [`FakeHost::refuse`] plays it), keeps what is said of health, and never sleeps for real:
-//! [`FakeHost::sleeps`] says how many sleeps pass before `run` is told to stop. Fetches are answered by a function of the test,
-//! events are those that the test sends.
+//! [`FakeHost::sleeps`] says how many sleeps pass before `run` is told to stop, and only they move the boot clock. Fetches are answered by a
+//! function of the test, events are those that the test sends.
 #![allow(unsafe_code)]
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::c_void;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,9 +18,9 @@ use crate::mac::Mac;
 use crate::text::{borrowed, empty, given, lent, taken};
 use crate::wire::{
     self, Answer, Commit, Event, Fetch, Fetched, Happening, Health, Metric, MetricKind, Node, Publication, Query,
-    Refusal, Report, Request, Setup,
+    Refusal, Report, Request, Setup, Validator,
 };
-use crate::{Error, Plugin};
+use crate::{Error, Host, Plugin};
 
 /// A host in memory. Each is leaked: the ABI promises its table for the process's life.
 pub struct FakeHost {
@@ -33,6 +34,8 @@ pub struct FakeHost {
     events: Mutex<VecDeque<Event>>,
     bumps: AtomicU64,
     sleeps: AtomicU64,
+    /// Nanoseconds slept.
+    slept: AtomicU64,
 }
 
 /// Nodes in the order in which they came, and where each is: tests publish tens of thousands one by one.
@@ -92,7 +95,7 @@ impl FakeHost {
                 log_enabled: Some(log_enabled),
                 log: Some(log),
                 now_unix_ns: Some(now),
-                now_boot_ns: Some(now),
+                now_boot_ns: Some(now_boot),
                 sleep: Some(sleep),
                 publish: Some(publish),
                 nodes: Some(nodes),
@@ -116,6 +119,7 @@ impl FakeHost {
             events: Mutex::default(),
             bumps: AtomicU64::new(0),
             sleeps: AtomicU64::new(0),
+            slept: AtomicU64::new(0),
         }));
         // SAFETY: just made and not shared yet; never freed.
         unsafe {
@@ -162,6 +166,12 @@ impl FakeHost {
             instance,
             setup: serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?,
         })
+    }
+
+    /// The host as a plugin's parts see it.
+    pub fn host(&'static self) -> Host {
+        // SAFETY: the table is leaked with its host.
+        unsafe { Host::new(&raw const self.table) }
     }
 
     /// What is published, in order.
@@ -273,6 +283,7 @@ impl Instance {
             scheme: "http".into(),
             host: "172.16.0.254:8081".into(),
             listener: "0.0.0.0:8081".into(),
+            leads_here: true,
             peer,
             node,
             ..Request::default()
@@ -364,9 +375,16 @@ unsafe extern "C" fn now(_: *const c_void) -> u64 {
     1_700_000_000_000_000_000
 }
 
-unsafe extern "C" fn sleep(ctx: *const c_void, _: u64) -> abi::Status {
+unsafe extern "C" fn now_boot(ctx: *const c_void) -> u64 {
     // SAFETY: called through the table.
-    let left = unsafe { this(ctx) }
+    unsafe { this(ctx) }.slept.load(Ordering::SeqCst)
+}
+
+unsafe extern "C" fn sleep(ctx: *const c_void, time_ns: u64) -> abi::Status {
+    // SAFETY: called through the table.
+    let host = unsafe { this(ctx) };
+    host.slept.fetch_add(time_ns, Ordering::SeqCst);
+    let left = host
         .sleeps
         .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
     if left.is_ok() {
@@ -507,12 +525,36 @@ unsafe extern "C" fn fetch(ctx: *const c_void, request: abi::Str, out: *mut abi:
         return abi::status::BAD_ARGUMENT;
     };
     let (status, text) = match (lock(&host.answers))(&request) {
-        Ok(fetched) => (abi::status::OK, serde_json::to_string(&fetched).unwrap_or_default()),
+        Ok(fetched) => {
+            let fetched = validated(&request, fetched);
+            (abi::status::OK, serde_json::to_string(&fetched).unwrap_or_default())
+        }
         Err(text) => (abi::status::FAILED, text),
     };
     // SAFETY: the plugin passes a place for a buffer.
     unsafe { *out = given(text) };
     status
+}
+
+/// What bootd makes of an answer for whoever knows an earlier one.
+fn validated(request: &Fetch, mut fetched: Fetched) -> Fetched {
+    let Some(known) = &request.known else { return fetched };
+    match fetched.status {
+        200 => {
+            let mut hasher = DefaultHasher::new();
+            fetched.body.hash(&mut hasher);
+            let (digest, etag) = (hasher.finish().to_string(), fetched.header("etag").unwrap_or_default());
+            let validator = Validator { digest: &digest, etag };
+            let text = validator.text();
+            if Validator::parse(known).is_some_and(|known| known.digest == digest) {
+                (fetched.status, fetched.body) = (304, String::new());
+            }
+            fetched.validator = Some(text);
+        }
+        304 => fetched.validator = Some(known.clone()),
+        _ => {}
+    }
+    fetched
 }
 
 unsafe extern "C" fn metric(ctx: *const c_void, declaration: abi::Str, id: *mut u64) -> abi::Status {

@@ -30,6 +30,7 @@
 //! ```
 
 mod border;
+pub mod etag;
 pub mod fake;
 pub mod file;
 pub mod form;
@@ -38,6 +39,8 @@ pub mod json;
 pub mod mac;
 pub mod sources;
 pub mod text;
+pub mod time;
+pub mod upstream;
 pub mod wire;
 pub mod xname;
 pub mod yaml;
@@ -83,6 +86,8 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     const MODES: &'static [&'static str] = &["local", "upstream"];
     /// Its `config` table. Settings that cannot be read are a mistake in bootd.toml.
     type Settings: DeserializeOwned;
+    /// Each mode has settings of its own: [`Plugin::Settings`] is an enum with a variant for each of [`Plugin::MODES`], named like it.
+    const SETTINGS_BY_MODE: bool = false;
 
     /// Makes an instance and says what it provides. May publish. An error here keeps the plugin out of service, with its text shown.
     fn init(start: Start<Self::Settings>, setup: &mut wire::Setup) -> Result<Self, Error>;

@@ -149,6 +149,13 @@ pub struct Route {
     /// Bytes that a request's body may have; more is answered with 413.
     #[serde(default = "Route::default_body_limit")]
     pub body_limit: usize,
+    /// Milliseconds that an answer may take, at most 60,000, on threads of its own, so that nobody else waits behind it: for what is passed
+    /// on to another service. Unset: bootd's `http.plugin_deadline`, on the threads for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Requests have the client's `authorization` field, to be shown to another service. Without it no plugin sees a token.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub passes_token: bool,
 }
 
 impl Route {
@@ -163,6 +170,8 @@ impl Route {
             prefix: prefix.into(),
             access,
             body_limit: Self::default_body_limit(),
+            deadline_ms: None,
+            passes_token: false,
         }
     }
 }
@@ -214,6 +223,8 @@ pub struct Request {
     /// How URLs are led to this box; apply [`rewrite`] to what a node is to fetch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rewrites: Vec<Rewrite>,
+    /// URLs that name a site which a plugin mirrors are to lead to this box, too. Not so only where bootd asks for itself what stands there.
+    pub leads_here: bool,
 }
 
 impl Request {
@@ -439,6 +450,10 @@ pub struct Fetch {
     /// A file of PEM certificates that are trusted instead of the system's, for `https`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// The [`Fetched::validator`] of the answer that is known, or an empty text when none is. When the answer to a `GET` is still that one,
+    /// by its entity tag or by its bytes, it comes with status 304 and without a body. Unset: no validator is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
 }
 
 impl Default for Fetch {
@@ -451,6 +466,7 @@ impl Default for Fetch {
             timeout_ms: 10_000,
             most_bytes: 16 * 1024 * 1024,
             ca: None,
+            known: None,
         }
     }
 }
@@ -477,6 +493,31 @@ pub struct Fetched {
     /// The body. One that is not UTF-8 is a failure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub body: String,
+    /// What tells this answer from another, for [`Fetch::known`]. Only of an answer with status 200 or 304.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validator: Option<String>,
+}
+
+/// What tells two answers for one URL apart: the entity tag, where there is one, and a digest of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validator<'a> {
+    /// Of the body, as whoever fetches makes it; without white space.
+    pub digest: &'a str,
+    /// As the server wrote it; empty: none.
+    pub etag: &'a str,
+}
+
+impl<'a> Validator<'a> {
+    /// Reads [`Validator::text`]. `None`: it is none.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (digest, etag) = text.split_once(' ')?;
+        Some(Self { digest, etag })
+    }
+
+    /// As a text.
+    pub fn text(&self) -> String {
+        format!("{} {}", self.digest, self.etag)
+    }
 }
 
 impl Fetched {
@@ -563,6 +604,10 @@ impl Happening {
 
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// `text` with each URL that begins with a rewrite's `from` led to its `to`. A URL begins at the start of the text, or after anything that

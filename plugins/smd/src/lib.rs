@@ -15,7 +15,6 @@ mod nodes_file;
 mod rows;
 mod service;
 mod tables;
-mod time;
 mod values;
 
 use std::path::PathBuf;

@@ -9,8 +9,8 @@ use super::out::{self, InterfaceOut, addresses as out_addresses};
 use super::{Call, body, is_clean, problem, xname_of};
 use crate::draft::{Draft, interface_id};
 use crate::rows::{Address, Interface};
-use crate::time;
 use crate::values::canonical;
+use bootd_sdk::time;
 
 const LIST: &str = "Inventory/EthernetInterfaces";
 const BAD_IP: &str = "Invalid CompEthInterface IP Address";

@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 
 use crate::draft::interface_id;
 use crate::rows::{Component, ComponentEndpoint, Endpoint, Interface, Redfish};
-use crate::time;
 use crate::values::Word;
+use bootd_sdk::time;
 
 pub(super) use super::answers::{created, created_one, deleted, json, list, message, no_content};
 

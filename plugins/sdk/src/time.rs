@@ -1,7 +1,7 @@
-//! Times as SMD writes and reads them: RFC 3339, in seconds.
+//! Times as services write and read them: RFC 3339, in seconds.
 
 /// Seconds since 1970 as `2026-08-05T12:00:00Z`.
-pub(crate) fn rfc3339(seconds: u64) -> String {
+pub fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Days are counted in years that begin in March, so that the leap day is a year's last.
     let shifted = days + 719_468;
@@ -21,7 +21,7 @@ pub(crate) fn rfc3339(seconds: u64) -> String {
 }
 
 /// Seconds since 1970 of an RFC 3339 text; parts of seconds are dropped, times before 1970 are 0.
-pub(crate) fn seconds(text: &str) -> Option<u64> {
+pub fn seconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;
