@@ -152,11 +152,7 @@ impl Bootd {
 
     /// What it counts, as its admin socket tells.
     pub fn metrics(&self) -> Result<String> {
-        let mut socket = UnixStream::connect(self.place.dir.join("admin.sock")).context("the admin socket")?;
-        socket.write_all(b"GET /metrics HTTP/1.0\r\nHost: bootd\r\n\r\n")?;
-        let mut text = String::new();
-        socket.read_to_string(&mut text)?;
-        Ok(text)
+        metrics(&self.place.dir.join("admin.sock"))
     }
 
     /// Its log file.
@@ -172,6 +168,15 @@ pub fn command(args: &[&str]) -> Result<Output> {
         .stdin(Stdio::null())
         .output()
         .context("start bootd")
+}
+
+/// What the bootd behind this admin socket counts.
+pub fn metrics(socket: &Path) -> Result<String> {
+    let mut socket = UnixStream::connect(socket).context("the admin socket")?;
+    socket.write_all(b"GET /metrics HTTP/1.0\r\nHost: bootd\r\n\r\n")?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The release build of bootd: `$BOOTD_BIN`, or `release/bootd` in the target folder that holds this program.

@@ -29,8 +29,22 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site for a rack: a machine on the rack's bridge with a `bootd.toml`; nothing runs yet.
+    /// A site for a rack: a machine on the rack's bridge with a `bootd.toml`; nothing runs yet. Its bootd serves the rack's images too.
     pub fn new(rack: &Rack) -> Result<Self> {
+        let images = format!(
+            "[[http.listener]]\naddress = \"0.0.0.0:9000\"\nserve = [\"artifacts\"]\n\
+             [[origin]]\nbucket = \"boot-images\"\ndir = \"{}\"\n",
+            rack.images.bucket().display()
+        );
+        Self::with(rack, &images)
+    }
+
+    /// The same without artifacts: those are the caller's, who runs an S3 server on the site's machine, at port 9000.
+    pub fn with_s3(rack: &Rack) -> Result<Self> {
+        Self::with(rack, "")
+    }
+
+    fn with(rack: &Rack, images: &str) -> Result<Self> {
         let machine = Machine::plug(&rack.network, "site")?;
         machine.ip(&format!("addr add {SITE}/24 brd + dev site0"))?;
         let signer = Signer::new()?;
@@ -43,7 +57,7 @@ impl Site {
         fs::create_dir(&site.dir).with_context(|| format!("make {}", site.dir.display()))?;
         fs::write(rack.path("site.jwks"), signer.jwks()?)?;
         fs::write(rack.path("site.token"), &site.token)?;
-        fs::write(site.dir.join("bootd.toml"), site.config(rack))?;
+        fs::write(site.dir.join("bootd.toml"), site.config(rack) + images)?;
         Ok(site)
     }
 
@@ -101,7 +115,6 @@ impl Site {
 
     fn config(&self, rack: &Rack) -> String {
         let dir = self.dir.display();
-        let images = rack.images.bucket().display().to_string();
         format!(
             r#"[server]
 interfaces = []
@@ -111,16 +124,9 @@ cache_dir = "{dir}/cache"
 [[http.listener]]
 address = "0.0.0.0:8081"
 serve = ["boot", "loaders"]
-[[http.listener]]
-address = "0.0.0.0:9000"
-serve = ["artifacts"]
 [admin]
 socket = "{dir}/admin.sock"
-{}[[origin]]
-bucket = "boot-images"
-dir = "{images}"
-from = ["http://{SITE}:9000/", "s3://"]
-[[plugin]]
+{}[[plugin]]
 name = "smd"
 [[plugin]]
 name = "bss"
