@@ -2,23 +2,29 @@
 //!
 //! Writers take turns. Readers never wait for a disk or the inventory: the tables are locked for as long as memory is read or written.
 //! What the inventory refuses stays in the tables, as SMD would have it, and is told in health and in the answer; it is tried again when
-//! something changes.
+//! something changes. What a site says comes the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use bootd_sdk::etag::Tags;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::prelude::*;
+use bootd_sdk::upstream::Site;
 use bootd_sdk::wire::{Commit, Report};
 use serde::de::DeserializeOwned;
 
 use crate::draft::{Change, Draft, Origin, member_key, set_key};
 use crate::rows::{Family, Id};
+use crate::site::{LISTED, LeftOut};
 use crate::tables::Tables;
 
 /// What smd holds, and how it is changed.
 pub(crate) struct Service {
     pub(crate) host: Host,
+    /// Whose rows these are; `None`: our own.
+    pub(crate) site: Option<Site>,
+    tags: Tags,
     tables: RwLock<Tables>,
     /// Keys of the store whose rows are none: left out, and told.
     unread: Vec<String>,
@@ -35,6 +41,8 @@ struct Turn {
     said: Health,
     /// The nodes file: what it is, and what is wrong with it.
     file: Option<(String, String, Vec<Mistake>)>,
+    /// Rows of the site that cannot be mirrored, for each of its lists.
+    left_out: BTreeMap<usize, LeftOut>,
     /// What the nodes file said at the start: in effect, and stored before anything else is.
     pending: Option<Commit>,
 }
@@ -64,7 +72,7 @@ pub(crate) enum Unwritten {
 
 impl Service {
     /// Everything that the store has.
-    pub(crate) fn open(host: Host) -> Result<Self, HostError> {
+    pub(crate) fn open(host: Host, site: Option<Site>) -> Result<Self, HostError> {
         let (tables, unread) = read_all(host)?;
         if !unread.is_empty() {
             tracing::error!(
@@ -75,6 +83,8 @@ impl Service {
         }
         Ok(Self {
             host,
+            site,
+            tags: Tags::default(),
             tables: RwLock::new(tables),
             unread,
             turn: Mutex::default(),
@@ -84,6 +94,11 @@ impl Service {
     /// The rows at this moment. Not to be held while anything waits.
     pub(crate) fn tables(&self) -> RwLockReadGuard<'_, Tables> {
         self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entity tag of everything that is listed now.
+    pub(crate) fn tag(&self) -> String {
+        self.tags.tag(self.tables().revision())
     }
 
     /// Answers a request that writes: what `decide` drafted is durable and in effect before its answer is given. An `Err` writes nothing.
@@ -124,6 +139,22 @@ impl Service {
             draft.into_change()
         };
         self.put(&mut turn, change, stored).map(drop)
+    }
+
+    /// Writes what a site says.
+    pub(crate) fn write_site(&self, change: Change) -> Result<(), HostError> {
+        let mut turn = self.turn();
+        self.put(&mut turn, change, Stored::First)
+            .map(drop)
+            .map_err(|error| match error {
+                Unwritten::Store(error) => error,
+                error => HostError::Failed(error.to_string()),
+            })
+    }
+
+    /// Notes what of a site's list cannot be mirrored.
+    pub(crate) fn left_out(&self, collection: usize, left_out: LeftOut) {
+        self.turn().left_out.insert(collection, left_out);
     }
 
     /// Publishes every row, beside what the inventory has of the last run. In parts: one text of all rows would be the largest thing here.
@@ -275,6 +306,7 @@ impl Service {
                 text.push_str(&format!(" from {name} and the API{addition}"));
                 mistakes.clone_from(of_file);
             }
+            None if self.site.is_some() => mistakes.extend(turn.left_out.iter().filter_map(left_out)),
             None => text.push_str(" from the API; config.nodes is not set"),
         }
         let told = turn.refused.iter().take(MOST_TOLD).map(|(id, reason)| Mistake {
@@ -295,7 +327,10 @@ impl Service {
             line: 0,
             text: format!("{key} cannot be read and is left out; write it again"),
         }));
-        let health = Health { text, mistakes };
+        let health = match &self.site {
+            Some(site) => site.health(&text, mistakes),
+            None => Health { text, mistakes },
+        };
         if health != turn.said {
             self.host.health(&health);
             turn.said = health;
@@ -305,6 +340,18 @@ impl Service {
     fn turn(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn left_out((collection, left_out): (&usize, &LeftOut)) -> Option<Mistake> {
+    let list = LISTED.get(*collection).filter(|_| left_out.count > 0)?;
+    Some(Mistake {
+        file: list.path.into(),
+        line: 0,
+        text: format!(
+            "{} rows of the site are left out; the first: {}",
+            left_out.count, left_out.first
+        ),
+    })
 }
 
 fn reasons(ids: &[Id], report: &Report) -> BTreeMap<Id, String> {

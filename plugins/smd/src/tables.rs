@@ -29,6 +29,8 @@ pub(crate) struct Tables {
     managed: BTreeSet<(Id, Id)>,
     /// Lists of actions that rows share.
     actions: Vec<Arc<[Box<str>]>>,
+    /// Counts the changes.
+    revision: u64,
     /// Components that are nodes, and all others that the inventory takes.
     counts: Counts,
 }
@@ -52,6 +54,11 @@ impl Tables {
     /// The groups, or the partitions.
     pub(crate) fn sets(&self, family: Family) -> &Sets {
         &self.sets[family.at()]
+    }
+
+    /// Another number after each change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// How many nodes and controllers there are.
@@ -159,6 +166,7 @@ impl Tables {
 
     /// Puts a change in.
     pub(crate) fn apply(&mut self, change: Change) {
+        self.revision += 1;
         for (id, row) in change.components {
             self.put_component(id, row);
         }

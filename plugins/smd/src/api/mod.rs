@@ -19,10 +19,12 @@ mod out;
 mod service_paths;
 
 use bootd_sdk::prelude::*;
+use bootd_sdk::{etag, upstream};
 
 use crate::draft::Draft;
 use crate::rows::Family;
 use crate::service::Service;
+use crate::site::{self, Mirrored};
 
 pub(crate) use groups::is_label;
 #[cfg(test)]
@@ -230,8 +232,9 @@ pub(crate) static PLACES: &[Place] = &[
     place(IMPORT, &[("POST", exchange::import)]),
 ];
 
-/// What the plugin serves. The lists that who boots reads are open, as in SMD; one row of them is not.
-pub(crate) fn routes() -> Vec<Route> {
+/// What the plugin serves. The lists that who boots reads are open, as in SMD; one row of them is not. `is_mirror`: writes go to the site, and
+/// reads of what is not mirrored.
+pub(crate) fn routes(is_mirror: bool) -> Vec<Route> {
     let mut routes = vec![
         Route::new("GET", "/hsm/v2", Access::Token),
         Route::new("GET", "/hsm/v2/service", Access::Open),
@@ -253,6 +256,21 @@ pub(crate) fn routes() -> Vec<Route> {
         let prefixes = firsts.chars().map(|first| format!("/hsm/v2/{list}/{first}*"));
         routes.extend(prefixes.map(|prefix| Route::new("GET", &prefix, Access::Token)));
     }
+    if is_mirror {
+        routes.push(Route::new("GET", REDFISH, Access::Token));
+        // Reads that are posted.
+        for path in ["/hsm/v2/State/Components/Query", "/hsm/v2/State/Components/ByNID"] {
+            routes.push(Route::new("POST", path, Access::Token));
+        }
+        routes.push(Route::new("POST", ACCEPT, Access::Token));
+        for route in &mut routes {
+            let is_here = (route.method == "GET" && route.prefix != REDFISH) || route.prefix.contains("Components/");
+            if !is_here && route.prefix != IMPORT {
+                route.deadline_ms = Some(upstream::PASS_ON_MS);
+                route.passes_token = route.prefix != ACCEPT;
+            }
+        }
+    }
     for route in &mut routes {
         route.body_limit = if route.prefix == IMPORT { MOST_IMPORT } else { MOST_BODY };
     }
@@ -262,6 +280,13 @@ pub(crate) fn routes() -> Vec<Route> {
 /// Answers a request.
 pub(crate) fn answer(service: &Service, request: &Request) -> Answer {
     let path = request.path.trim_end_matches('/');
+    if let Some(site) = &service.site
+        && (request.method.as_str(), path) == ("POST", ACCEPT)
+    {
+        let answer = site.accept(&Mirrored(service));
+        service.tend();
+        return answer;
+    }
     let Some((place, params)) = PLACES.iter().find_map(|place| Some((place, fits(place.path, path)?))) else {
         return Answer::text(404, "404 page not found\n");
     };
@@ -271,11 +296,34 @@ pub(crate) fn answer(service: &Service, request: &Request) -> Answer {
         answer.headers.push(("allow".into(), methods.join(", ")));
         return answer;
     };
-    handler(&Call {
-        service,
-        request,
-        params,
-    })
+    let handled = || {
+        handler(&Call {
+            service,
+            request,
+            params,
+        })
+    };
+    let Some(site) = &service.site else {
+        return match request.method.as_str() {
+            "GET" => etag::answer(request, &service.tag(), handled),
+            _ => handled(),
+        };
+    };
+    match request.method.as_str() {
+        _ if path == IMPORT => {
+            let detail = format!(
+                "this box mirrors {}: write there, or through this API, not by an import",
+                site.url()
+            );
+            problem(409, &detail)
+        }
+        "GET" if !path.starts_with(REDFISH) => site.mark(etag::answer(request, &service.tag(), handled)),
+        "POST" if place.path.contains("/Query") => site.mark(handled()),
+        _ => {
+            let below = path.strip_prefix("/hsm/v2").unwrap_or(path);
+            site::pass_on(service, site, request, below)
+        }
+    }
 }
 
 impl<'a> Call<'a> {
@@ -349,6 +397,9 @@ pub(crate) fn is_clean(text: &str) -> bool {
 /// Bytes that a body may have: a list of 50,000 components fits.
 const MOST_BODY: usize = 8 * 1024 * 1024;
 const IMPORT: &str = "/bootd/v1/import/smd";
+const ACCEPT: &str = "/bootd/v1/accept/smd";
+/// What is not mirrored.
+const REDFISH: &str = "/hsm/v2/Inventory/RedfishEndpoints";
 /// Bytes that an import may have: as many as an export can have.
 const MOST_IMPORT: usize = 64 * 1024 * 1024;
 /// Bytes of one text of a row.

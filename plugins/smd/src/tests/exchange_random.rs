@@ -228,7 +228,7 @@ fn a_spoiled_export_is_taken_whole_or_not_at_all() {
 
 #[test]
 fn an_import_may_be_as_large_as_the_export_of_many_nodes() {
-    let routes = crate::api::routes();
+    let routes = crate::api::routes(false);
     let import = routes
         .iter()
         .find(|route| route.prefix == "/bootd/v1/import/smd")

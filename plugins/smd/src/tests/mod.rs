@@ -10,6 +10,7 @@ mod interfaces;
 mod many;
 mod nodes_file;
 mod random;
+mod site;
 
 use bootd_sdk::fake::{FakeHost, Instance};
 use bootd_sdk::prelude::*;

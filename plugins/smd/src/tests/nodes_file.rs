@@ -383,16 +383,6 @@ fn no_mutation_of_a_file_panics() {
 }
 
 #[test]
-fn upstream_mode_is_refused_whatever_its_settings_are() {
-    let config = serde_json::json!({"url": "https://site.example", "token": "x"});
-    let error = FakeHost::new().start_in::<Smd>("upstream", config).err().unwrap();
-    assert_eq!(
-        error.to_string(),
-        "mode = \"upstream\" is not available in this version; use \"local\""
-    );
-}
-
-#[test]
 fn a_node_that_a_client_wrote_since_stays_when_it_is_gone_from_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("nodes.yaml");
