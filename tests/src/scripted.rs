@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +18,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Where it listens, on the loopback interface of the rack.
+use crate::{SERVER, SITE};
+
+/// Where it listens, at the rack's address. Where it sends those whom it redirects is the port behind [`QUIET_PORT`], where nobody listens.
 pub const PORT: u16 = 8443;
+/// Where a second one listens.
+pub const QUIET_PORT: u16 = 8444;
 
 /// What it does with a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,10 +78,12 @@ pub struct Scripted(Arc<Shared>);
 struct Shared {
     /// Where the site is.
     site: SocketAddr,
+    port: u16,
     conduct: Mutex<Conduct>,
     /// Counts changes of the conduct.
     change: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    /// Connections, by the port of their other end.
+    open: Mutex<HashMap<u16, TcpStream>>,
     asked: Mutex<Vec<Asked>>,
     kept: Mutex<HashMap<String, Reply>>,
     tls: Option<Tls>,
@@ -89,11 +95,12 @@ struct Tls {
 }
 
 impl Scripted {
-    /// Starts it before a site. With TLS the certificate to trust is `site-ca.pem` in the folder.
-    pub fn start(site: impl Into<SocketAddr>, speaks: Speaks, dir: &Path) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).context("the port between rack and site")?;
+    /// Starts it before the site, at this port. With TLS the certificate to trust is `site-ca.pem` in the folder.
+    pub fn start(port: u16, speaks: Speaks, dir: &Path) -> Result<Self> {
+        let listener = TcpListener::bind((SERVER, port)).context("the port between rack and site")?;
         let shared = Arc::new(Shared {
-            site: site.into(),
+            site: (SITE, 8081).into(),
+            port,
             conduct: Mutex::default(),
             change: AtomicU64::new(0),
             open: Mutex::default(),
@@ -117,14 +124,14 @@ impl Scripted {
     /// Its URL.
     pub fn url(&self) -> String {
         let scheme = if self.0.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{PORT}")
+        format!("{scheme}://{SERVER}:{}", self.0.port)
     }
 
     /// From now on it does this.
     pub fn set(&self, conduct: Conduct) {
         *lock(&self.0.conduct) = conduct;
         self.0.change.fetch_add(1, Ordering::SeqCst);
-        for stream in lock(&self.0.open).drain(..) {
+        for stream in lock(&self.0.open).values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -159,7 +166,15 @@ enum Then {
 impl Shared {
     fn serve(&self, stream: TcpStream) -> Result<()> {
         stream.set_nodelay(true)?;
-        lock(&self.open).push(stream.try_clone()?);
+        let (port, own) = (stream.peer_addr()?.port(), stream.try_clone()?);
+        lock(&self.open).insert(port, stream.try_clone()?);
+        let done = self.speak(stream);
+        lock(&self.open).remove(&port);
+        let _ = own.shutdown(Shutdown::Both);
+        done
+    }
+
+    fn speak(&self, stream: TcpStream) -> Result<()> {
         match &self.tls {
             None => self.converse(stream),
             Some(tls) => {
@@ -209,7 +224,7 @@ impl Shared {
             Conduct::Says(status, body) => Reply::json(status, body.into()),
             Conduct::Redirects => {
                 let mut reply = Reply::json(302, Vec::new());
-                let elsewhere = format!("http://127.0.0.1:{}{}", PORT + 1, request.target);
+                let elsewhere = format!("http://{SERVER}:{}{}", QUIET_PORT + 1, request.target);
                 reply.headers.insert("location".into(), elsewhere);
                 reply
             }
@@ -378,7 +393,7 @@ impl Tls {
         let issuer = Issuer::new(params, key);
         let config = |until: i32| -> Result<Arc<ServerConfig>> {
             let mut params = CertificateParams::new(Vec::new())?;
-            params.subject_alt_names = vec![SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
+            params.subject_alt_names = vec![SanType::IpAddress(SERVER.into())];
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(until, 1, 1);
             let key = KeyPair::generate()?;

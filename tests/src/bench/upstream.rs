@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bootd_tests::process::Child;
-use bootd_tests::scripted::{Asked, Conduct, Scripted, Speaks};
+use bootd_tests::scripted::{Asked, Conduct, PORT, Scripted, Speaks};
 use bootd_tests::{Machine, SERVER, SITE, eventually_true, server, tail};
 
 use super::appliance::{self, median};
@@ -34,7 +34,7 @@ pub fn run() -> Result<String> {
     let rack = appliance::Site::with_groups(NODES, GROUPS)?;
     let own = fs::read_to_string(rack.dir.join("bootd.toml"))?;
     let _site = site(&rack, &own)?;
-    let scripted = Scripted::start((SITE, 8081), Speaks::Http, &rack.dir)?;
+    let scripted = Scripted::start(PORT, Speaks::Http, &rack.dir)?;
     let mut report = format!(
         "a site of {NODES} nodes with BMCs and {GROUPS} groups, refreshed each second by all three plugins; medians of {WINDOWS} windows of {} s\n\n",
         WINDOW.as_secs()
