@@ -49,6 +49,14 @@ fn the_shipped_configuration_is_good_and_its_defaults_are_the_real_ones() {
 }
 
 #[test]
+fn the_shipped_configuration_of_a_rack_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/rack.toml");
+    let rack = parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
+    assert!(rack.plugins.iter().all(|plugin| plugin.mode == super::Mode::Upstream));
+    assert_eq!(rack.plugins.len(), 3);
+}
+
+#[test]
 fn keys_of_a_site_need_to_know_whose_tokens_are_meant() {
     let with = |auth: &str| format!("{SMALLEST}[auth]\n{auth}");
     let wrong = mistakes(&with("jwks = \"keys.json\"\nlongest = \"soon\"\n"));

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 
+use bootd_sdk::etag::{self, Tags};
 use bootd_sdk::prelude::*;
 use bootd_sdk::text::shown;
 use bootd_sdk::xname;
@@ -12,18 +13,24 @@ use serde::Serialize;
 
 use crate::book::{Book, By, Draft, group_key, instance_key, rows};
 use crate::file::is_nodes;
-use crate::ledger::{Ledger, NotWritten};
-use crate::model::{Content, Defaults, GroupData, Instance, MOST_DIGITS};
+use crate::ledger::{Edition, Ledger, NotWritten};
+use crate::model::{Content, Defaults, GroupData, Instance};
 use crate::routes::{not_found, plain};
 use crate::schema::{self, BadBody};
 
-/// Answers a request below `/admin/`.
-pub(crate) fn answer(ledger: &Ledger, request: &Request, path: &str) -> Answer {
+/// Answers a request below `/admin/`, which everything but `GET` writes.
+pub(crate) fn answer(ledger: &Ledger, tags: &Tags, request: &Request, path: &str) -> Answer {
     let (what, name) = path.split_once('/').unwrap_or((path, ""));
     let answered = match (request.method.as_str(), what, name) {
-        ("GET", "cluster-defaults", "") => Ok(json(&*ledger.book().documents.defaults)),
+        ("GET", "cluster-defaults", "") => {
+            let tag = tags.tag(ledger.edition(Edition::Defaults));
+            Ok(etag::answer(request, &tag, || json(&*ledger.book().documents.defaults)))
+        }
         ("POST", "cluster-defaults", "") => set_defaults(ledger, &request.body),
-        ("GET", "groups", "") => Ok(groups(&ledger.book())),
+        ("GET", "groups", "") => {
+            let tag = tags.tag(ledger.edition(Edition::Groups));
+            Ok(etag::answer(request, &tag, || groups(&ledger.book())))
+        }
         ("POST", "groups", "") => add_group(ledger, &request.body),
         ("GET", "groups", name) => group(&ledger.book(), name),
         ("PUT", "groups", name) => set_group(ledger, name, &request.body),
@@ -39,7 +46,7 @@ pub(crate) fn answer(ledger: &Ledger, request: &Request, path: &str) -> Answer {
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+pub(crate) enum Refused {
     #[error("{0}")]
     BadBody(BadBody),
     /// A group's own status for the same.
@@ -94,11 +101,8 @@ impl From<NotWritten<Infallible>> for Refused {
 
 /// Writes the fields that are not empty; the others stay. A list takes the place of the old one.
 fn set_defaults(ledger: &Ledger, body: &str) -> Result<Answer, Refused> {
-    let mut defaults: Defaults = schema::read("ClusterDefaults", body).map_err(Refused::BadBody)?;
-    trim(&mut defaults.base_url);
-    defaults.nid_length = defaults.nid_length.filter(|digits| (1..=MOST_DIGITS).contains(digits));
-    defaults.public_keys.retain(|key| !key.is_empty());
-    let rows = rows(&defaults, &[], &[]);
+    let defaults: Defaults = schema::read("ClusterDefaults", body).map_err(Refused::BadBody)?;
+    let rows = rows(&defaults.tidied(), &[], &[]);
     ledger.write(|book| {
         let mut draft = Draft::of(book);
         draft.set_all(&rows, By::Api);
@@ -188,16 +192,12 @@ fn instance(book: &Book, id: &str) -> Result<Answer, Refused> {
     Ok(json(&shown_instance(id, own)))
 }
 
-/// Takes the place of what was there, but for the instance id: with another one its node would take itself for a new one.
-fn set_instance(ledger: &Ledger, id: &str, body: &str) -> Result<Answer, Refused> {
-    if id.is_empty() {
-        return Ok(not_found());
-    }
+/// Reads the body of an override. `id`: the canonical one of the path.
+pub(crate) fn read_instance(id: &str, body: &str) -> Result<Instance, Refused> {
     let mut own: Instance = schema::read("InstanceInfo", body).map_err(Refused::BadBody)?;
-    let id = xname::normalise(id);
     let named = xname::normalise(&own.id);
-    if !is_nodes(&id) {
-        return Err(Refused::BadXname(shown(&id)));
+    if !is_nodes(id) {
+        return Err(Refused::BadXname(shown(id)));
     }
     if !named.is_empty() && named != id {
         return Err(Refused::BadXname(format!(
@@ -205,9 +205,17 @@ fn set_instance(ledger: &Ledger, id: &str, body: &str) -> Result<Answer, Refused
             shown(&named)
         )));
     }
-    own.id.clone_from(&id);
-    trim(&mut own.cloud_init_base_url);
-    own.public_keys.retain(|key| !key.is_empty());
+    own.id = id.into();
+    Ok(own.tidied())
+}
+
+/// Takes the place of what was there, but for the instance id: with another one its node would take itself for a new one.
+fn set_instance(ledger: &Ledger, id: &str, body: &str) -> Result<Answer, Refused> {
+    if id.is_empty() {
+        return Ok(not_found());
+    }
+    let id = xname::normalise(id);
+    let own = read_instance(&id, body)?;
     ledger.write(|book| {
         let mut own = own.clone();
         if let Some(before) = book.documents.instances.get(&id) {
@@ -218,12 +226,6 @@ fn set_instance(ledger: &Ledger, id: &str, body: &str) -> Result<Answer, Refused
         Ok::<_, Infallible>(draft)
     })?;
     Ok(created(None))
-}
-
-fn trim(url: &mut Option<String>) {
-    if let Some(url) = url {
-        url.truncate(url.trim_end_matches('/').len());
-    }
 }
 
 fn created(group: Option<&str>) -> Answer {

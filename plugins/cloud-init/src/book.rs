@@ -22,6 +22,8 @@ pub(crate) enum By {
     Api,
     /// A data file.
     File,
+    /// The site, in upstream mode.
+    Site,
 }
 
 /// A row.
@@ -122,6 +124,14 @@ impl Book {
     /// A row, with who wrote it.
     pub(crate) fn row(&self, key: &str) -> Option<&Row> {
         self.rows.get(key)
+    }
+
+    /// The keys of all rows that begin so, readable or not.
+    pub(crate) fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a String> {
+        let begins = move |key: &&String| key.starts_with(prefix);
+        let rows = self.rows.range(prefix.to_owned()..).map(|(key, _)| key);
+        let unread = self.unread.iter().filter(begins);
+        rows.take_while(begins).chain(unread)
     }
 
     /// Makes the document of a row anew.
@@ -234,7 +244,7 @@ fn text<T: Serialize>(value: &T) -> String {
 
 /// What keys begin with.
 pub(crate) const PREFIXES: [&str; 4] = [DEFAULTS, GROUP, INSTANCE, APPLIED];
-const DEFAULTS: &str = "defaults/";
-const GROUP: &str = "group/";
-const INSTANCE: &str = "instance/";
+pub(crate) const DEFAULTS: &str = "defaults/";
+pub(crate) const GROUP: &str = "group/";
+pub(crate) const INSTANCE: &str = "instance/";
 const APPLIED: &str = "applied/";

@@ -6,6 +6,7 @@
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
 use bootd_sdk::text::shown;
+use bootd_sdk::wire::{Rewrite, rewrite};
 use bootd_sdk::xname;
 
 use crate::book::Documents;
@@ -21,6 +22,8 @@ pub(crate) struct Makings<'a> {
     /// The boot listener, for requests that do not say how they got here.
     pub(crate) boot_url: &'a str,
     pub(crate) request: &'a Request,
+    /// What URLs of the site's documents begin with: they lead to this box. `None`: all URLs stay as they are.
+    pub(crate) site: Option<&'a [String]>,
 }
 
 /// A document of the node whose address asks.
@@ -41,30 +44,31 @@ pub(crate) fn own(makings: &Makings<'_>, document: &str) -> Answer {
         ("vendor-data", _) => vendor_data(makings, node).kept(),
         ("user-data", _) => plain(200, EMPTY).kept(),
         ("network-config", _) => network_config(makings, node),
-        (_, Some(name)) => group(makings.documents, Some(node), &node.id, name),
+        (_, Some(name)) => group(makings, Some(node), &node.id, name),
         _ => not_found(),
     }
 }
 
-/// A document of any node, for an administrator.
-pub(crate) fn as_another(host: Host, makings: &Makings<'_>, id: &str, document: &str) -> Answer {
-    let id = xname::normalise(id);
+/// A node by its xname in any spelling.
+pub(crate) fn node(host: Host, id: &str) -> Result<Option<Node>, HostError> {
     let query = Query {
-        id: Some(id.clone()),
+        id: Some(xname::normalise(id)),
         ..Query::default()
     };
-    let node = match host.nodes(&query) {
-        Ok(nodes) => nodes.into_iter().next(),
-        Err(error) => return plain(500, format!("{error}\n")),
-    };
+    Ok(host.nodes(&query)?.into_iter().next())
+}
+
+/// A document of any node, for an administrator.
+pub(crate) fn as_another(makings: &Makings<'_>, node: Option<&Node>, id: &str, document: &str) -> Answer {
+    let id = xname::normalise(id);
     let answer = match (document, group_of(document), node) {
-        ("meta-data", _, Some(node)) => meta_data(makings, &node),
+        ("meta-data", _, Some(node)) => meta_data(makings, node),
         ("meta-data", _, None) => plain(404, format!("node {} not found in SMD\n", shown(&id))),
-        ("vendor-data", _, Some(node)) => vendor_data(makings, &node),
+        ("vendor-data", _, Some(node)) => vendor_data(makings, node),
         ("vendor-data", _, None) => plain(200, "#include\n"),
         ("user-data", ..) => plain(200, EMPTY),
-        ("network-config", _, Some(node)) => network_config(makings, &node),
-        (_, Some(name), node) => group(makings.documents, node.as_ref(), &id, name),
+        ("network-config", _, Some(node)) => network_config(makings, node),
+        (_, Some(name), node) => group(makings, node, &id, name),
         _ => not_found(),
     };
     Answer { keep: false, ..answer }
@@ -82,13 +86,33 @@ fn network_config(makings: &Makings<'_>, node: &Node) -> Answer {
     }
 }
 
-/// The URL under which the node finds this plugin: what was configured, else where the request came in.
+/// The URL under which the node finds this plugin: what was configured, else where the request came in. What is configured at a site names
+/// the site, past this box.
 fn base(makings: &Makings<'_>, node: &Node) -> String {
-    let configured = makings.documents.base_url(node).map(str::to_owned);
-    configured.unwrap_or_else(|| {
-        let base = makings.request.base();
-        format!("{}{PREFIX}", base.as_deref().unwrap_or(makings.boot_url))
-    })
+    let configured = makings.documents.base_url(node).filter(|_| makings.site.is_none());
+    configured.map_or_else(|| here(makings), str::to_owned)
+}
+
+/// Where the request came in.
+fn here(makings: &Makings<'_>) -> String {
+    let base = makings.request.base();
+    format!("{}{PREFIX}", base.as_deref().unwrap_or(makings.boot_url))
+}
+
+/// A group's document, with the URLs of the site's documents led here.
+fn led(makings: &Makings<'_>, text: &str) -> String {
+    let Some(site) = makings.site else {
+        return text.to_owned();
+    };
+    let to = here(makings);
+    let names = site.iter().chain(&makings.documents.defaults.base_url);
+    let rewrites: Vec<Rewrite> = names
+        .map(|from| Rewrite {
+            from: from.clone(),
+            to: to.clone(),
+        })
+        .collect();
+    rewrite(text, &rewrites)
 }
 
 fn vendor_data(makings: &Makings<'_>, node: &Node) -> Answer {
@@ -105,15 +129,15 @@ fn vendor_data(makings: &Makings<'_>, node: &Node) -> Answer {
 }
 
 /// The document of a group, for its members.
-fn group(documents: &Documents, node: Option<&Node>, id: &str, name: &str) -> Answer {
+fn group(makings: &Makings<'_>, node: Option<&Node>, id: &str, name: &str) -> Answer {
     if !node.is_some_and(|node| node.groups.iter().any(|group| group == name)) {
         let (id, name) = (shown(id), shown(name));
         let text = format!("node {id} is not a member of group {name} (node and/or group may not exist in SMD)\n");
         return plain(404, text);
     }
-    match documents.groups.get(name).map(|group| &group.content) {
+    match makings.documents.groups.get(name).map(|group| &group.content) {
         None | Some(Content::None) => plain(200, EMPTY).kept(),
-        Some(Content::Text(text)) => plain(200, text.as_str()).kept(),
+        Some(Content::Text(text)) => plain(200, led(makings, text)).kept(),
         Some(Content::Broken(reason)) => plain(500, format!("the document of group {} {reason}\n", shown(name))),
     }
 }

@@ -6,6 +6,7 @@
 //! nothing: what its book has more than the store is pending, and goes with its first write.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bootd_sdk::wire::Commit;
@@ -17,6 +18,8 @@ use crate::book::{self, Book, Draft};
 pub(crate) struct Ledger {
     host: Host,
     book: RwLock<Arc<Book>>,
+    /// Count what the admin API lists: the cluster's defaults, and the groups.
+    editions: [AtomicU64; 2],
     writer: Mutex<Writer>,
 }
 
@@ -27,6 +30,13 @@ struct Writer {
     revision: u64,
     /// What the store is to have besides: texts by key, none for those to delete.
     pending: BTreeMap<String, Option<String>>,
+}
+
+/// What has a number of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edition {
+    Defaults,
+    Groups,
 }
 
 /// What came of a write.
@@ -58,6 +68,7 @@ impl Ledger {
         Ok(Self {
             host,
             book: RwLock::new(Arc::new(book)),
+            editions: Default::default(),
             writer: Mutex::new(writer),
         })
     }
@@ -139,8 +150,31 @@ impl Ledger {
         Ok(())
     }
 
+    /// A number that is another whenever these are others. To be asked before the book: an older number for a newer book costs a client an
+    /// answer that it has, the other way round would keep a newer answer from it.
+    pub(crate) fn edition(&self, of: Edition) -> u64 {
+        self.edition_of(of).load(Ordering::Acquire)
+    }
+
+    fn edition_of(&self, of: Edition) -> &AtomicU64 {
+        let [defaults, groups] = &self.editions;
+        match of {
+            Edition::Defaults => defaults,
+            Edition::Groups => groups,
+        }
+    }
+
     fn swap(&self, book: Book) {
+        let before = self.book();
+        let (new, old) = (&book.documents, &before.documents);
+        let defaults = new.defaults != old.defaults;
+        let mut both = new.groups.iter().zip(&old.groups);
+        let groups = new.groups.len() != old.groups.len()
+            || both.any(|((name, group), (other, before))| name != other || !Arc::ptr_eq(group, before));
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+        for (of, is_new) in [(Edition::Defaults, defaults), (Edition::Groups, groups)] {
+            self.edition_of(of).fetch_add(u64::from(is_new), Ordering::AcqRel);
+        }
     }
 }
 

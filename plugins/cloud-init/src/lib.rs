@@ -1,9 +1,9 @@
 //! The cloud-init plugin: what makes a booted node itself (meta-data, user-data, vendor-data and a document for each of its groups).
 //!
-//! Owns the cluster's defaults, the groups' documents and the nodes' overrides. Keeps what its admin API, an import and data files write;
-//! what was acknowledged is in the store. A changed file with a mistake changes nothing, and no file undoes what others wrote since. Who
-//! asks is known by the address that asks; an administrator may ask as any node. Never renders templates (the node does), never writes a
-//! file, never logs a key.
+//! Owns the cluster's defaults, the groups' documents and the nodes' overrides. In local mode it keeps what its admin API, an import and data
+//! files write; what was acknowledged is in the store, a changed file with a mistake changes nothing, and no file undoes what others wrote
+//! since. In upstream mode all of it is the site's, kept so that nodes get their documents while the site is away. Who asks is known by the
+//! address that asks; an administrator may ask as any node. Never renders templates (the node does), never writes a file, never logs a key.
 
 mod admin;
 mod apply;
@@ -12,115 +12,107 @@ mod documents;
 mod emit;
 mod file;
 mod ledger;
+mod local;
 mod metadata;
+mod mirror;
 mod model;
 mod network;
+mod newer;
+mod overrides;
 mod reports;
+mod rounds;
 mod routes;
 mod schema;
+mod settings;
+mod site;
 mod status;
 mod transfer;
 
-use std::convert::Infallible;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bootd_sdk::file::Paths;
+use bootd_sdk::etag::Tags;
 use bootd_sdk::prelude::*;
-use bootd_sdk::sources::Sources;
 
-use apply::Gone;
-use file::Files;
-use ledger::{Ledger, NotWritten, Written};
+use ledger::Ledger;
+use local::Local;
 use network::Networks;
+use settings::Settings;
+use site::Mirrored;
 use status::Status;
-
-/// The `config` table.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The cluster's defaults, as `ochami cloud-init defaults set` reads them.
-    #[serde(default)]
-    defaults: Option<PathBuf>,
-    /// Files of groups, as `ochami cloud-init group set` reads them.
-    #[serde(default)]
-    groups: Paths,
-    /// What is different about single nodes, as `ochami cloud-init node set` reads it.
-    #[serde(default)]
-    instances: Option<PathBuf>,
-    /// Whether who has a token may read the documents of any node. `ochami cloud-init group render` and `node get` need it.
-    #[serde(default = "yes")]
-    impersonation: bool,
-    /// Serves `network-config`: fixed addresses in the networks of these names, DHCP on all other interfaces. Unset: 404.
-    #[serde(default)]
-    network_config: Option<Networks>,
-}
-
-fn yes() -> bool {
-    true
-}
 
 /// An instance.
 pub struct CloudInit {
     host: Host,
-    settings: Settings,
+    impersonation: bool,
+    networks: Option<Networks>,
     boot_url: String,
     started: Duration,
-    sources: Sources<Files>,
     status: Status,
     ledger: Ledger,
-    /// What is gone from the files is not deleted yet, or they could not be applied: the next look goes on.
-    unfinished: AtomicBool,
+    tags: Tags,
+    source: Source,
+}
+
+/// Where the data come from.
+enum Source {
+    /// They are this box's own.
+    Local(Local),
+    /// A site has them.
+    Site(Box<Mirrored>),
 }
 
 impl Plugin for CloudInit {
     const NAME: &'static str = "cloud-init";
-    const MODES: &'static [&'static str] = &["local"];
+    const SETTINGS_BY_MODE: bool = true;
     type Settings = Settings;
 
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
-        setup.routes = routes::routes();
-        let settings = start.settings;
-        let files = [
-            (file::Kind::Defaults, settings.defaults.iter().collect::<Vec<_>>()),
-            (file::Kind::Groups, settings.groups.0.iter().collect()),
-            (file::Kind::Instances, settings.instances.iter().collect()),
-        ];
-        let files: Vec<(file::Kind, PathBuf)> = files
-            .iter()
-            .flat_map(|(kind, paths)| paths.iter().map(|path| (*kind, start.folder.join(path))))
-            .collect();
-        let (kinds, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
-        let (sources, seen) = Sources::open(&paths, move |place, name, text, files: &mut Files| {
-            let kind = kinds.get(place).copied().unwrap_or(file::Kind::Import);
-            file::read_text(kind, name, text, files)
-        });
-        let plugin = Self {
-            host: start.host,
-            boot_url: start.server.boot_url,
-            started: start.host.now_boot(),
-            settings,
-            status: Status::new(start.host),
-            ledger: Ledger::open(start.host)?,
-            unfinished: AtomicBool::new(sources.is_whole()),
-            sources,
+        let Start {
+            settings, folder, host, ..
+        } = start;
+        let ledger = Ledger::open(host)?;
+        let (source, impersonation, networks) = match settings {
+            Settings::Local(settings) => {
+                let (impersonation, networks) = (settings.impersonation, settings.network_config.clone());
+                let local = Local::open(&settings, &folder, &ledger);
+                (Source::Local(local), impersonation, networks)
+            }
+            Settings::Upstream(settings) => {
+                let (impersonation, networks) = (settings.impersonation, settings.network_config.clone());
+                let mirrored = Mirrored::new(host, &settings, &folder);
+                (Source::Site(Box::new(mirrored)), impersonation, networks)
+            }
         };
-        let draft = apply::apply(&plugin.ledger.book(), &plugin.sources.data().rows(), Gone::Waits);
-        plugin.ledger.prepare(draft);
-        plugin.status.say(Some(seen), &plugin.ledger.book());
+        setup.routes = routes::routes(&source);
+        let plugin = Self {
+            host,
+            impersonation,
+            networks,
+            boot_url: start.server.boot_url,
+            started: host.now_boot(),
+            status: Status::new(host),
+            ledger,
+            tags: Tags::default(),
+            source,
+        };
+        plugin.say();
         Ok(plugin)
     }
 
     fn run(&self) -> Result<(), Error> {
         // The instance before this one may have written until now.
         let caught_up = self.ledger.catch_up()?;
-        if caught_up == Written::New || self.apply(Gone::Waits) == Written::New {
-            self.apply(Gone::Waits);
-            self.host.bump();
+        match &self.source {
+            Source::Local(local) => local.begin(self, caught_up),
+            Source::Site(mirrored) => mirrored.begin(self, caught_up),
         }
+        self.say();
         while self.host.sleep(Duration::from_secs(1)).is_ok() {
-            self.look();
+            match &self.source {
+                Source::Local(local) => local.look(self),
+                Source::Site(mirrored) => mirrored.look(self),
+            }
+            self.say();
         }
         Ok(())
     }
@@ -131,40 +123,28 @@ impl Plugin for CloudInit {
 }
 
 impl CloudInit {
-    /// Looks at the files, brings what is new into effect, and says how it is.
-    fn look(&self) {
-        let seen = self.sources.look();
-        let gone = match &seen {
-            Some(seen) => {
-                tracing::info!(mistakes = seen.mistakes.len(), "data files read again");
-                Some(Gone::Waits)
-            }
-            None if !self.unfinished.load(Ordering::Relaxed) => None,
-            // As they were a second ago: what is gone from them is gone.
-            None if self.sources.is_whole() => Some(Gone::Deleted),
-            None => Some(Gone::Waits),
-        };
-        if gone.map(|gone| self.apply(gone)) == Some(Written::New) {
-            self.host.bump();
-        }
-        self.status.say(seen, &self.ledger.book());
+    /// Says how the plugin is, when that is new.
+    fn say(&self) {
+        let book = self.ledger.book();
+        self.status.say(match &self.source {
+            Source::Local(local) => local.health(&book),
+            Source::Site(mirrored) => mirrored.health(&book),
+        });
     }
 
-    /// Writes what the files say. What cannot be stored is tried again at the next look.
-    fn apply(&self, gone: Gone) -> Written {
-        let files = self.sources.data().rows();
-        let applied = self
-            .ledger
-            .write(|book| Ok::<_, Infallible>(apply::apply(book, &files, gone)));
-        let may_delete = gone == Gone::Waits && self.sources.is_whole();
-        self.unfinished.store(applied.is_err() || may_delete, Ordering::Relaxed);
-        match applied {
-            Ok(written) => written,
-            Err(NotWritten::Store(error)) => {
-                tracing::error!(%error, "data files cannot be applied");
-                Written::Same
-            }
-            Err(NotWritten::Refused(never)) => match never {},
+    /// The site that is mirrored.
+    fn site(&self) -> Option<&Mirrored> {
+        match &self.source {
+            Source::Local(_) => None,
+            Source::Site(mirrored) => Some(mirrored),
+        }
+    }
+
+    /// An answer made of the book: says so when that may be old.
+    fn marked(&self, answer: Answer) -> Answer {
+        match self.site() {
+            Some(site) => site.mark(answer),
+            None => answer,
         }
     }
 

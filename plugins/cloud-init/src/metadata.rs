@@ -76,7 +76,7 @@ impl Documents {
     }
 
     /// The computed name: a short name and the node's number, such as `nid001`.
-    fn hostname(&self, node: &Node, cluster: &str) -> String {
+    pub(crate) fn hostname(&self, node: &Node, cluster: &str) -> String {
         let digits = self.defaults.nid_length.filter(|digits| *digits > 0).unwrap_or(4);
         let short = self.defaults.short_name.clone();
         let short = short.unwrap_or_else(|| cluster.chars().take(2).collect());
@@ -130,7 +130,7 @@ impl Map {
 }
 
 /// The first IPv4 address of the node, of its first interface that has one.
-fn address(node: &Node) -> Option<IpAddr> {
+pub(crate) fn address(node: &Node) -> Option<IpAddr> {
     let mut ips = node.interfaces.iter().flat_map(|interface| &interface.ips);
     ips.find(|address| address.ip.is_ipv4()).map(|address| address.ip)
 }

@@ -46,6 +46,14 @@ pub(crate) struct Defaults {
 pub(crate) const MOST_DIGITS: usize = 20;
 
 impl Defaults {
+    /// Without what says nothing: empty keys, a number of digits that is none, slashes at the end of a URL.
+    pub(crate) fn tidied(mut self) -> Self {
+        trim(&mut self.base_url);
+        self.nid_length = self.nid_length.filter(|digits| (1..=MOST_DIGITS).contains(digits));
+        self.public_keys.retain(|key| !key.is_empty());
+        self
+    }
+
     /// What is set, field by field: a write touches only the fields that it names.
     pub(crate) fn fields(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
@@ -173,9 +181,22 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
+    /// Without what says nothing: empty keys, slashes at the end of a URL.
+    pub(crate) fn tidied(mut self) -> Self {
+        trim(&mut self.cloud_init_base_url);
+        self.public_keys.retain(|key| !key.is_empty());
+        self
+    }
+
     /// The id that its node gets: the one that was given, else one that follows from the xname.
     pub(crate) fn effective_id(&self, xname: &str) -> String {
         self.instance_id.clone().unwrap_or_else(|| computed_id(xname))
+    }
+}
+
+fn trim(url: &mut Option<String>) {
+    if let Some(url) = url {
+        url.truncate(url.trim_end_matches('/').len());
     }
 }
 

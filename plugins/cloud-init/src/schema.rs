@@ -27,8 +27,26 @@ pub(crate) enum BadBody {
 
 /// Reads a body as one of the description's schemas. Keys come in any case; what is null is taken out: it is the same as absent.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(schema: &str, text: &str) -> Result<T, BadBody> {
-    let not_json = |error: serde_json::Error| BadBody::NotJson(error.to_string());
-    let mut body: Value = json::parse(text).map_err(not_json)?;
+    checked(schema, json::parse(text).map_err(not_json)?)
+}
+
+/// Reads a value that is part of a larger body, in the same way.
+pub(crate) fn read_value<T: serde::de::DeserializeOwned>(schema: &str, value: Value) -> Result<T, BadBody> {
+    checked(schema, json::folded(value).map_err(not_json)?)
+}
+
+/// Whether a schema names a field.
+pub(crate) fn names(schema: &str, field: &str) -> bool {
+    DESCRIPTION["components"]["schemas"][schema]["properties"]
+        .get(field)
+        .is_some()
+}
+
+fn not_json(error: serde_json::Error) -> BadBody {
+    BadBody::NotJson(error.to_string())
+}
+
+fn checked<T: serde::de::DeserializeOwned>(schema: &str, mut body: Value) -> Result<T, BadBody> {
     if let Value::Object(map) = &mut body {
         if let Some(file) = map.get_mut("file") {
             *file = json::folded(file.take()).map_err(not_json)?;

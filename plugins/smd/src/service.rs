@@ -161,9 +161,7 @@ impl Service {
     pub(crate) fn publish_all(&self) -> Result<(), HostError> {
         let mut turn = self.turn();
         let ids = self.tables().node_ids();
-        for part in ids.chunks(PART.max(ids.len() / 32)) {
-            self.publish(&mut turn, part.iter().cloned().collect())?;
-        }
+        self.publish_parts(&mut turn, &ids)?;
         self.say(&mut turn);
         Ok(())
     }
@@ -234,7 +232,11 @@ impl Service {
             touched.extend(turn.refused.keys().cloned());
         }
         let before = turn.refused.len();
-        if let Err(error) = self.publish(turn, touched) {
+        let published = match touched.len() {
+            0..MOST_AT_ONCE => self.publish(turn, touched),
+            _ => self.publish_parts(turn, &touched.into_iter().collect::<Vec<_>>()),
+        };
+        if let Err(error) = published {
             // The rows are stored and in the tables: the next look publishes them.
             tracing::warn!(%error, "nodes not published yet");
             let text = format!("the inventory could not be asked: {error}");
@@ -253,6 +255,13 @@ impl Service {
                 return Err(HostError::Failed("a precondition did not hold".into()));
             }
             turn.pending = None;
+        }
+        Ok(())
+    }
+
+    fn publish_parts(&self, turn: &mut Turn, ids: &[Id]) -> Result<(), HostError> {
+        for part in ids.chunks(PART.max(ids.len() / 32)) {
+            self.publish(turn, part.iter().cloned().collect())?;
         }
         Ok(())
     }
@@ -416,8 +425,10 @@ fn read<K: Ord, R: DeserializeOwned>(
     Ok(rows)
 }
 
-/// Rows of one part of a publication of all, unless they are very many.
+/// Rows of one part of a large publication, unless they are very many.
 const PART: usize = 1000;
+/// Rows that are published at once.
+const MOST_AT_ONCE: usize = 4 * PART;
 /// Refused rows of one request that its answer warns of.
 const MOST_WARNED: usize = 8;
 /// Refused rows that every write tries again.

@@ -253,7 +253,7 @@ impl Plugin for Writers {
     fn init(start: Start<Value>, _: &mut Setup) -> Result<Self, Error> {
         let one = || {
             let start = Start {
-                settings: serde_json::from_value(json!({}))?,
+                settings: serde_json::from_value(json!({"local": {}}))?,
                 mode: start.mode.clone(),
                 folder: start.folder.clone(),
                 server: start.server.clone(),

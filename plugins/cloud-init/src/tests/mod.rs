@@ -13,8 +13,13 @@ mod bad_input;
 mod described;
 mod emitted;
 mod files;
+mod mirror;
 mod network;
+mod newer;
+mod overrides;
+mod rounds;
 mod speed;
+mod upstream;
 
 const META_DATA: &str = "instance-id: i-15e49172
 local-hostname: compute1
@@ -436,14 +441,4 @@ fn a_changed_file_with_mistakes_changes_nothing_until_it_is_right() {
     }
     fs::write(&path, "short-name: new\n").unwrap();
     assert_eq!(look(), (false, 1, 0));
-}
-
-#[test]
-fn upstream_mode_is_refused_whatever_its_settings_are() {
-    let config = json!({"url": "https://site.example", "token": "x"});
-    let error = FakeHost::new().start_in::<CloudInit>("upstream", config).err().unwrap();
-    assert_eq!(
-        error.to_string(),
-        "mode = \"upstream\" is not available in this version; use \"local\""
-    );
 }

@@ -6,6 +6,7 @@ use bootd_sdk::wire::{Fetch, Fetched};
 use serde_json::json;
 
 use super::*;
+use crate::site::LISTED;
 
 /// The seed's five nodes.
 const NODES: &str = include_str!("../../../../tests/data/nodes.yaml");
@@ -402,6 +403,36 @@ fn a_row_that_cannot_be_read_costs_only_itself_and_is_told() {
         told[1].starts_with("/Inventory/EthernetInterfaces: 1 rows of the site are left out; "),
         "{told:?}"
     );
+}
+
+#[test]
+fn no_mutation_of_what_a_site_says_stops_the_rack_or_empties_it() {
+    let (site, asked, host, rack) = mirrored();
+    let list = |path: &str| send(&site, "GET", path, "").body.into_bytes();
+    let seeds: Vec<Vec<u8>> = LISTED.iter().map(|listed| list(listed.path)).collect();
+    let mut texts = Vec::new();
+    bootd_sdk::fake::mutations(&seeds, 400, |text| texts.push(text.to_owned()));
+    for text in texts {
+        let body = text.clone();
+        host.answer_fetches(move |_| {
+            Ok(Fetched {
+                status: 200,
+                body: body.clone(),
+                ..Fetched::default()
+            })
+        });
+        refresh(host, &rack);
+        let nodes = ids(&rack, "/State/Components?type=Node").len();
+        assert!(nodes >= 2, "{nodes} nodes are left by {text}");
+        answer(host, &site, &asked);
+        refresh(host, &rack);
+        // One that was held back may have been believed in part; the site is right again.
+        assert_eq!(
+            get(&rack, "/State/Components"),
+            get(&site, "/State/Components"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

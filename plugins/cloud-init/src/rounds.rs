@@ -1,0 +1,147 @@
+//! Which nodes' overrides are asked for at the site, and when. Pure: nodes and times in, names out.
+//!
+//! Nodes of which nothing is known come first, those that asked for their documents before all others; then each is asked for again, spread
+//! over a round. Never more than a few a second. A site that fails is left alone for a while that grows; what it refuses is not asked for
+//! again before the next round.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Who is next.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    nodes: BTreeSet<String>,
+    /// Of which something is known.
+    known: BTreeSet<String>,
+    /// Not again in this round; the reasons are told where they are found.
+    refused: BTreeSet<String>,
+    /// They got their documents without.
+    waiting: VecDeque<String>,
+    queue: VecDeque<String>,
+    /// When the next one of the queue is due of which something is known.
+    due: Duration,
+    pace: Duration,
+    listed: Option<Duration>,
+    ends: Duration,
+    failures: u32,
+    not_before: Duration,
+}
+
+impl Rounds {
+    /// Whether the inventory is to be listed anew.
+    pub(crate) fn is_listing_due(&self, now: Duration) -> bool {
+        let again = if self.nodes.is_empty() { EMPTY_AGAIN } else { AGAIN };
+        self.listed.is_none_or(|listed| now >= listed + again)
+    }
+
+    /// The nodes of the inventory, and those of which something is known.
+    pub(crate) fn list(&mut self, now: Duration, nodes: BTreeSet<String>, known: BTreeSet<String>) {
+        if now < self.ends {
+            let new = nodes.difference(&self.nodes).filter(|id| !known.contains(*id));
+            new.for_each(|id| self.queue.push_front(id.clone()));
+        }
+        self.listed = Some(now);
+        self.nodes = nodes;
+        self.known = known;
+    }
+
+    /// The round ends now: the site's defaults are others, which may be all that kept documents from being read.
+    pub(crate) fn again(&mut self, now: Duration) {
+        self.queue.clear();
+        self.refused.clear();
+        self.ends = now;
+    }
+
+    /// Whether a node of which nothing is known may be asked for right now.
+    pub(crate) fn may_ask(&self, id: &str, now: Duration) -> bool {
+        now >= self.not_before && !self.refused.contains(id)
+    }
+
+    /// A node got its document without its override: it is among the next.
+    pub(crate) fn want(&mut self, id: &str) {
+        self.nodes.insert(id.into());
+        if self.waiting.len() < MOST_WAITING && !self.refused.contains(id) && !self.waiting.iter().any(|w| w == id) {
+            self.waiting.push_back(id.into());
+        }
+    }
+
+    /// Takes the next ones, for the second that begins.
+    pub(crate) fn next(&mut self, now: Duration) -> Vec<String> {
+        if now < self.not_before {
+            return Vec::new();
+        }
+        if self.queue.is_empty() && now >= self.ends && !self.nodes.is_empty() {
+            self.begin(now);
+        }
+        let mut next: Vec<String> = Vec::new();
+        while next.len() < A_SECOND {
+            let is_due = |id: &String| now >= self.due || !self.known.contains(id);
+            let Some(id) = self
+                .waiting
+                .pop_front()
+                .or_else(|| self.queue.pop_front_if(|id| is_due(id)))
+            else {
+                break;
+            };
+            if self.known.contains(&id) {
+                self.due = self.due.max(now.saturating_sub(Duration::from_secs(1))) + self.pace;
+            }
+            if self.nodes.contains(&id) && !next.contains(&id) {
+                next.push(id);
+            }
+        }
+        next
+    }
+
+    fn begin(&mut self, now: Duration) {
+        self.refused.clear();
+        let (known, unknown): (Vec<_>, Vec<_>) = self.nodes.iter().cloned().partition(|id| self.known.contains(id));
+        self.pace = ROUND / u32::try_from(known.len().max(1)).unwrap_or(u32::MAX);
+        self.queue = unknown.into_iter().chain(known).collect();
+        self.due = now;
+        self.ends = now + ROUND;
+    }
+
+    /// Something is known of a node now.
+    pub(crate) fn read(&mut self, id: &str) {
+        self.failures = 0;
+        self.known.insert(id.into());
+        self.waiting.retain(|waiting| waiting != id);
+    }
+
+    /// The site answered, and does not say what is different about this node.
+    pub(crate) fn refuse(&mut self, id: &str) {
+        self.failures = 0;
+        self.refused.insert(id.into());
+    }
+
+    /// The site did not answer, or not as one that is well. These were not read.
+    pub(crate) fn fail(&mut self, now: Duration, unread: Vec<String>) {
+        for id in unread.into_iter().rev() {
+            if self.waiting.len() < MOST_WAITING {
+                self.waiting.push_front(id);
+            }
+        }
+        self.not_before = now + (FIRST_PAUSE * 2_u32.saturating_pow(self.failures)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1).min(16);
+    }
+
+    /// Nodes of which nothing is known, of all.
+    pub(crate) fn unknown(&self) -> (usize, usize) {
+        (self.nodes.difference(&self.known).count(), self.nodes.len())
+    }
+}
+
+/// How long a round takes.
+const ROUND: Duration = Duration::from_secs(600);
+/// Nodes that are asked for in a second.
+const A_SECOND: usize = 4;
+/// Nodes that wait to be read out of their turn.
+const MOST_WAITING: usize = 1024;
+/// When the inventory is listed again.
+const AGAIN: Duration = Duration::from_secs(300);
+/// The same, when there was no node yet.
+const EMPTY_AGAIN: Duration = Duration::from_secs(5);
+/// How long a site that failed once is left alone; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);

@@ -1,0 +1,582 @@
+//! Upstream mode: what a site says is the book, kept in the store, and served while the site is away.
+//!
+//! The cluster's defaults and the groups are refreshed as wholes. A site's cloud-init lists no overrides of single nodes: when the settings
+//! say how, each node's is read from the document that the site makes for it, when the node first needs it and then now and again. A node never
+//! waits for the site longer than a moment: it gets its document without, and that is told. Writes are the site's; what came of them is
+//! read back. What was here before the site was asked stays until the site says something else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bootd_sdk::prelude::*;
+use bootd_sdk::text::shown;
+use bootd_sdk::upstream::{Listed, Loss, Mirror, Site, Trust};
+use bootd_sdk::{form, time, xname};
+
+use crate::CloudInit;
+use crate::admin::read_instance;
+use crate::book::{Book, By, Draft, Rows, group_key, instance_key, rows};
+use crate::file::is_nodes;
+use crate::ledger::{Ledger, NotWritten, Written};
+use crate::metadata::address;
+use crate::mirror::{self, Part, Said};
+use crate::model::{Defaults, Instance};
+use crate::newer;
+use crate::overrides::{self, Asked, Read};
+use crate::rounds::Rounds;
+use crate::routes::plain;
+use crate::settings::{Api, Instances, UpstreamSettings};
+use crate::status;
+
+/// A site, and what is known of it.
+pub(crate) struct Mirrored {
+    host: Host,
+    site: Site,
+    api: Api,
+    instances: Instances,
+    /// `None`: URLs that name the site stay as they are.
+    names: Option<Vec<String>>,
+    /// What is wrong with single rows, by collection.
+    mistakes: Mutex<BTreeMap<usize, Vec<String>>>,
+    rounds: Mutex<Rounds>,
+    /// Held while a request waits for the site: one of the plugin's threads goes on answering.
+    asking: Mutex<()>,
+    trouble: Mutex<Trouble>,
+    numbers: Numbers,
+}
+
+/// What keeps overrides from being read.
+#[derive(Default)]
+struct Trouble {
+    /// Since when the site gives none, and why.
+    failing: Option<(u64, String)>,
+    /// Why it gives none of these nodes.
+    refused: BTreeMap<String, String>,
+}
+
+/// Among bootd's metrics.
+struct Numbers {
+    read: Number,
+    failed: Number,
+    without: Number,
+    unknown: Number,
+}
+
+/// What came of asking for an override.
+enum Answered {
+    /// This is the node's own.
+    Own(Box<Instance>),
+    /// The site does not say, and is well.
+    Refused(String),
+    /// The site is not well.
+    Failed(String),
+}
+
+impl Mirrored {
+    /// Nothing is asked yet.
+    pub(crate) fn new(host: Host, settings: &UpstreamSettings, folder: &Path) -> Self {
+        let listed = match settings.api {
+            Api::CloudInit => CLOUD_INIT,
+            Api::MetadataService => METADATA_SERVICE,
+        };
+        Self {
+            host,
+            site: Site::new(host, &settings.site(), folder, settings.service(), listed),
+            api: settings.api,
+            instances: settings.instance,
+            names: settings.rewrite.then(|| settings.names()),
+            mistakes: Mutex::default(),
+            rounds: Mutex::default(),
+            asking: Mutex::default(),
+            trouble: Mutex::default(),
+            numbers: Numbers {
+                read: host.counter("upstream_overrides_read"),
+                failed: host.counter("upstream_overrides_failed"),
+                without: host.counter("upstream_documents_without_override"),
+                unknown: host.gauge("upstream_overrides_unknown"),
+            },
+        }
+    }
+
+    /// The instance is in service: what files said once is new when the mode is local again.
+    pub(crate) fn begin(&self, plugin: &CloudInit, caught_up: Written) {
+        if caught_up == Written::New {
+            self.host.bump();
+        }
+        let forgotten = plugin.ledger.write(|book| {
+            let mut draft = Draft::of(book);
+            draft.note_applied(Rows::new());
+            Ok::<_, Infallible>(draft)
+        });
+        if let Err(NotWritten::Store(error)) = forgotten {
+            tracing::error!(%error, "what data files said cannot be forgotten");
+        }
+        self.look(plugin);
+    }
+
+    /// Asks the site for what is due.
+    pub(crate) fn look(&self, plugin: &CloudInit) {
+        if self.site.is_due() {
+            self.refresh(&plugin.ledger, None);
+        }
+        if self.reads_overrides() {
+            self.read_overrides(&plugin.ledger);
+        }
+    }
+
+    /// What URLs of the site's documents begin with, when they lead to this box.
+    pub(crate) fn names(&self, request: &Request) -> Option<&[String]> {
+        self.names.as_deref().filter(|_| request.leads_here)
+    }
+
+    /// An answer made of what is mirrored.
+    pub(crate) fn mark(&self, answer: Answer) -> Answer {
+        self.site.mark(answer)
+    }
+
+    /// Lets through what is held back.
+    pub(crate) fn accept(&self, ledger: &Ledger) -> Answer {
+        self.site.accept(&Reader {
+            of: self,
+            ledger,
+            written: None,
+        })
+    }
+
+    /// An import would be undone by the next refresh.
+    pub(crate) fn import(&self) -> Answer {
+        let text = format!(
+            "nothing was imported: the data are those of {}, and are written there, or by setting mode = \"local\"",
+            self.site.url()
+        );
+        Answer::problem(409, "Conflict", &text)
+    }
+
+    /// A write is the site's. `path`: below the site's base.
+    pub(crate) fn write(&self, ledger: &Ledger, request: &Request, path: &str) -> Answer {
+        if self.api == Api::MetadataService {
+            let text = format!(
+                "this box mirrors {} and only reads it: write there, with `ochami metadata`\n",
+                self.site.url()
+            );
+            let mut answer = plain(405, text);
+            answer.headers.push(("allow".into(), "GET".into()));
+            return answer;
+        }
+        let answer = self.site.pass_on(request, path);
+        let is_done = (200..300).contains(&answer.status);
+        if !is_done {
+            if answer.status >= 500 {
+                self.site.hurry();
+            }
+            return answer;
+        }
+        match path.strip_prefix("/admin/instance-info/") {
+            Some(id) => self.override_written(ledger, request, &xname::normalise(id)),
+            None => {
+                let written = path.strip_prefix("/admin/groups/").map(group_key);
+                self.refresh(ledger, written);
+            }
+        }
+        answer
+    }
+
+    /// Makes sure that what is different about a node is known before its meta-data are made, if the site says so in a moment. `false`: it is
+    /// not known.
+    pub(crate) fn knows(&self, ledger: &Ledger, node: &Node) -> bool {
+        if !self.reads_overrides() || is_known(&ledger.book(), &node.id) {
+            return true;
+        }
+        let may_ask = !self.is_unwell() && self.rounds().may_ask(&node.id, self.host.now_boot());
+        let free = self.asking.try_lock().ok().filter(|_| may_ask);
+        if free.is_some() {
+            self.read_one(ledger, node);
+        }
+        drop(free);
+        let is_known = is_known(&ledger.book(), &node.id);
+        if !is_known {
+            self.numbers.without.add(1);
+            self.rounds().want(&node.id);
+        }
+        is_known
+    }
+}
+
+impl Mirrored {
+    /// How it is: what there is, as of when, what is wrong, and what is missing.
+    pub(crate) fn health(&self, book: &Book) -> Health {
+        let unknown = self.count_unknown();
+        let line = match (self.api, self.instances) {
+            (Api::CloudInit, Instances::None) => {
+                format!(
+                    "{}; instance overrides are not mirrored: config.instance = \"none\"",
+                    status::line(book)
+                )
+            }
+            (Api::CloudInit, _) => match unknown {
+                (0, _) => status::line(book),
+                (unknown, all) => format!("{}, those of {unknown} of {all} nodes not read yet", status::line(book)),
+            },
+            (Api::MetadataService, _) => status::line(book),
+        };
+        let mistake = |file: String, text: String| Mistake { file, line: 0, text };
+        let rows = self.mistakes().clone();
+        let rows = rows.into_iter().flat_map(|(at, texts)| {
+            let path = self.listed().get(at).map_or("", |listed| listed.path);
+            let file = format!("{}{path}", self.site.url());
+            texts.into_iter().map(move |text| mistake(file.clone(), text))
+        });
+        let mut mistakes: Vec<Mistake> = rows.chain(status::unread(book)).collect();
+        let trouble = self.trouble();
+        if let Some((since, text)) = &trouble.failing {
+            let text = format!(
+                "{text}, since {}; nodes get their documents without",
+                time::rfc3339(*since)
+            );
+            mistakes.push(mistake("instance overrides".into(), text));
+        }
+        let mut refused = trouble.refused.iter();
+        for (id, text) in refused.by_ref().take(MOST_TOLD) {
+            mistakes.push(mistake(format!("instance override of {id}"), text.clone()));
+        }
+        let more = refused.count();
+        if more > 0 {
+            mistakes.push(mistake(
+                "instance overrides".into(),
+                format!("and those of {more} more nodes"),
+            ));
+        }
+        self.site.health(&line, mistakes)
+    }
+
+    fn refresh(&self, ledger: &Ledger, written: Option<String>) {
+        let reader = Reader {
+            of: self,
+            ledger,
+            written,
+        };
+        self.site.refresh(&reader, Trust::Guarded);
+    }
+
+    fn reads_overrides(&self) -> bool {
+        self.api == Api::CloudInit && self.instances != Instances::None
+    }
+
+    /// Whether documents of the site are not to be believed, or not to be had.
+    fn is_unwell(&self) -> bool {
+        self.site.is_failing() || self.site.is_stale()
+    }
+
+    /// Reads the overrides whose turn it is.
+    fn read_overrides(&self, ledger: &Ledger) {
+        let now = self.host.now_boot();
+        if self.rounds().is_listing_due(now) {
+            self.list(ledger, now);
+        }
+        if self.is_unwell() {
+            return;
+        }
+        let mut next = self.rounds().next(now).into_iter();
+        let mut owns = Vec::new();
+        while let Some(id) = next.next() {
+            let query = Query {
+                id: Some(id.clone()),
+                ..Query::default()
+            };
+            let Some(node) = self.host.node(&query) else { continue };
+            match self.ask(ledger, &node) {
+                Answered::Own(own) => owns.push(*own),
+                Answered::Refused(text) => self.refused(&id, text),
+                Answered::Failed(text) => {
+                    let unread = std::iter::once(id).chain(next.by_ref()).collect();
+                    self.failed(unread, text);
+                }
+            }
+        }
+        self.take(ledger, &owns);
+    }
+
+    fn list(&self, ledger: &Ledger, now: Duration) {
+        let Ok(nodes) = self.host.nodes(&Query::default()) else {
+            return;
+        };
+        let nodes: BTreeSet<String> = nodes
+            .into_iter()
+            .map(|node| node.id)
+            .filter(|id| is_nodes(id))
+            .collect();
+        let book = ledger.book();
+        let known = book
+            .documents
+            .instances
+            .keys()
+            .filter(|id| is_known(&book, id))
+            .cloned()
+            .collect();
+        self.trouble().refused.retain(|id, _| nodes.contains(id));
+        self.rounds().list(now, nodes, known);
+        let (unknown, _) = self.count_unknown();
+        self.numbers.unknown.set(i64::try_from(unknown).unwrap_or(i64::MAX));
+    }
+
+    fn count_unknown(&self) -> (usize, usize) {
+        self.rounds().unknown()
+    }
+
+    /// Asks for one override while somebody waits.
+    fn read_one(&self, ledger: &Ledger, node: &Node) {
+        match self.ask(ledger, node) {
+            Answered::Own(own) => self.take(ledger, &[*own]),
+            Answered::Refused(text) => self.refused(&node.id, text),
+            Answered::Failed(text) => self.failed(vec![node.id.clone()], text),
+        }
+    }
+
+    fn ask(&self, ledger: &Ledger, node: &Node) -> Answered {
+        let id = form::segment(&node.id);
+        let (path, headers, asked) = match self.instances {
+            Instances::None => return Answered::Refused("config.instance = \"none\"".into()),
+            Instances::Impersonate => (format!("/admin/impersonation/{id}/meta-data"), vec![], Asked::ByName),
+            Instances::Forwarded => {
+                let Some(ip) = address(node).or_else(|| any_address(node)) else {
+                    return Answered::Refused("the node has no address".into());
+                };
+                let field = ("x-forwarded-for".to_owned(), ip.to_string());
+                ("/meta-data".to_owned(), vec![field], Asked::ByAddress(ip))
+            }
+        };
+        let fetched = match self.site.look_up(&path, &headers, A_MOMENT) {
+            Ok(fetched) => fetched,
+            Err(text) => return Answered::Failed(text),
+        };
+        match fetched.status {
+            200 => match overrides::read(&ledger.book().documents, node, asked, &fetched.body) {
+                Ok(Read::Override(own)) => Answered::Own(own),
+                Ok(Read::OtherDefaults) => {
+                    // Perhaps they are new.
+                    self.site.hurry();
+                    Answered::Refused(
+                        "the site's document was made of other cluster defaults than those mirrored".into(),
+                    )
+                }
+                Ok(Read::AnotherNodes) => Answered::Refused(format!(
+                    "the site answers {path} with the document of another node: it does not believe X-Forwarded-For"
+                )),
+                Err(text) => Answered::Refused(format!("the site's document is not understood: {text}")),
+            },
+            404 => Answered::Refused(format!("{path}: status 404 {}", words(&fetched.body))),
+            422 => Answered::Refused(format!("{path}: status 422: the site knows no node with this address")),
+            status => Answered::Failed(format!("{path}: status {status} {}", words(&fetched.body))),
+        }
+    }
+
+    /// Takes overrides that were read.
+    fn take(&self, ledger: &Ledger, owns: &[Instance]) {
+        if owns.is_empty() {
+            return;
+        }
+        let rows = rows(&Defaults::default(), &[], owns);
+        let written = ledger.write(|book| {
+            let mut draft = Draft::of(book);
+            draft.set_all(&rows, By::Site);
+            Ok::<_, Infallible>(draft)
+        });
+        match written {
+            Ok(written) => {
+                let mut trouble = self.trouble();
+                let mut rounds = self.rounds();
+                trouble.failing = None;
+                for own in owns {
+                    trouble.refused.remove(&own.id);
+                    rounds.read(&own.id);
+                }
+                let (unknown, _) = rounds.unknown();
+                drop((trouble, rounds));
+                self.numbers.read.add(i64::try_from(owns.len()).unwrap_or(i64::MAX));
+                self.numbers.unknown.set(i64::try_from(unknown).unwrap_or(i64::MAX));
+                if written == Written::New {
+                    self.host.bump();
+                }
+            }
+            Err(NotWritten::Store(error)) => {
+                let ids = owns.iter().map(|own| own.id.clone()).collect();
+                self.failed(ids, format!("what was read cannot be stored: {error}"));
+            }
+            Err(NotWritten::Refused(never)) => match never {},
+        }
+    }
+
+    fn refused(&self, id: &str, text: String) {
+        self.numbers.failed.add(1);
+        let mut trouble = self.trouble();
+        trouble.failing = None;
+        trouble.refused.insert(id.into(), text);
+        drop(trouble);
+        self.rounds().refuse(id);
+    }
+
+    fn failed(&self, unread: Vec<String>, text: String) {
+        self.numbers.failed.add(1);
+        let mut trouble = self.trouble();
+        if trouble.failing.is_none() {
+            tracing::warn!(reason = text, "instance overrides cannot be read");
+        }
+        let since = trouble
+            .failing
+            .take()
+            .map_or_else(|| self.host.now_unix().as_secs(), |(since, _)| since);
+        trouble.failing = Some((since, text));
+        drop(trouble);
+        self.rounds().fail(self.host.now_boot(), unread);
+    }
+
+    /// The site took an override through this box. What came of it is read back where that is possible; else what was written counts.
+    fn override_written(&self, ledger: &Ledger, request: &Request, id: &str) {
+        let query = Query {
+            id: Some(id.into()),
+            ..Query::default()
+        };
+        let node = self.host.node(&query).filter(|_| self.reads_overrides());
+        match node.map(|node| self.ask(ledger, &node)) {
+            Some(Answered::Own(own)) => return self.take(ledger, &[*own]),
+            Some(Answered::Refused(text)) => self.refused(id, text),
+            Some(Answered::Failed(text)) => self.failed(vec![id.into()], text),
+            None => {}
+        }
+        let key = instance_key(id);
+        let written = ledger.write(|book| {
+            let mut draft = Draft::of(book);
+            match (request.method.as_str(), read_instance(id, &request.body)) {
+                ("DELETE", _) => draft.remove(&key),
+                (_, Ok(mut own)) => {
+                    // The site keeps the id that a node has.
+                    if let Some(before) = book.documents.instances.get(id) {
+                        own.instance_id = before.instance_id.clone().or(own.instance_id);
+                    }
+                    draft.set_all(&rows(&Defaults::default(), &[], &[own]), By::Site);
+                }
+                (_, Err(_)) => {}
+            }
+            Ok::<_, Infallible>(draft)
+        });
+        match written {
+            Ok(Written::New) => self.host.bump(),
+            Ok(Written::Same) => {}
+            Err(NotWritten::Store(error)) => tracing::error!(%error, "an override that the site took cannot be stored"),
+            Err(NotWritten::Refused(never)) => match never {},
+        }
+    }
+
+    fn listed(&self) -> &'static [Listed] {
+        match self.api {
+            Api::CloudInit => CLOUD_INIT,
+            Api::MetadataService => METADATA_SERVICE,
+        }
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, Rounds> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mistakes(&self) -> MutexGuard<'_, BTreeMap<usize, Vec<String>>> {
+        self.mistakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the site's lists into the book.
+struct Reader<'a> {
+    of: &'a Mirrored,
+    ledger: &'a Ledger,
+    /// The row that was just written at the site through this box: when it is gone, that was meant.
+    written: Option<String>,
+}
+
+impl Mirror for Reader<'_> {
+    type Change = (Part, Said);
+
+    fn read(&self, collection: usize, body: &str) -> Result<(Loss, Self::Change), String> {
+        let (part, said) = match (self.of.api, collection) {
+            (Api::CloudInit, 0) => (Part::Defaults, mirror::defaults(body)),
+            (Api::CloudInit, _) => (Part::Groups, mirror::groups(body)),
+            (Api::MetadataService, 0) => (Part::Defaults, newer::defaults(body)),
+            (Api::MetadataService, 1) => (Part::Groups, newer::groups(body)),
+            (Api::MetadataService, _) => (Part::Instances, newer::instances(body)),
+        };
+        let said = said.map_err(|error| error.to_string())?;
+        let loss = mirror::losing(&self.ledger.book(), part, &said, self.written.as_deref());
+        Ok((loss, (part, said)))
+    }
+
+    fn take(&self, collection: usize, (part, said): Self::Change) -> Result<(), HostError> {
+        let written = self
+            .ledger
+            .write(|book| Ok::<_, Infallible>(mirror::draft(book, part, &said)));
+        match written {
+            Ok(Written::New) => {
+                self.of.host.bump();
+                if part == Part::Defaults {
+                    self.of.rounds().again(self.of.host.now_boot());
+                }
+            }
+            Ok(Written::Same) => {}
+            Err(NotWritten::Store(error)) => return Err(error),
+            Err(NotWritten::Refused(never)) => match never {},
+        }
+        self.of.mistakes().insert(collection, said.mistakes);
+        Ok(())
+    }
+}
+
+/// Whether the site said what is different about a node.
+fn is_known(book: &Book, id: &str) -> bool {
+    book.row(&instance_key(id)).is_some_and(|row| row.by == By::Site)
+}
+
+fn any_address(node: &Node) -> Option<IpAddr> {
+    let mut ips = node.interfaces.iter().flat_map(|interface| &interface.ips);
+    ips.next().map(|address| address.ip)
+}
+
+/// The begin of an error page.
+fn words(body: &str) -> String {
+    let words: Vec<&str> = body.split_whitespace().take(12).collect();
+    shown(&words.join(" "))
+}
+
+const CLOUD_INIT: &[Listed] = &[
+    Listed {
+        path: "/admin/cluster-defaults",
+        rows: "cluster defaults",
+    },
+    Listed {
+        path: "/admin/groups",
+        rows: "groups",
+    },
+];
+const METADATA_SERVICE: &[Listed] = &[
+    Listed {
+        // As it spells it.
+        path: "/clusterdefaultss",
+        rows: "cluster defaults",
+    },
+    Listed {
+        path: "/groups",
+        rows: "groups",
+    },
+    Listed {
+        path: "/instanceinfos",
+        rows: "node overrides",
+    },
+];
+/// How long anybody waits for an override.
+const A_MOMENT: Duration = Duration::from_millis(1500);
+/// Nodes whose refused overrides are told one by one.
+const MOST_TOLD: usize = 3;
