@@ -89,10 +89,15 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .thread_name("http")
         .build()?;
     runtime.block_on(async {
-        let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
+        let (mut artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
         for mistake in &mistakes {
             tracing::error!(%mistake, "an origin cannot be used");
             warnings.push(mistake.to_string());
+        }
+        // A rack without a cache still boots, as long as its origins live.
+        if let Err(unusable) = artifacts.keep(&config) {
+            tracing::error!(%unusable, "the cache cannot be used: all artifacts go through to their origins");
+            warnings.push(format!("{unusable}: no artifact is kept"));
         }
         let artifacts = Arc::new(artifacts);
         let app = Arc::new(App {

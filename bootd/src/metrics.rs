@@ -57,6 +57,8 @@ pub struct Metrics {
     refused: Known<Counter>,
     /// Bytes sent, by part and what.
     bytes: Known<Counter>,
+    /// Bytes read from origins, by part and what for.
+    fetched: Known<Counter>,
     /// Present amounts, such as nodes, or mistakes in a plugin's data.
     amount: Known<Gauge>,
     plugin_counters: Family<PluginLabels, Counter>,
@@ -118,7 +120,8 @@ struct Limit {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("bootd");
-        let (done, refused, bytes) = <(Known<Counter>, Known<Counter>, Known<Counter>)>::default();
+        let (done, refused, bytes, fetched) =
+            <(Known<Counter>, Known<Counter>, Known<Counter>, Known<Counter>)>::default();
         let plugin_counters: Family<PluginLabels, Counter> = Family::default();
         let plugin_gauges: Family<PluginLabels, Gauge> = Family::default();
         let amount: Known<Gauge> = Known::default();
@@ -129,6 +132,11 @@ impl Default for Metrics {
             refused.family.clone(),
         );
         registry.register("bytes_sent", "Bytes sent, by part", bytes.family.clone());
+        registry.register(
+            "bytes_fetched",
+            "Bytes read from origins, by part and what for",
+            fetched.family.clone(),
+        );
         registry.register("amount", "Present amounts, by part", amount.family.clone());
         let unauthenticated: Family<ListenerLabels, Gauge> = Family::default();
         registry.register(
@@ -151,6 +159,7 @@ impl Default for Metrics {
             done,
             refused,
             bytes,
+            fetched,
             amount,
             plugin_counters,
             plugin_gauges,
@@ -187,6 +196,16 @@ impl Metrics {
     /// Counts bytes sent.
     pub fn sent(&self, part: &str, what: &str, bytes: u64) {
         self.bytes.of(part, what).inc_by(bytes);
+    }
+
+    /// The counter of [`Metrics::sent`].
+    pub fn bytes_counter(&self, part: &str, what: &str) -> Counter {
+        self.bytes.of(part, what)
+    }
+
+    /// The counter of bytes that were read from origins.
+    pub fn fetched_counter(&self, part: &str, what: &str) -> Counter {
+        self.fetched.of(part, what)
     }
 
     /// Sets a present amount.

@@ -55,6 +55,9 @@ pub struct Status {
     /// The HTTP listeners.
     #[serde(default)]
     pub listeners: Vec<ListenerStatus>,
+    /// What is kept of artifacts; empty when nothing is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cache: String,
     /// Everything that is not as it should be.
     pub warnings: Vec<String>,
 }
@@ -160,6 +163,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: admin.started.elapsed().as_secs(),
         inventory: app.inventory.snapshot().count(),
+        cache: app.artifacts.kept().unwrap_or_default(),
         warnings,
     }
 }

@@ -61,6 +61,7 @@ impl Dir {
             range,
             partial,
             body,
+            stale: None,
         })
     }
 }
@@ -130,7 +131,7 @@ fn chunks(file: File, etag: String, start: u64, end: u64) -> impl Stream<Item = 
             return Ok(None);
         }
         tokio::task::spawn_blocking(move || {
-            let most = if at - start < GOES_ON { CHUNK } else { LARGE_CHUNK };
+            let most = chunk_after(at - start);
             let mut chunk = vec![0; usize::try_from(end - at).map_or(most, |left| left.min(most))];
             let read = file.read_at(&mut chunk, at)?;
             chunk.truncate(read);
@@ -146,6 +147,11 @@ fn chunks(file: File, etag: String, start: u64, end: u64) -> impl Stream<Item = 
         })
         .await?
     })
+}
+
+/// How much a reader is given next that has read so much.
+pub(super) fn chunk_after(read: u64) -> usize {
+    if read < GOES_ON { CHUNK } else { LARGE_CHUNK }
 }
 
 /// Read at once, and held for each reader that stopped reading: small, so that a thousand of these hold little memory.

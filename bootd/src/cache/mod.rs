@@ -2,12 +2,17 @@
 //!
 //! [`Artifacts::open`] is the one way to an object's bytes. Promises: only configured buckets; a key never leads out of its origin; the body of
 //! an [`Object`] is exactly [`Object::range`] or ends in an error, never short and well. A retry against an origin happens here or nowhere.
-//! Today every open goes through to the origin; what is kept on disk will be found behind the same door. Callers are the artifacts
-//! listener and the operator's commands.
+//! With [`Artifacts::keep`], objects of remote origins are kept on disk and served from there; without it, as in `bootd check`, every open goes
+//! through to the origin. Callers are the artifacts listener and the operator's commands.
 
 mod dir;
+mod disk;
+mod fill;
+mod keep;
 mod name;
 mod origin;
+mod read;
+mod shelf;
 mod store;
 
 use std::collections::BTreeMap;
@@ -27,12 +32,16 @@ use crate::http::range::Spec;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 
+pub use disk::CacheError;
+use keep::Keep;
 pub use name::Name;
 use origin::Origin;
+use shelf::Place;
 
 /// The configured buckets.
 pub struct Artifacts {
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, Arc<Origin>>,
+    keep: Option<Keep>,
     metrics: Arc<Metrics>,
     lines: Arc<Lines>,
 }
@@ -64,6 +73,8 @@ pub struct Object {
     pub partial: bool,
     /// Those bytes.
     pub body: ObjectBody,
+    /// It was kept here and may be old; this is why.
+    pub stale: Option<&'static str>,
 }
 
 /// The bytes of an object: as many as promised, or an error.
@@ -73,7 +84,7 @@ pub struct ObjectBody {
 }
 
 /// Why an object does not open.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
     /// No origin has this bucket.
     #[error("there is no such bucket")]
@@ -142,12 +153,13 @@ impl Artifacts {
                 mistakes.push(mistake);
                 unusable
             });
-            origins.insert(origin.bucket.clone(), ready);
+            origins.insert(origin.bucket.clone(), Arc::new(ready));
         }
         let lines = Arc::new(Lines::new(Instant::now()));
         (
             Self {
                 origins,
+                keep: None,
                 metrics,
                 lines,
             },
@@ -155,11 +167,38 @@ impl Artifacts {
         )
     }
 
-    /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it.
+    /// Keeps objects of remote origins in the cache folder from now on, and serves those that are there. Blocks as long as it takes to look
+    /// through the folder. After an error every open goes through to the origin.
+    pub fn keep(&mut self, config: &Config) -> Result<(), CacheError> {
+        if config.cache.size != Some(0) && self.origins.values().any(|origin| origin.is_remote()) {
+            self.keep = Some(Keep::open(config, Arc::clone(&self.metrics))?);
+        }
+        Ok(())
+    }
+
+    /// What is kept, in a line; `None` when nothing is.
+    pub fn kept(&self) -> Option<String> {
+        self.keep.as_ref().map(Keep::status)
+    }
+
+    /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it, but for what is
+    /// fetched to be kept.
     pub async fn open(&self, bucket: &str, key: &str, want: Want) -> Result<Object, OpenError> {
         let origin = self.origins.get(bucket).ok_or(OpenError::NoSuchBucket)?;
         name::check_key(key)?;
-        tokio::time::timeout(OPEN_TIMEOUT, origin.open(key, &want))
+        let opening = async {
+            match &self.keep {
+                Some(keep) if origin.is_remote() => {
+                    let place = Place {
+                        bucket: bucket.into(),
+                        key: key.into(),
+                    };
+                    keep.object(origin, place, want).await
+                }
+                _ => origin.open(key, &want).await,
+            }
+        };
+        tokio::time::timeout(OPEN_TIMEOUT, opening)
             .await
             .map_err(|_| OpenError::Timeout)?
     }

@@ -7,8 +7,8 @@ use crate::config::{self, Source};
 
 /// Where a bucket's objects come from.
 pub(super) enum Origin {
-    /// Over HTTP.
-    Store(Store),
+    /// Over HTTP, and under which name.
+    Store(Store, String),
     /// A folder of this machine.
     Dir(Dir),
     /// Nowhere, and why.
@@ -18,21 +18,35 @@ pub(super) enum Origin {
 impl Origin {
     pub(super) fn new(origin: &config::Origin) -> Result<Self, ArtifactsError> {
         let bucket = &origin.bucket;
+        let name = origin.source.to_string();
         Ok(match &origin.source {
             Source::S3 {
                 endpoint,
                 region,
                 credentials,
-            } => Self::Store(Store::s3(bucket, endpoint, region, credentials.as_deref())?),
-            Source::Http(url) => Self::Store(Store::http(bucket, url)?),
+            } => Self::Store(Store::s3(bucket, endpoint, region, credentials.as_deref())?, name),
+            Source::Http(url) => Self::Store(Store::http(bucket, url)?, name),
             Source::Dir(root) => Self::Dir(Dir::new(root)),
         })
+    }
+
+    /// Whether its objects are worth keeping: those of a folder are here already.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Store(..))
+    }
+
+    /// What tells it from other origins: its address.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Store(_, name) => name,
+            Self::Dir(_) | Self::Unusable(_) => "",
+        }
     }
 
     /// Opens the object of a checked key.
     pub(super) async fn open(&self, key: &str, want: &Want) -> Result<Object, OpenError> {
         match self {
-            Self::Store(store) => store.open(key, want).await,
+            Self::Store(store, _) => store.open(key, want).await,
             Self::Dir(dir) => dir.open(key, want).await,
             Self::Unusable(why) => Err(OpenError::Origin(why.clone())),
         }

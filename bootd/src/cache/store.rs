@@ -1,7 +1,8 @@
 //! An S3 service or a web server as an origin, through object_store.
 //!
 //! One request opens an object: its length and tag come with the answer. Only when a range gets no usable answer a HEAD finds out why. The
-//! store retries before the first byte, and continues a broken body under its tag; nobody else retries.
+//! store retries before the first byte, and continues a broken body under its tag, some times; nobody else retries, but for
+//! a fill of the cache, which goes on where a body broke for good.
 
 use std::error::Error;
 use std::path::Path;
@@ -141,6 +142,7 @@ fn object(result: GetResult, head: bool, partial: bool) -> Object {
         },
         range,
         partial,
+        stale: None,
     }
 }
 

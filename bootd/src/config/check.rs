@@ -13,8 +13,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::checked::{
-    Arch, AuthConfig, Config, Dhcp, Jwks, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source, Subnet,
-    Tftp,
+    Arch, AuthConfig, Cache, Config, Dhcp, Jwks, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source,
+    Subnet, Tftp,
 };
 use super::raw::{self, Field, Raw};
 use crate::auth::Rules;
@@ -72,6 +72,11 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     let admin_socket = m.path("admin.socket", admin.socket, ADMIN_SOCKET);
     let auth = auth(&mut m, raw.auth);
     let origins = origins(&mut m, raw.origin);
+    let cache = m.table("cache", raw.cache);
+    m.unknown("cache", &cache.unknown, raw::Cache::KEYS);
+    let cache = Cache {
+        size: m.bytes("cache.size", cache.size),
+    };
     let plugins = plugins(&mut m, raw.plugin);
     let dirs = m.table("plugins", raw.plugins);
     m.unknown("plugins", &dirs.unknown, raw::Plugins::KEYS);
@@ -94,6 +99,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             admin_socket,
             auth,
             origins,
+            cache,
             plugins,
             plugin_dirs,
         })
@@ -560,6 +566,27 @@ impl Mistakes {
                 default
             }
         }
+    }
+
+    /// A number of bytes, with a unit or without.
+    fn bytes(&mut self, key: &str, field: Field<String>) -> Option<u64> {
+        let text: String = self.optional(key, field)?;
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim() {
+            "" | "B" => Some(0),
+            "KiB" => Some(10),
+            "MiB" => Some(20),
+            "GiB" => Some(30),
+            "TiB" => Some(40),
+            _ => None,
+        };
+        let bytes = number.parse::<u64>().ok().zip(shift);
+        let bytes = bytes.and_then(|(number, shift)| number.checked_mul(1 << shift));
+        if bytes.is_none() {
+            self.wrong(key, format!("'{text}' is not a size such as 512MiB, 40GiB or 2TiB"));
+        }
+        bytes
     }
 
     /// Whole seconds, at least 60: clients renew at half of it, and a shorter one is a storm.

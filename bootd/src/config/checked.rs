@@ -35,6 +35,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Where artifacts come from; buckets are distinct.
     pub origins: Vec<Origin>,
+    /// What is kept of them.
+    pub cache: Cache,
     /// Plugins, in the order in which they are asked.
     pub plugins: Vec<PluginConfig>,
     /// Folders in which plugin files are looked for, in order.
@@ -335,6 +337,13 @@ pub struct Origin {
     pub rewrite: bool,
 }
 
+/// What is kept of artifacts, in [`Config::cache_dir`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes at most; 0: nothing is kept. `None`: a share of what the file system has free.
+    pub size: Option<u64>,
+}
+
 /// Kinds of origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -351,6 +360,17 @@ pub enum Source {
     Http(String),
     /// A folder: keys are paths in it.
     Dir(PathBuf),
+}
+
+/// What it is, and where.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3 { endpoint, .. } => write!(f, "endpoint {endpoint}"),
+            Self::Http(url) => write!(f, "http {url}"),
+            Self::Dir(dir) => write!(f, "dir {}", dir.display()),
+        }
+    }
 }
 
 /// A plugin to load.

@@ -10,8 +10,8 @@ mod raw;
 mod tests;
 
 pub use checked::{
-    Access, Arch, AuthConfig, Config, Dhcp, Http, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool,
-    Service, Source, Subnet, Tftp, Tls,
+    Access, Arch, AuthConfig, Cache, Config, Dhcp, Http, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig,
+    Pool, Service, Source, Subnet, Tftp, Tls,
 };
 
 use std::path::{Path, PathBuf};

@@ -57,6 +57,7 @@ table! {
         admin: Admin,
         auth: Auth,
         origin: Vec<Field<Origin>>,
+        cache: Cache,
         plugin: Vec<Field<Plugin>>,
         plugins: Plugins,
     }
@@ -172,6 +173,13 @@ table! {
         dir: String,
         from: Vec<String>,
         rewrite: bool,
+    }
+}
+
+table! {
+    /// `[cache]`
+    Cache {
+        size: String,
     }
 }
 

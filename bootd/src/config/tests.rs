@@ -45,6 +45,7 @@ fn the_shipped_configuration_is_good_and_its_defaults_are_the_real_ones() {
     );
     assert_eq!(shipped.admin_socket, smallest.admin_socket);
     assert_eq!(shipped.auth, smallest.auth);
+    assert_eq!(shipped.cache, smallest.cache);
     assert_eq!(shipped.plugins.len(), 3);
 }
 
@@ -113,6 +114,26 @@ fn every_mistake_is_listed_at_once_with_its_key() {
         );
     }
     assert_eq!(found.len(), 13, "{found:#?}");
+}
+
+#[test]
+fn the_size_of_the_cache_is_a_number_of_bytes_with_its_unit() {
+    let with = |size: &str| format!("{SMALLEST}[cache]\nsize = \"{size}\"\n");
+    for (text, bytes) in [
+        ("0", 0),
+        ("4096", 4096),
+        ("512MiB", 512 << 20),
+        ("40 GiB", 40 << 30),
+        ("2TiB", 2 << 40),
+    ] {
+        let config = parse(&with(text), Path::new("bootd.toml")).unwrap();
+        assert_eq!(config.cache.size, Some(bytes), "{text}");
+    }
+    assert_eq!(parse(SMALLEST, Path::new("bootd.toml")).unwrap().cache.size, None);
+    for text in ["", "GiB", "80%", "40GB", "-1", "1.5GiB", "99999999999999TiB"] {
+        let [mistake] = mistakes(&with(text)).try_into().unwrap();
+        assert!(mistake.starts_with("cache.size: "), "{mistake}");
+    }
 }
 
 #[test]

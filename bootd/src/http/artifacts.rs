@@ -19,7 +19,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED,
-    RETRY_AFTER,
+    RETRY_AFTER, WARNING,
 };
 use hyper::{HeaderMap, Method, Response, StatusCode};
 
@@ -180,6 +180,9 @@ fn described(object: &Object, body: Body) -> Response<Body> {
     }
     if let Some(modified) = object.last_modified {
         set(&mut response, LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+    }
+    if let Some(why) = object.stale {
+        set(&mut response, WARNING, &format!("110 bootd \"{why}\""));
     }
     response
 }

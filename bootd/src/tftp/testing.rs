@@ -41,6 +41,7 @@ pub(crate) fn config(root: &Path) -> Config {
         admin_socket: "/nowhere".into(),
         auth: Default::default(),
         origins: Vec::new(),
+        cache: Default::default(),
         plugins: Vec::new(),
         plugin_dirs: Vec::new(),
     }

@@ -48,6 +48,8 @@ struct Numbered {
 pub(crate) enum By {
     Api,
     File,
+    /// The site that this box mirrors.
+    Site,
 }
 
 /// A [`Row`] in the store.
@@ -123,6 +125,11 @@ impl Book {
 
     pub(crate) fn targets(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Each target that leads somewhere.
+    pub(crate) fn each_target(&self) -> impl Iterator<Item = &Target> {
+        self.rows.keys()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
+use bootd_sdk::etag;
 use bootd_sdk::form;
 use bootd_sdk::json::null_is_default;
 use bootd_sdk::prelude::*;
@@ -16,7 +17,15 @@ use crate::rules::{self, Refusal};
 
 pub(crate) fn answer(ledger: &Ledger, request: &Request) -> Answer {
     match request.method.as_str() {
-        "GET" => get(&ledger.book(), request),
+        "GET" => {
+            let (book, tag) = ledger.tagged();
+            // What a body asks for is no part of the URL that a tag is for.
+            if request.body.is_empty() {
+                etag::answer(request, &tag, || get(&book, request))
+            } else {
+                get(&book, request)
+            }
+        }
         "POST" => written(write(ledger, &request.body, rules::post), 201),
         "PUT" => written(write(ledger, &request.body, rules::put), 200),
         "PATCH" => written(write(ledger, &request.body, rules::patch), 200),

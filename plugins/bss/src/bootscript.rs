@@ -12,7 +12,9 @@ use serde_json::json;
 use crate::Bss;
 use crate::book::{Book, DEFAULT};
 use crate::entry::{Config, Target};
+use crate::lead::Lead;
 use crate::script::{Key, Script};
+use crate::site::Mirrored;
 use crate::templates::{self, Known};
 
 /// The listener of requests that bootd makes itself to see what a node would get. No node has asked then.
@@ -39,22 +41,37 @@ pub(crate) fn answer(bss: &Bss, request: &Request) -> Answer {
         Ok(asked) => asked,
         Err(detail) => return Answer::problem(400, "Bad Request", &detail),
     };
+    let base = request.base().unwrap_or_else(|| bss.boot_url.clone());
     let script = Script {
-        base: request.base().unwrap_or_else(|| bss.boot_url.clone()),
-        retry_delay: bss.settings.retry_delay_s,
-        poll_delay: bss.settings.poll_delay_s,
-        advertise: bss.settings.advertise.as_deref(),
-        rewrites: &request.rewrites,
+        retry_delay: bss.common.retry_delay_s,
+        poll_delay: bss.common.poll_delay_s,
+        advertise: bss.common.advertise.as_deref(),
+        lead: Lead {
+            base: &base,
+            rewrites: &request.rewrites,
+            site: bss.site().filter(|_| request.leads_here).and_then(Mirrored::names),
+        },
     };
     let book = bss.ledger.book();
     let node = asked.node(bss.host);
     if let Some(node) = node.as_ref().filter(|_| request.listener != EXPLAIN) {
         bss.history.saw(&node.id, "bootscript", bss.host.now_unix().as_secs());
     }
-    match asked.form {
+    let answer = match asked.form {
         Form::Json => asked.shown(&book, &script, node.as_ref()),
         Form::Script => asked.script(&book, &script, node.as_ref(), bss.host),
+    };
+    // The site may have parameters for it since a moment ago.
+    let may_boot = node.as_ref().is_none_or(|node| node.enabled);
+    if let Some(site) = bss.site()
+        && request.listener != EXPLAIN
+        && asked.form == Form::Script
+        && may_boot
+        && !answer.keep
+    {
+        site.hurry();
     }
+    answer
 }
 
 impl Asked {
@@ -67,7 +84,7 @@ impl Asked {
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0),
             arch: form::first(&query, "arch").map(ToOwned::to_owned),
-            // `ts`, or `timestamp` as the tool calls it, would ask upstream for newer data; here data are never old.
+            // `ts`, or `timestamp` as the tool calls it, would ask upstream for newer data; here a site is asked for it anyway.
             form: if is_json { Form::Json } else { Form::Script },
         })
     }

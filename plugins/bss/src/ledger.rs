@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use bootd_sdk::etag::Tags;
 use bootd_sdk::wire::Commit;
 use bootd_sdk::{Host, HostError};
 
@@ -15,9 +16,17 @@ use crate::book::{Book, Draft};
 /// The book and its store.
 pub(crate) struct Ledger {
     host: Host,
-    book: RwLock<Arc<Book>>,
-    /// The revision of the book.
-    writer: Mutex<u64>,
+    now: RwLock<Edition>,
+    /// Held by who writes.
+    writer: Mutex<()>,
+    tags: Tags,
+}
+
+/// A book, and which one it is.
+#[derive(Clone)]
+struct Edition {
+    book: Arc<Book>,
+    revision: u64,
 }
 
 /// What came of a write.
@@ -41,45 +50,51 @@ pub(crate) enum NotWritten<R> {
 impl Ledger {
     /// Reads what the store has.
     pub(crate) fn open(host: Host) -> Result<Self, HostError> {
-        let (book, revision) = read(host)?;
         Ok(Self {
             host,
-            book: RwLock::new(Arc::new(book)),
-            writer: Mutex::new(revision),
+            now: RwLock::new(read(host)?),
+            writer: Mutex::default(),
+            tags: Tags::default(),
         })
     }
 
     /// The newest book.
     pub(crate) fn book(&self) -> Arc<Book> {
-        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
+        self.now().book
+    }
+
+    /// The newest book, and the entity tag of what is listed of it.
+    pub(crate) fn tagged(&self) -> (Arc<Book>, String) {
+        let Edition { book, revision } = self.now();
+        (book, self.tags.tag(revision))
     }
 
     /// Writes what `decide` makes of the newest book. It may be asked again, with a newer one.
     pub(crate) fn write<R>(&self, decide: impl Fn(&Book) -> Result<Draft, R>) -> Result<Written, NotWritten<R>> {
-        let mut revision = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..MOST_TRIES {
-            let draft = decide(&self.book()).map_err(NotWritten::Refused)?;
+            let Edition { book, revision } = self.now();
+            let draft = decide(&book).map_err(NotWritten::Refused)?;
             let (book, mut put, delete) = draft.done();
             if put.is_empty() && delete.is_empty() {
                 return Ok(Written::Same);
             }
             let next = revision.saturating_add(1);
             put.insert(REVISION.into(), next.to_string());
-            let known = (*revision > 0).then(|| revision.to_string());
             let commit = Commit {
-                expect: BTreeMap::from([(REVISION.into(), known)]),
+                expect: BTreeMap::from([(REVISION.into(), stored(revision))]),
                 put,
                 delete,
             };
             if self.host.store_commit(&commit).map_err(NotWritten::Store)? {
-                *revision = next;
-                self.swap(book);
+                self.swap(Edition {
+                    book: Arc::new(book),
+                    revision: next,
+                });
                 self.host.bump();
                 return Ok(Written::New);
             }
-            let (book, newer) = read(self.host).map_err(NotWritten::Store)?;
-            *revision = newer;
-            self.swap(book);
+            self.swap(read(self.host).map_err(NotWritten::Store)?);
         }
         Err(NotWritten::Store(HostError::Failed(
             "others write all the time; try again".into(),
@@ -88,23 +103,29 @@ impl Ledger {
 
     /// Reads what another instance wrote since.
     pub(crate) fn catch_up(&self) -> Result<Written, HostError> {
-        let mut revision = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = (*revision > 0).then(|| revision.to_string());
-        if self.host.store_get(REVISION)? == known {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.host.store_get(REVISION)? == stored(self.now().revision) {
             return Ok(Written::Same);
         }
-        let (book, newer) = read(self.host)?;
-        *revision = newer;
-        self.swap(book);
+        self.swap(read(self.host)?);
         Ok(Written::New)
     }
 
-    fn swap(&self, book: Book) {
-        *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+    fn now(&self) -> Edition {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn swap(&self, next: Edition) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
 }
 
-fn read(host: Host) -> Result<(Book, u64), HostError> {
+/// A revision as the store has it. Before the first write there is none.
+fn stored(revision: u64) -> Option<String> {
+    (revision > 0).then(|| revision.to_string())
+}
+
+fn read(host: Host) -> Result<Edition, HostError> {
     let mut store = BTreeMap::new();
     for prefix in ["config/", "host/", "mac/", "nid/", "applied", REVISION] {
         store.append(&mut host.store_scan(prefix)?);
@@ -114,7 +135,10 @@ fn read(host: Host) -> Result<(Book, u64), HostError> {
         tracing::error!(unread, "stored boot parameters that cannot be read are left out");
     }
     let revision = store.get(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0);
-    Ok((book, revision))
+    Ok(Edition {
+        book: Arc::new(book),
+        revision,
+    })
 }
 
 /// The key of the number that each write counts up.

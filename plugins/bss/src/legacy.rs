@@ -14,6 +14,7 @@ use crate::book::{Book, By, Draft};
 use crate::bootparameters::refused;
 use crate::entry::{CloudInit, PHONE_HOME, Target};
 use crate::ledger::NotWritten;
+use crate::source::Source;
 use crate::yaml;
 
 /// Answers one of the three paths.
@@ -35,7 +36,11 @@ pub(crate) fn answer(bss: &Bss, request: &Request) -> Answer {
         }
         _ => {
             bss.history.saw(&node.id, "phone-home", now);
-            phone_home(bss, node, &request.body)
+            match bss.source {
+                Source::Files(_) => phone_home(bss, node, &request.body),
+                // The boot parameters are the site's. That the node is up is heard.
+                Source::Site(_) => Answer::default(),
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The bss plugin: which kernel a node boots.
 //!
-//! Owns the boot parameters. Keeps what BSS's API, an import and boot parameter files write, and serves the boot script that each node asks
-//! for in its loader. What was acknowledged is in the store. A changed file with a mistake changes nothing, and no file undoes what others
-//! wrote since. A node that may not boot yet is told to ask again, never to give up. Stored parameters are never changed: URLs are led here
-//! only in the script. Never writes a file.
+//! Owns the boot parameters. Keeps what BSS's API, an import and boot parameter files write, or mirrors those of a site; and serves the boot
+//! script that each node asks for in its loader. What was acknowledged is in the store. A changed file with a mistake changes nothing, and no
+//! file undoes what others wrote since. Nothing that a site answers empties what is there. A node that may not boot yet is told to ask again,
+//! never to give up. Stored parameters are never changed: URLs are led here only in the script. Never writes a file.
 
 mod apply;
 mod book;
@@ -13,111 +13,96 @@ mod entry;
 mod file;
 mod history;
 mod hosts;
+mod lead;
 mod ledger;
 mod legacy;
+mod listed;
 mod lists;
+mod mirror;
 mod routes;
 mod rules;
 mod script;
 mod service;
+mod settings;
+mod site;
+mod source;
 mod status;
 mod templates;
 mod transfer;
 mod waits;
 mod yaml;
 
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bootd_sdk::file::Paths;
 use bootd_sdk::form;
 use bootd_sdk::prelude::*;
-use bootd_sdk::sources::Sources;
 use bootd_sdk::xname;
 
-use apply::Gone;
-use file::Files;
 use history::History;
-use ledger::{Ledger, NotWritten, Written};
+use ledger::{Ledger, Written};
 use lists::Lists;
+use settings::{Common, Settings};
+use site::Mirrored;
+use source::{Source, Watched};
 use status::Status;
-
-/// The `config` table.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Boot parameter files, as `ochami bss boot params set` reads them.
-    #[serde(default)]
-    boot: Paths,
-    /// Seconds that a node waits at most after a boot that failed, before it asks again. It waits one at first, and longer each time.
-    #[serde(default = "retry_delay")]
-    retry_delay_s: u32,
-    /// Seconds that a node without parameters waits before it asks again.
-    #[serde(default = "poll_delay")]
-    poll_delay_s: u32,
-    /// Where cloud-init is: appended as `ds=nocloud-net;s=ADVERTISE/` to parameters without `ds=`. Unset: nothing is appended.
-    #[serde(default, deserialize_with = "rules::advertised")]
-    advertise: Option<String>,
-    /// Serves `/meta-data`, `/user-data` and `/phone-home` at the root, as BSS once did.
-    #[serde(default)]
-    legacy_cloud_init: bool,
-}
-
-fn retry_delay() -> u32 {
-    30
-}
-
-fn poll_delay() -> u32 {
-    10
-}
 
 /// An instance.
 pub struct Bss {
     host: Host,
-    settings: Settings,
+    common: Common,
     boot_url: String,
-    sources: Sources<Files>,
+    source: Source,
     status: Status,
     ledger: Ledger,
     history: History,
     lists: Lists,
-    /// What is gone from the files is not deleted yet, or they could not be applied: the next look goes on.
-    unfinished: AtomicBool,
     /// The files changed something before this instance was in service: what the one before it made since is older.
     is_newer: AtomicBool,
 }
 
 impl Plugin for Bss {
     const NAME: &'static str = "bss";
-    const MODES: &'static [&'static str] = &["local"];
+    const SETTINGS_BY_MODE: bool = true;
     type Settings = Settings;
 
     fn init(start: Start<Settings>, setup: &mut Setup) -> Result<Self, Error> {
-        setup.routes = routes::all(start.settings.legacy_cloud_init);
-        setup.events = vec![EventKind::Http];
-        let (sources, seen) = Sources::open(&start.settings.boot.below(&start.folder), file::read);
+        let common = start.settings.common();
         let ledger = Ledger::open(start.host)?;
-        let written = apply(&ledger, &sources, Gone::Waits)?;
-        let line = describe(&ledger, &start.settings);
-        Ok(Self {
+        let (source, written) = match &start.settings {
+            Settings::Local(local) => {
+                let (applied, written) = Watched::open(local, &start.folder, &ledger)?;
+                (Source::Files(applied), written)
+            }
+            Settings::Upstream(upstream) => {
+                let mirrored = Mirrored::new(start.host, upstream, &start.folder);
+                (Source::Site(Box::new(mirrored)), Written::Same)
+            }
+        };
+        setup.routes = routes::all(common.legacy_cloud_init, source.written());
+        setup.events = vec![EventKind::Http];
+        let bss = Self {
             host: start.host,
             history: History::open(start.host)?,
             lists: Lists::default(),
-            status: Status::new(start.host, seen, line),
-            unfinished: AtomicBool::new(sources.is_whole()),
+            status: Status::new(start.host),
             is_newer: AtomicBool::new(written == Written::New),
-            settings: start.settings,
+            common,
             boot_url: start.server.boot_url,
-            sources,
+            source,
             ledger,
-        })
+        };
+        bss.say();
+        Ok(bss)
     }
 
     fn run(&self) -> Result<(), Error> {
         // The instance before this one may have written, and answered, until now.
         if self.ledger.catch_up()? == Written::New || self.is_newer.swap(false, Ordering::Relaxed) {
             self.host.bump();
+        }
+        if let Source::Site(_) = self.source {
+            self.look();
         }
         let (mut looked, mut written) = (self.host.now_boot(), self.host.now_boot());
         while let Ok(heard) = self.wait() {
@@ -145,28 +130,48 @@ impl Plugin for Bss {
         let method = request.method.as_str();
         let Some(path) = path.strip_prefix("/boot/v1") else {
             return match (method, path) {
-                ("GET", "/bootd/v1/export/bss") => transfer::export(&self.ledger.book()),
-                ("POST", "/bootd/v1/import/bss") => transfer::import(&self.ledger, &request.body),
-                ("GET", "/meta-data" | "/user-data") | ("POST", "/phone-home") if self.settings.legacy_cloud_init => {
-                    legacy::answer(self, &request)
+                ("GET", "/bootd/v1/export/bss") => self.mark(transfer::export(&self.ledger.book())),
+                ("POST", "/bootd/v1/import/bss") => match &self.source {
+                    Source::Files(_) => transfer::import(&self.ledger, &request.body),
+                    Source::Site(site) => site.import(),
+                },
+                ("POST", "/bootd/v1/accept/bss") => match &self.source {
+                    Source::Files(_) => nowhere(),
+                    Source::Site(site) => {
+                        let answer = site.accept(&self.ledger);
+                        self.say();
+                        answer
+                    }
+                },
+                ("GET", "/meta-data" | "/user-data") | ("POST", "/phone-home") if self.common.legacy_cloud_init => {
+                    self.mark(legacy::answer(self, &request))
                 }
                 _ => nowhere(),
             };
         };
         match (method, path) {
-            ("GET", "/bootscript") => bootscript::answer(self, &request),
-            ("GET" | "POST" | "PUT" | "PATCH" | "DELETE", "/bootparameters") => {
-                bootparameters::answer(&self.ledger, &request)
-            }
-            ("GET", "/hosts") => hosts::list(self, &request),
-            // Nothing is older than the inventory itself.
-            ("POST", "/hosts") => Answer {
-                status: 204,
-                ..Answer::default()
+            ("GET", "/bootscript") => self.mark(bootscript::answer(self, &request)),
+            ("POST" | "PUT" | "PATCH" | "DELETE", "/bootparameters") => match &self.source {
+                Source::Files(_) => bootparameters::answer(&self.ledger, &request),
+                Source::Site(site) => {
+                    let answer = site.write(&self.ledger, &request);
+                    self.say();
+                    answer
+                }
             },
-            // The same of a callback: upstream's answers without a word.
-            ("POST", "/scn") => Answer::default(),
-            ("GET", "/dumpstate") => hosts::dump(self),
+            ("GET", "/bootparameters") => self.mark(bootparameters::answer(&self.ledger, &request)),
+            ("GET", "/hosts") => self.mark(hosts::list(self, &request)),
+            // Nothing is older than the inventory itself. A callback is the same: upstream's answers without a word.
+            ("POST", "/hosts" | "/scn") => {
+                if let Some(site) = self.site() {
+                    site.hurry();
+                }
+                Answer {
+                    status: if path == "/hosts" { 204 } else { 200 },
+                    ..Answer::default()
+                }
+            }
+            ("GET", "/dumpstate") => self.mark(hosts::dump(self)),
             ("GET", "/endpoint-history") => self.endpoint_history(&request.query),
             ("GET", "/openapi.json") => Answer::new(200, "application/json", OPENAPI),
             ("GET", "") => service::index(),
@@ -205,28 +210,38 @@ impl Bss {
         }
     }
 
-    /// Looks at the files, brings what is new into effect, and says how it is.
+    /// Looks at the files or the site, brings what is new into effect, and says how it is.
     fn look(&self) {
-        let seen = self.sources.look();
-        let gone = match &seen {
-            Some(seen) => {
-                tracing::info!(mistakes = seen.mistakes.len(), "data files read again");
-                Some(Gone::Waits)
-            }
-            None if !self.unfinished.load(Ordering::Relaxed) => None,
-            // As they were a second ago: what is gone from them is gone.
-            None if self.sources.is_whole() => Some(Gone::Deleted),
-            None => Some(Gone::Waits),
-        };
-        if let Some(gone) = gone {
-            let applied = apply(&self.ledger, &self.sources, gone);
-            if let Err(error) = &applied {
-                tracing::warn!(%error, "boot parameter files are not applied yet");
-            }
-            let may_delete = gone == Gone::Waits && self.sources.is_whole();
-            self.unfinished.store(applied.is_err() || may_delete, Ordering::Relaxed);
+        match &self.source {
+            Source::Files(files) => files.look(&self.ledger),
+            Source::Site(site) => site.look(&self.ledger),
         }
-        self.status.say(seen, describe(&self.ledger, &self.settings));
+        self.say();
+    }
+
+    fn say(&self) {
+        let book = self.ledger.book();
+        let line = format!("{} boot parameters for {} targets", book.len(), book.targets());
+        self.status.say(match &self.source {
+            Source::Files(files) => files.health(&line),
+            Source::Site(site) => site.health(&line),
+        });
+    }
+
+    /// The site that is mirrored.
+    fn site(&self) -> Option<&Mirrored> {
+        match &self.source {
+            Source::Files(_) => None,
+            Source::Site(site) => Some(site),
+        }
+    }
+
+    /// An answer made of the boot parameters says when they may be old.
+    fn mark(&self, answer: Answer) -> Answer {
+        match self.site() {
+            Some(site) => site.mark(answer),
+            None => answer,
+        }
     }
 
     fn endpoint_history(&self, query: &str) -> Answer {
@@ -239,28 +254,13 @@ impl Bss {
     }
 }
 
-fn apply(ledger: &Ledger, sources: &Sources<Files>, gone: Gone) -> Result<Written, HostError> {
-    let files = sources.data();
-    let written = ledger.write(|book| Ok::<_, Infallible>(apply::apply(book, &files.entries, gone)));
-    written.map_err(|not_written| match not_written {
-        NotWritten::Store(error) => error,
-        NotWritten::Refused(never) => match never {},
-    })
-}
-
-fn describe(ledger: &Ledger, settings: &Settings) -> String {
-    let book = ledger.book();
-    let (entries, targets, files) = (book.len(), book.targets(), settings.boot.0.len());
-    format!("{entries} boot parameters for {targets} targets; {files} files are applied")
-}
-
 fn nowhere() -> Answer {
     Answer::text(404, "404 page not found\n")
 }
 
 /// What is served, for machines.
 const OPENAPI: &str = include_str!("openapi.json");
-/// Between two looks at the files.
+/// Between two looks at the files or the site.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two writes of the endpoint history: what a crash costs.
 const WRITE_EVERY: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! What the plugin serves: each path once, and who may call it.
 
 use bootd_sdk::prelude::*;
+use bootd_sdk::upstream::PASS_ON_MS;
 
 /// Paths below [`PREFIXES`].
 pub(crate) const PATHS: [(&str, &str, Access); 18] = [
@@ -33,6 +34,9 @@ pub(crate) const TRANSFER: [(&str, &str, Access); 2] = [
     ("POST", IMPORT, Access::Token),
 ];
 
+/// Lets through what is held back of a site.
+pub(crate) const ACCEPT: (&str, &str, Access) = ("POST", "/bootd/v1/accept/bss", Access::Token);
+
 /// What is served at the root when the configuration says so.
 pub(crate) const LEGACY: [(&str, &str, Access); 3] = [
     ("GET", "/meta-data", Access::Open),
@@ -55,17 +59,32 @@ fn body_limit(method: &str, path: &str, access: Access) -> usize {
     }
 }
 
+/// Where boot parameters are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    Here,
+    /// At a site: writes wait for it, with their client's token.
+    There,
+}
+
 /// The routes. `legacy`: with those at the root.
-pub(crate) fn all(legacy: bool) -> Vec<Route> {
-    let route = |prefix: &str, (method, path, access): (&str, &str, Access)| Route {
-        body_limit: body_limit(method, path, access),
-        ..Route::new(method, &format!("{prefix}{path}"), access)
+pub(crate) fn all(legacy: bool, written: Written) -> Vec<Route> {
+    let route = |prefix: &str, (method, path, access): (&str, &str, Access)| {
+        let is_passed_on = written == Written::There && method != "GET" && path == "/bootparameters";
+        let waits = is_passed_on || path == ACCEPT.1;
+        Route {
+            body_limit: body_limit(method, path, access),
+            deadline_ms: waits.then_some(PASS_ON_MS),
+            passes_token: is_passed_on,
+            ..Route::new(method, &format!("{prefix}{path}"), access)
+        }
     };
     let api = PREFIXES.iter().flat_map(|prefix| PATHS.map(|path| route(prefix, path)));
     let transfer = TRANSFER.map(|path| route("", path));
     let legacy = if legacy { LEGACY.as_slice() } else { &[] };
     let legacy = legacy.iter().map(|path| route("", *path));
-    api.chain(transfer).chain(legacy).collect()
+    let accept = (written == Written::There).then(|| route("", ACCEPT));
+    api.chain(transfer).chain(legacy).chain(accept).collect()
 }
 
 const IMPORT: &str = "/bootd/v1/import/bss";

@@ -5,9 +5,10 @@
 //! would take for its own; nothing is ever escaped as if for HTML. `${name}` is iPXE's, and stays.
 
 use bootd_sdk::mac::Mac;
-use bootd_sdk::wire::{Node, Rewrite, rewrite};
+use bootd_sdk::wire::Node;
 
 use crate::entry::Config;
+use crate::lead::Lead;
 use crate::waits;
 
 /// Who a script is for, as the request says it. Checked: each is one word.
@@ -31,16 +32,14 @@ impl Key {
 
 /// What all scripts of a request share.
 pub(crate) struct Script<'a> {
-    /// Scheme and host by which the node asks again.
-    pub(crate) base: String,
     /// The longest wait after a boot that failed, in seconds.
     pub(crate) retry_delay: u32,
     /// Seconds until a node that may not boot asks again.
     pub(crate) poll_delay: u32,
     /// Where cloud-init is, when parameters do not say.
     pub(crate) advertise: Option<&'a str>,
-    /// How URLs are led here.
-    pub(crate) rewrites: &'a [Rewrite],
+    /// How URLs are led here, and where the node asks again.
+    pub(crate) lead: Lead<'a>,
 }
 
 /// What a node boots, as it gets it.
@@ -55,7 +54,7 @@ pub(crate) struct Boot {
 impl Script<'_> {
     /// What is booted. `mac`: the address that asks. `node`: `None` for who is not known.
     pub(crate) fn resolved(&self, config: &Config, node: Option<&Node>, mac: Option<Mac>) -> Boot {
-        let led = |text: &str| words_for_ipxe(&rewrite(text, self.rewrites));
+        let led = |text: &str| words_for_ipxe(&self.lead.led(text));
         Boot {
             kernel: led(&config.kernel),
             initrd: led(&config.initrd),
@@ -90,7 +89,7 @@ impl Script<'_> {
     }
 
     fn again(&self, key: &Key) -> String {
-        format!("{}/boot/v1/bootscript?{}", self.base, key.text())
+        format!("{}/boot/v1/bootscript?{}", self.lead.base, key.text())
     }
 
     /// The kernel's arguments: those of the config, and what is known of the node where the config does not say it.

@@ -19,4 +19,4 @@ pub mod request;
 mod rows;
 pub(crate) mod service;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -222,6 +222,7 @@ pub(crate) fn config() -> Config {
         admin_socket: PathBuf::new(),
         auth: Default::default(),
         origins: vec![],
+        cache: Default::default(),
         plugins: vec![],
         plugin_dirs: vec![],
     }
@@ -287,6 +288,10 @@ impl Random {
             .and_then(|seed| seed.parse().ok())
             .unwrap_or(default);
         println!("BOOTD_SIM_SEED={seed}");
+        Self::of(seed)
+    }
+
+    pub(crate) fn of(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 

@@ -10,12 +10,30 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::config::{Origin, Source};
+use crate::config::{self, Origin, Source};
 use crate::tftp::testing::config;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn artifacts(origins: Vec<(&str, Source)>) -> Artifacts {
+    let (artifacts, mistakes) = Artifacts::new(&over(origins), Arc::default());
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    artifacts
+}
+
+/// The same with a cache.
+async fn kept(dir: &tempfile::TempDir, origins: Vec<(&str, Source)>) -> Artifacts {
+    let mut config = over(origins);
+    config.cache_dir = dir.path().join("cache");
+    let (mut artifacts, _) = Artifacts::new(&config, Arc::default());
+    // The one before is gone with its last task.
+    while artifacts.keep(&config).is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    artifacts
+}
+
+fn over(origins: Vec<(&str, Source)>) -> config::Config {
     let mut config = config(Path::new("/nowhere"));
     config.origins = origins
         .into_iter()
@@ -26,9 +44,7 @@ fn artifacts(origins: Vec<(&str, Source)>) -> Artifacts {
             rewrite: true,
         })
         .collect();
-    let (artifacts, mistakes) = Artifacts::new(&config, Arc::default());
-    assert!(mistakes.is_empty(), "{mistakes:?}");
-    artifacts
+    config
 }
 
 struct Answered {
@@ -348,6 +364,58 @@ async fn an_s3_service_serves_objects_signed() {
     let denied = get(&artifacts(vec![("boot-images", unsigned)]), KERNEL, &[]).await;
     assert_eq!(denied.status, 403);
     assert!(denied.text().contains("<Code>AccessDenied</Code>"));
+}
+
+#[tokio::test]
+async fn a_cache_in_front_of_an_s3_service_serves_objects_as_the_service_does() {
+    let dir = folder();
+    let source = s3(&dir, Some(("rack", "not-so-secret"))).await;
+    let artifacts = kept(&dir, vec![("boot-images", source)]).await;
+    for _ in ["cold", "warm"] {
+        serves_objects(&artifacts).await;
+    }
+    let status = artifacts.kept().unwrap();
+    assert!(status.starts_with("2 objects, 683.6 KiB of at most "), "{status}");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_served_with_a_warning_while_its_origin_is_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = Source::Http(format!("http://{}", listener.local_addr().unwrap()));
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head).await;
+        let answer =
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Type: text/x-test\r\nETag: \"v\"\r\n\r\n0123456789";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    });
+    let artifacts = kept(&dir, vec![("web", source.clone())]).await;
+    let fresh = get(&artifacts, "/web/k", &[]).await;
+    assert_eq!(
+        (fresh.status, fresh.text(), fresh.header("warning")),
+        (200, "0123456789", "")
+    );
+    serving.await.unwrap();
+    while !artifacts.metrics().text().contains("what=\"filled\"} 1\n") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(artifacts);
+    let artifacts = kept(&dir, vec![("web", source)]).await;
+    loop {
+        let old = get(&artifacts, "/web/k", &[("range", "bytes=2-4")]).await;
+        assert_eq!(
+            (old.status, old.text(), old.header("content-type")),
+            (206, "234", "text/x-test")
+        );
+        if old.header("warning") == "110 bootd \"the origin does not answer\"" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let same = get(&artifacts, "/web/k", &[("if-none-match", "\"v\"")]).await;
+    assert_eq!(same.status, 304);
 }
 
 /// A web server that answers the nth request with what this makes of it, then closes.

@@ -414,6 +414,7 @@ struct Writers([Bss; 2]);
 
 impl Plugin for Writers {
     const NAME: &'static str = "writers";
+    const SETTINGS_BY_MODE: bool = true;
     type Settings = crate::Settings;
 
     fn init(start: Start<crate::Settings>, setup: &mut Setup) -> Result<Self, Error> {

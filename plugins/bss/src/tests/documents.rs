@@ -129,7 +129,9 @@ fn the_service_says_how_it_is() {
 
 #[test]
 fn the_description_names_each_route_and_no_other() {
-    let (_, bss) = start(json!({"legacy_cloud_init": true}));
+    // The mode with more of them.
+    let config = json!({"legacy_cloud_init": true, "url": "http://site"});
+    let bss = FakeHost::new().start_in::<Bss>("upstream", config).unwrap();
     let (status, description) = get(&bss, "/boot/v1/openapi.json");
     assert_eq!((status, &description["openapi"]), (200, &json!("3.0.3")));
     let mut described = Vec::new();

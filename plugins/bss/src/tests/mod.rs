@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::Bss;
 use crate::book::Book;
 use crate::file::{Files, Text};
+use crate::lead::Lead;
 
 mod api;
 mod documents;
@@ -18,6 +19,7 @@ mod legacy;
 mod load;
 mod robust;
 mod scripts;
+mod site;
 
 const STORED: &str = "#!ipxe
 kernel --name kernel http://172.16.0.254:9000/boot-images/efi-images/compute/base/vmlinuz-5.14.0-570.21.1.el9_6.x86_64 initrd=initrd \
@@ -426,11 +428,14 @@ fn settings_are_checked() {
 fn no_mutation_of_a_file_panics() {
     let seeds = ["boot-compute.yaml", "boot-compute-debug.yaml"].map(|name| fs::read(data(name)).unwrap());
     let script = crate::script::Script {
-        base: "http://h".into(),
         retry_delay: 1,
         poll_delay: 1,
         advertise: Some("a"),
-        rewrites: &[],
+        lead: Lead {
+            base: "http://h",
+            rewrites: &[],
+            site: None,
+        },
     };
     bootd_sdk::fake::mutations(&seeds, 3000, |text| {
         let mut files = Files::default();
@@ -445,14 +450,4 @@ fn no_mutation_of_a_file_panics() {
             assert_eq!(lines, 7 + usize::from(!config.initrd.is_empty()));
         }
     });
-}
-
-#[test]
-fn upstream_mode_is_refused_whatever_its_settings_are() {
-    let config = json!({"url": "https://site.example", "token": "x"});
-    let error = FakeHost::new().start_in::<Bss>("upstream", config).err().unwrap();
-    assert_eq!(
-        error.to_string(),
-        "mode = \"upstream\" is not available in this version; use \"local\""
-    );
 }

@@ -318,7 +318,9 @@ impl Site {
                     }
                 }
             },
-            Err(text) => Done::Wrong(text),
+            Err(Unanswered::Wrong(text)) => Done::Wrong(text),
+            // Nothing is wrong with the site.
+            Err(Unanswered::Stopping) => return Outcome::Good,
         };
         let url = format!("{}{}", self.base, listed.path);
         let mut state = self.state();
@@ -362,7 +364,7 @@ impl Site {
     }
 
     /// What the site says of a collection, when it is something that can be believed at all.
-    fn ask(&self, listed: &Listed, known: Option<String>) -> Result<New, String> {
+    fn ask(&self, listed: &Listed, known: Option<String>) -> Result<New, Unanswered> {
         let is_known = known.is_some();
         let mut fetch = Fetch {
             timeout_ms: REFRESH_MS,
@@ -370,8 +372,11 @@ impl Site {
             known: Some(known.unwrap_or_default()),
             ..self.fetch(listed.path)
         };
-        self.show_token(&mut fetch)?;
-        let fetched = self.host.fetch(&fetch).map_err(|error| error.to_string())?;
+        self.show_token(&mut fetch).map_err(Unanswered::Wrong)?;
+        let fetched = self.host.fetch(&fetch).map_err(|error| match error {
+            HostError::Stopping => Unanswered::Stopping,
+            error => Unanswered::Wrong(error.to_string()),
+        })?;
         match fetched.status {
             200 => Ok(New {
                 validator: fetched.validator,
@@ -381,7 +386,7 @@ impl Site {
                 validator: fetched.validator,
                 body: None,
             }),
-            status => Err(refusal(status, &fetched)),
+            status => Err(Unanswered::Wrong(refusal(status, &fetched))),
         }
     }
 
@@ -456,6 +461,13 @@ struct New {
     /// `None`: as it was.
     body: Option<String>,
     validator: Option<String>,
+}
+
+/// Why it said nothing of use.
+enum Unanswered {
+    Wrong(String),
+    /// The instance is to end.
+    Stopping,
 }
 
 /// What came of it.

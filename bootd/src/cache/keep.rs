@@ -1,0 +1,571 @@
+//! The cache in front of an origin: asks the [`Shelf`] what a reader gets, and sees that it gets it.
+//!
+//! Owns the object files, the fills, and the questions to origins about what is kept. Promises: many readers of one object cost its origin one
+//! fetch, which no reader can end; what is kept is served whatever its origin does; a lock is held for arithmetic only; disk work runs on
+//! blocking threads, so many at once.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
+use rustix::io::ReadWriteFlags;
+use tokio::sync::{Semaphore, watch};
+
+use super::disk::{CacheError, Disk, Id, Record};
+use super::fill::{self, Open, Told};
+use super::origin::Origin;
+use super::read::{Reader, counted};
+use super::shelf::{BETWEEN_CHECKS, Checked, Failure, Kept, Limits, Number, Place, Room, Shelf, Verdict, Version, Why};
+use super::{OPEN_TIMEOUT, Object, ObjectBody, OpenError, Want};
+use crate::config::Config;
+use crate::http::range::Slice;
+use crate::metrics::Metrics;
+
+/// The cache.
+pub(super) struct Keep(Arc<Shared>);
+
+/// What readers, fills and checks share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) disk: Disk,
+    /// Reads from disk at once; those from memory need none.
+    reads: Semaphore,
+    pub(super) counts: Counts,
+    budget: u64,
+}
+
+struct State {
+    shelf: Shelf,
+    fills: HashMap<Number, watch::Receiver<Told>>,
+    objects: HashMap<Number, Arc<Stored>>,
+    /// Off the shelf, and maybe still read.
+    leaving: Vec<(Number, Weak<Stored>)>,
+}
+
+/// The file of an object, complete or being filled.
+pub(super) struct Stored {
+    pub(super) number: Number,
+    pub(super) file: Arc<File>,
+    /// Without the checksums.
+    pub(super) record: Record,
+    /// Once it is sealed.
+    pub(super) id: OnceLock<Id>,
+}
+
+/// What is counted.
+pub(super) struct Counts {
+    metrics: Arc<Metrics>,
+    hit: Counter,
+    /// Bytes that came from disk.
+    pub(super) disk: Counter,
+    /// Bytes that fills fetched.
+    pub(super) filled: Counter,
+    /// Bytes that were passed through.
+    pub(super) passed: Counter,
+}
+
+impl Keep {
+    /// Opens the folder, and serves from now on what was kept there.
+    pub(super) fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Self, CacheError> {
+        Self::checking(config, metrics, BETWEEN_CHECKS)
+    }
+
+    /// The same with another time between two questions to the origin about one object.
+    pub(super) fn checking(config: &Config, metrics: Arc<Metrics>, check_each: Duration) -> Result<Self, CacheError> {
+        let failed = |why| CacheError::Folder {
+            folder: config.cache_dir.clone(),
+            why,
+        };
+        let disk = Disk::open(&config.cache_dir)?;
+        let mut scan = disk.scan().map_err(failed)?;
+        let sources: HashMap<&str, String> = config
+            .origins
+            .iter()
+            .map(|origin| (&*origin.bucket, origin.source.to_string()))
+            .collect();
+        // What another origin had under that name is another object.
+        scan.objects.retain(|found| {
+            let is_other = sources
+                .get(&*found.record.bucket)
+                .is_some_and(|source| *source != found.record.origin);
+            if is_other {
+                disk.remove(&found.id);
+                scan.removed += 1;
+            }
+            !is_other
+        });
+        let (free, total) = disk.space().map_err(failed)?;
+        let kept: u64 = scan.objects.iter().map(|found| found.record.len).sum();
+        let limits = Limits {
+            budget: config
+                .cache
+                .size
+                .unwrap_or((free.saturating_add(kept) / 100).saturating_mul(SHARE)),
+            floor: (total / 100).saturating_mul(FLOOR).min(LARGEST_FLOOR),
+            objects: most_objects(),
+            check_each,
+        };
+        let mut shelf = Shelf::new(limits);
+        let mut objects = HashMap::new();
+        for found in scan.objects {
+            let (number, _) = shelf.found(found.record.place(), found.record.version());
+            let stored = Stored {
+                number,
+                file: Arc::new(found.file),
+                record: found.record.without_blocks(),
+                id: found.id.into(),
+            };
+            objects.insert(number, Arc::new(stored));
+        }
+        for number in shelf.trim() {
+            if let Some(id) = objects.remove(&number).as_ref().and_then(|stored| stored.id.get()) {
+                disk.remove(id);
+            }
+        }
+        let (budget, removed, foreign) = (limits.budget, scan.removed, scan.foreign);
+        tracing::info!(
+            objects = objects.len(),
+            bytes = kept,
+            budget,
+            removed,
+            foreign,
+            "cache opened"
+        );
+        let counts = Counts::new(metrics);
+        counts.add("found_damaged", removed);
+        counts.add("found_foreign", foreign);
+        let shared = Shared {
+            state: Mutex::new(State {
+                shelf,
+                fills: HashMap::new(),
+                objects,
+                leaving: Vec::new(),
+            }),
+            disk,
+            reads: Semaphore::new(READS),
+            counts,
+            budget,
+        };
+        shared.tell(&shared.state());
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// Opens the object of a checked key. Dropping this, or the object, ends no fill.
+    pub(super) async fn object(&self, origin: &Arc<Origin>, place: Place, want: Want) -> Result<Object, OpenError> {
+        for _ in 0..ATTEMPTS {
+            match self.find(origin, &place, &want) {
+                Way::Kept(stored, kept) => return self.kept(origin, &stored, kept, &want),
+                Way::Through(why) => {
+                    self.0.counts.one(why.label());
+                    return self.through(origin, &place, &want).await;
+                }
+                Way::Follow(open) => return self.follow(origin, &open, &want),
+                Way::Await(told, has_older) => match outcome(told, has_older).await {
+                    // It is known now which version it is.
+                    Told::Open(_) | Told::Same | Told::Asking => {}
+                    Told::Through(why, whole) => {
+                        self.0.counts.one(why.label());
+                        let whole = whole.lock().unwrap_or_else(PoisonError::into_inner).take();
+                        return match whole.filter(|object| is_what(&want, object)) {
+                            Some(object) => Ok(counted(object, &self.0.counts.passed)),
+                            None => self.through(origin, &place, &want).await,
+                        };
+                    }
+                    Told::Failed(error) => {
+                        let kept = self.0.ask_kept(&place, &want);
+                        let Some((stored, kept)) = kept else { return Err(error) };
+                        return self.kept(origin, &stored, kept, &want);
+                    }
+                },
+            }
+        }
+        self.0.counts.one(Why::Busy.label());
+        self.through(origin, &place, &want).await
+    }
+
+    /// How it is, in a line.
+    pub(super) fn status(&self) -> String {
+        let sum = self.0.state().shelf.sum();
+        let mut line = format!(
+            "{} objects, {} of at most {}",
+            sum.objects,
+            Size(sum.bytes),
+            Size(self.0.budget)
+        );
+        if sum.fills > 0 {
+            line.push_str(&format!(", {} being fetched", sum.fills));
+        }
+        if sum.stale > 0 {
+            line.push_str(&format!(", {} that the origin did not confirm", sum.stale));
+        }
+        line
+    }
+
+    fn find(&self, origin: &Arc<Origin>, place: &Place, want: &Want) -> Way {
+        let shared = &self.0;
+        let mut state = shared.state();
+        let verdict = state.shelf.ask(place, want, Instant::now());
+        match verdict {
+            Verdict::Through(why) => Way::Through(why),
+            Verdict::Kept(kept) => match state.objects.get(&kept.object) {
+                Some(stored) => Way::Kept(Arc::clone(stored), kept),
+                None => Way::Through(Why::Disk),
+            },
+            Verdict::Follow(fill) => {
+                let Some(hear) = state.fills.get(&fill) else {
+                    return Way::Through(Why::Busy);
+                };
+                let told = hear.borrow().clone();
+                match told {
+                    Told::Open(open) => {
+                        shared.counts.one("joined");
+                        Way::Follow(open)
+                    }
+                    // Its room is reserved, its file is not made yet.
+                    _ => Way::Await(hear.clone(), false),
+                }
+            }
+            Verdict::Await {
+                fill,
+                begins,
+                has_older,
+            } => {
+                if begins {
+                    shared.counts.one("miss");
+                    let (told, hear) = watch::channel(Told::Asking);
+                    state.fills.insert(fill, hear);
+                    tokio::spawn(fill::run(
+                        Arc::clone(shared),
+                        Arc::clone(origin),
+                        place.clone(),
+                        fill,
+                        told,
+                    ));
+                }
+                match state.fills.get(&fill) {
+                    Some(told) => Way::Await(told.clone(), has_older),
+                    None => Way::Through(Why::Busy),
+                }
+            }
+        }
+    }
+
+    fn kept(&self, origin: &Arc<Origin>, stored: &Arc<Stored>, kept: Kept, want: &Want) -> Result<Object, OpenError> {
+        let shared = &self.0;
+        match kept.stale {
+            None => drop(shared.counts.hit.inc()),
+            Some(_) => shared.counts.one("stale"),
+        }
+        if kept.check {
+            tokio::spawn(check(Arc::clone(shared), Arc::clone(origin), Arc::clone(stored)));
+        }
+        if kept.touch
+            && let Some(id) = stored.id.get().cloned()
+        {
+            let shared = Arc::clone(shared);
+            tokio::task::spawn_blocking(move || shared.disk.touch(&id));
+        }
+        let mut object = stored.object(want, |range| Reader::of_kept(shared, origin, stored, range))?;
+        object.stale = kept.stale.map(|stale| stale.text());
+        Ok(object)
+    }
+
+    fn follow(&self, origin: &Arc<Origin>, open: &Arc<Open>, want: &Want) -> Result<Object, OpenError> {
+        open.stored
+            .object(want, |range| Reader::of_fill(&self.0, origin, open, range))
+    }
+
+    async fn through(&self, origin: &Arc<Origin>, place: &Place, want: &Want) -> Result<Object, OpenError> {
+        let object = origin.open(&place.key, want).await?;
+        Ok(counted(object, &self.0.counts.passed))
+    }
+}
+
+/// What a reader gets, with what it takes.
+enum Way {
+    Kept(Arc<Stored>, Kept),
+    Follow(Arc<Open>),
+    Await(watch::Receiver<Told>, bool),
+    Through(Why),
+}
+
+/// What the origin answered to a fill. Who has an older version to serve waits shortly.
+async fn outcome(mut told: watch::Receiver<Told>, has_older: bool) -> Told {
+    let patience = if has_older { PATIENCE } else { OPEN_TIMEOUT };
+    let heard = tokio::time::timeout(patience, told.wait_for(|told| !matches!(told, Told::Asking))).await;
+    match heard {
+        Ok(Ok(told)) => told.clone(),
+        Ok(Err(_)) => Told::Failed(OpenError::Origin("the fetch was given up".into())),
+        Err(_) => Told::Failed(OpenError::Timeout),
+    }
+}
+
+/// Whether a whole object that was opened for another reader is what this one wants.
+fn is_what(want: &Want, object: &Object) -> bool {
+    let is_version = want.if_match.is_none() || want.if_match == object.etag;
+    is_version && !want.head && want.range.of_length(object.len) == Slice::Whole
+}
+
+/// Asks the origin whether it still has what is kept.
+async fn check(shared: Arc<Shared>, origin: Arc<Origin>, stored: Arc<Stored>) {
+    let number = stored.number;
+    let key = stored.record.key.clone();
+    // Held no longer: it would count as being read.
+    drop(stored);
+    let said = match tokio::time::timeout(OPEN_TIMEOUT, origin.open(&key, &Want::head())).await {
+        Ok(Ok(object)) => Checked::Has(version_of(&object)),
+        Ok(Err(OpenError::NoSuchKey)) => Checked::Gone,
+        Ok(Err(error)) => {
+            shared.counts.trouble("check_failed", &key, &error);
+            Checked::Nothing
+        }
+        Err(_) => {
+            shared.counts.trouble("check_failed", &key, &OpenError::Timeout);
+            Checked::Nothing
+        }
+    };
+    shared.counts.one("checked");
+    let mut state = shared.state();
+    let gone = state.shelf.checked(number, &said, Instant::now());
+    shared.retire(&mut state, gone);
+    shared.tell(&state);
+}
+
+/// The version of an open object.
+pub(super) fn version_of(object: &Object) -> Version {
+    let modified = object
+        .last_modified
+        .and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Version {
+        etag: object.etag.clone(),
+        len: object.len,
+        modified: modified.map(|since| since.as_secs()),
+    }
+}
+
+impl Stored {
+    /// What a reader that wants this gets of it.
+    fn object(&self, want: &Want, body: impl FnOnce(std::ops::Range<u64>) -> ObjectBody) -> Result<Object, OpenError> {
+        let record = &self.record;
+        let (range, partial) = match want.range.of_length(record.len) {
+            _ if want.head => (0..0, false),
+            Slice::Whole => (0..record.len, false),
+            Slice::Part(part) => (part, true),
+            Slice::Unsatisfiable => return Err(OpenError::Unsatisfiable { len: record.len }),
+        };
+        Ok(Object {
+            len: record.len,
+            etag: record.etag.clone(),
+            last_modified: record
+                .modified
+                .map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
+            content_type: record.content_type.clone(),
+            body: body(range.clone()),
+            range,
+            partial,
+            stale: None,
+        })
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask_kept(&self, place: &Place, want: &Want) -> Option<(Arc<Stored>, Kept)> {
+        let mut state = self.state();
+        let kept = state.shelf.ask_kept(place, want, Instant::now())?;
+        let stored = state.objects.get(&kept.object)?;
+        Some((Arc::clone(stored), kept))
+    }
+
+    /// A fill has its version: what it gets, and the objects that go for it.
+    pub(super) fn opened(&self, fill: Number, version: Version, free: u64) -> (Room, Vec<Arc<Stored>>) {
+        let mut state = self.state();
+        let State {
+            shelf,
+            objects,
+            leaving,
+            fills,
+        } = &mut *state;
+        leaving.retain(|(number, stored)| {
+            let is_read = stored.strong_count() > 0;
+            if !is_read {
+                shelf.released(*number);
+            }
+            is_read
+        });
+        let is_read = |number: Number| objects.get(&number).is_some_and(|stored| Arc::strong_count(stored) > 1);
+        let room = shelf.opened(fill, version, free, Instant::now(), &is_read);
+        let evicted = match &room {
+            Room::Granted(evicted) => evicted.iter().filter_map(|number| objects.remove(number)).collect(),
+            Room::Same | Room::None(_) => {
+                fills.remove(&fill);
+                Vec::new()
+            }
+        };
+        self.counts.add("evicted", evicted.len() as u64);
+        self.tell(&state);
+        (room, evicted)
+    }
+
+    pub(super) fn advanced(&self, fill: Number, watermark: u64) {
+        self.state().shelf.advanced(fill, watermark);
+    }
+
+    pub(super) fn sealed(&self, stored: Arc<Stored>) {
+        let mut state = self.state();
+        let number = stored.number;
+        state.fills.remove(&number);
+        let before = state.shelf.sealed(number, Instant::now());
+        state.objects.insert(number, stored);
+        self.retire(&mut state, before);
+        self.counts.one("filled");
+        self.tell(&state);
+    }
+
+    pub(super) fn failed(&self, fill: Number, failure: Failure) {
+        let mut state = self.state();
+        state.fills.remove(&fill);
+        let gone = state.shelf.failed(fill, failure, Instant::now());
+        self.retire(&mut state, gone);
+        self.tell(&state);
+    }
+
+    /// A kept object cannot be read.
+    pub(super) fn broken(&self, stored: &Stored, error: &io::Error) {
+        self.counts.trouble("disk_read_failed", &stored.record.key, error);
+        let mut state = self.state();
+        let gone = state.shelf.broken(stored.number);
+        self.retire(&mut state, gone);
+        self.tell(&state);
+    }
+
+    /// Removes the file of what was taken off the shelf; who reads it goes on reading.
+    fn retire(&self, state: &mut State, gone: Option<Number>) {
+        let Some(number) = gone else { return };
+        let Some(stored) = state.objects.remove(&number) else {
+            return;
+        };
+        state.leaving.push((number, Arc::downgrade(&stored)));
+        let paths = stored.id.get().map(|id| self.disk.files(id));
+        tokio::task::spawn_blocking(move || {
+            for path in paths.into_iter().flatten() {
+                let _ = std::fs::remove_file(path);
+            }
+            drop(stored);
+        });
+    }
+
+    /// Some bytes of a file, at least one: from memory at once, or by a blocking thread.
+    pub(super) async fn read(&self, file: &Arc<File>, at: u64, most: usize) -> io::Result<Bytes> {
+        let mut chunk = vec![0; most];
+        let at_hand = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut chunk)], at, ReadWriteFlags::NOWAIT);
+        let read = match at_hand {
+            Ok(read) if read > 0 => read,
+            _ => {
+                let _turn = self.reads.acquire().await.map_err(io::Error::other)?;
+                let file = Arc::clone(file);
+                let read;
+                (chunk, read) = tokio::task::spawn_blocking(move || {
+                    let read = file.read_at(&mut chunk, at)?;
+                    io::Result::Ok((chunk, read))
+                })
+                .await??;
+                read
+            }
+        };
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        chunk.truncate(read);
+        self.counts.disk.inc_by(read as u64);
+        Ok(chunk.into())
+    }
+
+    fn tell(&self, state: &State) {
+        let sum = state.shelf.sum();
+        let metrics = &self.counts.metrics;
+        for (what, value) in [
+            ("objects", sum.objects as u64),
+            ("bytes", sum.bytes),
+            ("bytes_at_most", self.budget),
+            ("fills", sum.fills as u64),
+            ("stale_objects", sum.stale as u64),
+        ] {
+            metrics.set("cache", what, i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl Counts {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            hit: metrics.counter("cache", "hit"),
+            disk: metrics.bytes_counter("cache", "disk"),
+            filled: metrics.fetched_counter("cache", "filled"),
+            passed: metrics.fetched_counter("cache", "passed_through"),
+            metrics,
+        }
+    }
+
+    pub(super) fn one(&self, what: &str) {
+        self.metrics.done("cache", what);
+    }
+
+    fn add(&self, what: &str, count: u64) {
+        self.metrics.counter("cache", what).inc_by(count);
+    }
+
+    /// Counts what went wrong, and logs it now and then.
+    pub(super) fn trouble(&self, what: &'static str, key: &str, why: &dyn std::fmt::Display) {
+        self.metrics.refused("cache", what, &key, why);
+    }
+}
+
+/// Bytes for humans.
+struct Size(u64);
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mut unit, mut size) = ("B", self.0 as f64);
+        for larger in ["KiB", "MiB", "GiB", "TiB"] {
+            if size < 1024.0 {
+                break;
+            }
+            (unit, size) = (larger, size / 1024.0);
+        }
+        let digits = if unit == "B" { 0 } else { 1 };
+        write!(f, "{size:.digits$} {unit}")
+    }
+}
+
+/// An object takes a descriptor; an eighth of those that the process may have.
+fn most_objects() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let eighth = limit.map_or(MOST_OBJECTS, |limit| usize::try_from(limit / 8).unwrap_or(MOST_OBJECTS));
+    eighth.clamp(16, MOST_OBJECTS)
+}
+
+const MOST_OBJECTS: usize = 8192;
+/// Tries to find out what a reader gets, while fills begin and fail around it; after that it is passed through.
+const ATTEMPTS: usize = 4;
+/// How long a reader waits for a new version when the one before is here.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Blocking reads at once: more only make a disk seek.
+const READS: usize = 32;
+/// Percent of what the file system had free at the start, where the configuration says nothing.
+const SHARE: u64 = 80;
+/// Percent of the file system that stay free, as long as that is not more than [`LARGEST_FLOOR`].
+const FLOOR: u64 = 5;
+const LARGEST_FLOOR: u64 = 10 << 30;
+
+#[cfg(test)]
+#[path = "keep_tests.rs"]
+mod tests;

@@ -1,0 +1,514 @@
+//! What the shelf decides, case by case, and a simulation with seeds: origins that change, break and vanish, readers that come at any time.
+
+use super::*;
+use crate::dhcp::v4::testing::Random;
+use crate::http::range::Spec;
+
+fn place(key: &str) -> Place {
+    Place {
+        bucket: "b".into(),
+        key: key.into(),
+    }
+}
+
+fn version(tag: u64, len: u64) -> Version {
+    Version {
+        etag: Some(format!("\"{tag}\"")),
+        len,
+        modified: None,
+    }
+}
+
+fn shelf(budget: u64) -> Shelf {
+    Shelf::new(Limits {
+        budget,
+        floor: 100 * PAGE,
+        objects: 5,
+        check_each: BETWEEN_CHECKS,
+    })
+}
+
+const FREE: u64 = 1 << 40;
+
+fn nobody_reads(_: Number) -> bool {
+    false
+}
+
+fn opened(shelf: &mut Shelf, fill: Number, version: Version, now: Instant) -> Room {
+    shelf.opened(fill, version, FREE, now, &nobody_reads)
+}
+
+fn begin(shelf: &mut Shelf, key: &str, now: Instant) -> Number {
+    match shelf.ask(&place(key), &Want::whole(), now) {
+        Verdict::Await { fill, begins: true, .. } => fill,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn keep(shelf: &mut Shelf, key: &str, version: Version, now: Instant) -> Number {
+    let fill = begin(shelf, key, now);
+    let len = version.len;
+    assert!(matches!(opened(shelf, fill, version, now), Room::Granted(_)));
+    shelf.advanced(fill, len);
+    shelf.sealed(fill, now);
+    fill
+}
+
+fn kept(verdict: Verdict) -> Kept {
+    match verdict {
+        Verdict::Kept(kept) => kept,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn want(range: Spec, if_match: Option<&str>) -> Want {
+    Want {
+        range,
+        if_match: if_match.map(str::to_owned),
+        head: false,
+    }
+}
+
+#[test]
+fn the_first_reader_begins_a_fill_and_all_others_follow_it() {
+    let (mut shelf, now) = (shelf(FREE), Instant::now());
+    let fill = begin(&mut shelf, "k", now);
+    let again = shelf.ask(&place("k"), &Want::whole(), now);
+    assert_eq!(
+        again,
+        Verdict::Await {
+            fill,
+            begins: false,
+            has_older: false
+        }
+    );
+    assert_eq!(shelf.ask(&place("k"), &Want::head(), now), Verdict::Through(Why::Head));
+    assert_eq!(
+        opened(&mut shelf, fill, version(1, 2 * AHEAD), now),
+        Room::Granted(vec![])
+    );
+    assert_eq!(shelf.ask(&place("k"), &Want::whole(), now), Verdict::Follow(fill));
+    assert_eq!(shelf.ask(&place("k"), &Want::head(), now), Verdict::Follow(fill));
+    let mut ask = |from, tag| shelf.ask(&place("k"), &want(Spec::From(from), tag), now);
+    assert_eq!(ask(AHEAD, Some("\"1\"")), Verdict::Follow(fill));
+    assert_eq!(ask(AHEAD + 1, None), Verdict::Through(Why::Ahead));
+    assert_eq!(ask(0, Some("\"2\"")), Verdict::Through(Why::OtherVersion));
+    shelf.advanced(fill, 10);
+    let at = want(Spec::From(AHEAD + 1), None);
+    assert_eq!(shelf.ask(&place("k"), &at, now), Verdict::Follow(fill));
+    assert_eq!(shelf.sealed(fill, now), None);
+    assert_eq!(kept(shelf.ask(&place("k"), &Want::head(), now)).object, fill);
+}
+
+#[test]
+fn what_is_kept_is_served_at_once_and_checked_now_and_then() {
+    let (mut shelf, start) = (shelf(FREE), Instant::now());
+    let object = keep(&mut shelf, "k", version(1, 5), start);
+    let ask = |shelf: &mut Shelf, at: Duration| kept(shelf.ask(&place("k"), &Want::whole(), start + at));
+    let fresh = ask(&mut shelf, BETWEEN_CHECKS / 2);
+    assert_eq!((fresh.check, fresh.stale), (false, None));
+    assert!(ask(&mut shelf, BETWEEN_CHECKS).check);
+    // One question at a time, however long it takes.
+    assert!(!ask(&mut shelf, 5 * BETWEEN_CHECKS).check);
+    let answered = 5 * BETWEEN_CHECKS;
+    shelf.checked(object, &Checked::Nothing, start + answered);
+    assert_eq!(ask(&mut shelf, answered).stale, Some(Stale::Unasked));
+    assert!(ask(&mut shelf, answered + BETWEEN_CHECKS).check);
+    shelf.checked(object, &Checked::Has(version(1, 5)), start + answered);
+    assert_eq!(ask(&mut shelf, answered).stale, None);
+}
+
+#[test]
+fn a_new_version_is_fetched_by_the_next_reader_and_the_old_one_stays_until_it_is_there() {
+    let (mut shelf, now) = (shelf(FREE), Instant::now());
+    let old = keep(&mut shelf, "k", version(1, 5), now);
+    assert_eq!(shelf.checked(old, &Checked::Has(version(2, 6)), now), None);
+    // Who insists on the old one has it.
+    let insists = want(Spec::Whole, Some("\"1\""));
+    assert_eq!(kept(shelf.ask(&place("k"), &insists, now)).object, old);
+    let fill = begin(&mut shelf, "k", now);
+    assert_eq!(kept(shelf.ask(&place("k"), &insists, now)).object, old);
+    opened(&mut shelf, fill, version(2, 6), now);
+    assert_eq!(shelf.ask(&place("k"), &Want::whole(), now), Verdict::Follow(fill));
+    assert_eq!(kept(shelf.ask(&place("k"), &insists, now)).object, old);
+    assert_eq!(shelf.sealed(fill, now), Some(old));
+    assert_eq!(
+        shelf.ask(&place("k"), &insists, now),
+        Verdict::Through(Why::OtherVersion)
+    );
+    assert_eq!(shelf.sum().objects, 1);
+    shelf.released(old);
+    assert_eq!(shelf.used, room_of(6));
+}
+
+#[test]
+fn a_new_version_that_cannot_be_fetched_leaves_the_old_one_in_service() {
+    let (mut shelf, now) = (shelf(FREE), Instant::now());
+    let old = keep(&mut shelf, "k", version(1, 5), now);
+    shelf.checked(old, &Checked::Has(version(2, 6)), now);
+    let fill = begin(&mut shelf, "k", now);
+    opened(&mut shelf, fill, version(2, 6), now);
+    assert_eq!(shelf.failed(fill, Failure::Origin, now), None);
+    let served = kept(shelf.ask(&place("k"), &Want::whole(), now));
+    assert_eq!((served.object, served.stale), (old, Some(Stale::Unfetched)));
+    let later = now + BETWEEN_CHECKS;
+    assert!(kept(shelf.ask(&place("k"), &Want::whole(), later)).check);
+    // The origin went back to what is kept.
+    shelf.checked(old, &Checked::Has(version(3, 6)), later);
+    let fill = begin(&mut shelf, "k", later);
+    assert_eq!(opened(&mut shelf, fill, version(1, 5), later), Room::Same);
+    assert_eq!(kept(shelf.ask(&place("k"), &Want::whole(), later)).stale, None);
+}
+
+#[test]
+fn what_is_gone_at_its_origin_stays_for_some_minutes() {
+    let (mut shelf, start) = (shelf(FREE), Instant::now());
+    let object = keep(&mut shelf, "k", version(1, 5), start);
+    assert_eq!(shelf.checked(object, &Checked::Gone, start), None);
+    assert_eq!(
+        kept(shelf.ask(&place("k"), &Want::whole(), start)).stale,
+        Some(Stale::Gone)
+    );
+    assert_eq!(
+        shelf.checked(object, &Checked::Gone, start + GRACE - BETWEEN_CHECKS),
+        None
+    );
+    // Back in between: the time begins anew.
+    shelf.checked(object, &Checked::Has(version(1, 5)), start + GRACE);
+    assert_eq!(shelf.checked(object, &Checked::Gone, start + GRACE), None);
+    assert_eq!(shelf.checked(object, &Checked::Gone, start + 2 * GRACE), Some(object));
+    assert_eq!(shelf.sum(), Sum::default());
+}
+
+#[test]
+fn the_longest_unused_make_room_and_never_what_is_being_read_or_replaced() {
+    let now = Instant::now();
+    let mut shelf = shelf(3 * room_of(PAGE));
+    let [a, b, c] = ["a", "b", "c"].map(|key| keep(&mut shelf, key, version(1, PAGE), now));
+    kept(shelf.ask(&place("a"), &Want::whole(), now));
+    let fill = begin(&mut shelf, "d", now);
+    let is_b = |number| number == b;
+    let room = shelf.opened(fill, version(1, 1), FREE, now, &is_b);
+    assert_eq!(room, Room::Granted(vec![c]));
+    // What does not fit even so evicts nobody.
+    let large = begin(&mut shelf, "e", now);
+    assert_eq!(
+        opened(&mut shelf, large, version(1, 3 * PAGE + 1), now),
+        Room::None(Why::NoRoom)
+    );
+    assert_eq!(shelf.sum().objects, 2);
+    // Nor does what would leave too little space free; what goes is counted as free.
+    let large = begin(&mut shelf, "e", now);
+    let floor = shelf.limits.floor;
+    let room = shelf.opened(large, version(1, 3 * PAGE), floor - 1, now, &nobody_reads);
+    assert_eq!(room, Room::None(Why::NoRoom));
+    let large = begin(&mut shelf, "e", now);
+    let room = shelf.opened(large, version(1, 1), floor, now, &|number| number == a);
+    assert_eq!(room, Room::Granted(vec![b]));
+    let inexact = begin(&mut shelf, "w", now);
+    let weak = Version {
+        etag: Some("W/\"1\"".into()),
+        ..version(1, 1)
+    };
+    assert_eq!(opened(&mut shelf, inexact, weak, now), Room::None(Why::Inexact));
+}
+
+#[test]
+fn there_are_so_many_objects_and_fills_and_not_more() {
+    let (mut shelf, now) = (shelf(FREE), Instant::now());
+    for key in 0..20 {
+        keep(&mut shelf, &key.to_string(), version(1, 1), now);
+    }
+    assert_eq!(shelf.sum().objects, 5);
+    for key in 100..100 + MOST_FILLS {
+        begin(&mut shelf, &key.to_string(), now);
+    }
+    let more = shelf.ask(&place("more"), &Want::whole(), now);
+    assert_eq!(more, Verdict::Through(Why::Busy));
+}
+
+#[test]
+fn after_the_disk_failed_nothing_is_filled_for_a_while() {
+    let (mut shelf, now) = (shelf(FREE), Instant::now());
+    let fill = begin(&mut shelf, "k", now);
+    shelf.failed(fill, Failure::Disk, now);
+    assert_eq!(shelf.ask(&place("k"), &Want::whole(), now), Verdict::Through(Why::Disk));
+    begin(&mut shelf, "k", now + AFTER_DISK_TROUBLE);
+}
+
+#[test]
+fn a_reader_reads_what_is_there_and_takes_no_standstill_for_the_end() {
+    for (at, end, watermark, is_broken, wanted) in [
+        (0, 10, 4, false, Step::Read(0..4)),
+        (4, 10, 4, false, Step::Wait),
+        (4, 10, 4, true, Step::Broken),
+        (0, 10, 4, true, Step::Read(0..4)),
+        (2, 10, 20, false, Step::Read(2..10)),
+        (10, 10, 4, true, Step::Done),
+        (8, 10, 4, false, Step::Wait),
+    ] {
+        assert_eq!(
+            step(at, end, watermark, is_broken),
+            wanted,
+            "{at} {end} {watermark} {is_broken}"
+        );
+    }
+}
+
+/// An origin's fetch, as the shell would run it.
+#[derive(Debug)]
+struct Fetch {
+    key: usize,
+    tag: u64,
+    len: u64,
+    watermark: u64,
+    is_open: bool,
+    is_broken: bool,
+    is_sealed: bool,
+}
+
+/// Somebody who reads one object.
+#[derive(Debug)]
+struct Reading {
+    /// What it was promised.
+    tag: u64,
+    file: Number,
+    at: u64,
+    end: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Theirs {
+    tag: u64,
+    len: u64,
+    is_up: bool,
+    is_there: bool,
+}
+
+#[test]
+fn in_any_order_of_events_each_reader_gets_one_version_and_each_byte_is_fetched_once() {
+    let mut random = Random::seeded(0xcac4e);
+    for _ in 0..300 {
+        simulate(random.next(), 400);
+    }
+}
+
+#[test]
+#[ignore = "long: cargo test -p bootd --release cache::shelf -- --ignored"]
+fn in_a_great_many_orders_too() {
+    let mut random = Random::seeded(0xcac4e);
+    for _ in 0..50_000 {
+        simulate(random.next(), 1000);
+    }
+}
+
+fn simulate(seed: u64, events: usize) {
+    let mut random = Random::of(seed);
+    let start = Instant::now();
+    let mut now = start;
+    let budget = 12 * PAGE;
+    let mut shelf = Shelf::new(Limits {
+        budget,
+        floor: 0,
+        objects: 4,
+        check_each: BETWEEN_CHECKS,
+    });
+    let keys = ["a", "b", "c", "d"].map(place);
+    let mut origin = [Theirs {
+        tag: 1,
+        len: 2 * PAGE,
+        is_up: true,
+        is_there: true,
+    }; 4];
+    let mut files: BTreeMap<Number, Fetch> = BTreeMap::new();
+    let mut readings: Vec<Reading> = Vec::new();
+    let mut checks: Vec<(Number, usize)> = Vec::new();
+    let mut left: Vec<Number> = Vec::new();
+    for _ in 0..events {
+        match random.below(12) {
+            // Somebody asks.
+            0..=3 => {
+                let key = random.below(4) as usize;
+                let any = random.below(3 * PAGE);
+                let range = *random.pick(&[
+                    Spec::Whole,
+                    Spec::From(any),
+                    Spec::FromTo(any, any + 100),
+                    Spec::Last(any),
+                ]);
+                let tag = format!("\"{}\"", origin[key].tag.saturating_sub(random.below(2)));
+                let if_match = (random.below(5) == 0).then_some(&*tag);
+                match shelf.ask(&keys[key], &want(range, if_match), now) {
+                    Verdict::Await { fill, begins, .. } => {
+                        assert_eq!(begins, !files.contains_key(&fill), "seed {seed}");
+                        let is_one = !files
+                            .values()
+                            .any(|file| file.key == key && !file.is_sealed && !file.is_broken);
+                        assert!(!begins || is_one, "two fills of one object, seed {seed}");
+                        files.entry(fill).or_insert(Fetch {
+                            key,
+                            tag: 0,
+                            len: 0,
+                            watermark: 0,
+                            is_open: false,
+                            is_broken: false,
+                            is_sealed: false,
+                        });
+                    }
+                    Verdict::Follow(file) => {
+                        let fetch = &files[&file];
+                        assert!(fetch.is_open && !fetch.is_broken && !fetch.is_sealed, "seed {seed}");
+                        read(&mut readings, fetch, file, range, if_match, seed);
+                    }
+                    Verdict::Kept(kept) => {
+                        let fetch = &files[&kept.object];
+                        assert!(fetch.is_sealed && fetch.key == key, "seed {seed}");
+                        read(&mut readings, fetch, kept.object, range, if_match, seed);
+                        if kept.check {
+                            checks.push((kept.object, key));
+                        }
+                    }
+                    Verdict::Through(_) => {}
+                }
+            }
+            // A fill goes on by a step.
+            4..=6 => {
+                let going: Vec<Number> = files
+                    .iter()
+                    .filter(|(_, f)| !f.is_sealed && !f.is_broken)
+                    .map(|(number, _)| *number)
+                    .collect();
+                if going.is_empty() {
+                    continue;
+                }
+                let number = *random.pick(&going);
+                let fetch = files.get_mut(&number).unwrap();
+                let theirs = origin[fetch.key];
+                let before = if !theirs.is_up || random.below(10) == 0 {
+                    fetch.is_broken = true;
+                    let failure = *random.pick(&[Failure::Origin, Failure::Origin, Failure::Disk]);
+                    shelf.failed(number, failure, now)
+                } else if !theirs.is_there && !fetch.is_open {
+                    fetch.is_broken = true;
+                    shelf.failed(number, Failure::NoSuchKey, now)
+                } else if !fetch.is_open {
+                    (fetch.tag, fetch.len, fetch.is_open) = (theirs.tag, theirs.len, true);
+                    let is_read = |file| readings.iter().any(|reading| reading.file == file);
+                    match shelf.opened(number, version(theirs.tag, theirs.len), FREE, now, &is_read) {
+                        Room::Granted(evicted) => {
+                            for file in evicted {
+                                assert!(!is_read(file), "what is read was evicted, seed {seed}");
+                                files.remove(&file);
+                            }
+                            assert!(shelf.used <= budget, "seed {seed}");
+                        }
+                        Room::Same | Room::None(_) => fetch.is_broken = true,
+                    }
+                    None
+                } else if fetch.watermark < fetch.len {
+                    fetch.watermark = fetch.len.min(fetch.watermark + random.below(PAGE));
+                    shelf.advanced(number, fetch.watermark);
+                    None
+                } else {
+                    fetch.is_sealed = true;
+                    shelf.sealed(number, now)
+                };
+                left.extend(before);
+            }
+            // Somebody reads on, or goes away.
+            7..=8 if !readings.is_empty() => {
+                let index = random.below(readings.len() as u64) as usize;
+                let reading = &mut readings[index];
+                let fetch = &files[&reading.file];
+                assert_eq!(fetch.tag, reading.tag, "another version in the middle, seed {seed}");
+                match step(reading.at, reading.end, fetch.watermark, fetch.is_broken) {
+                    Step::Read(range) => {
+                        assert!(range.start == reading.at && range.end <= fetch.watermark, "seed {seed}");
+                        reading.at = range.end.min(range.start + 1 + random.below(PAGE));
+                    }
+                    Step::Wait => assert!(!fetch.is_sealed, "seed {seed}"),
+                    Step::Done => drop(readings.swap_remove(index)),
+                    Step::Broken => {
+                        assert!(reading.at < reading.end && !fetch.is_sealed, "seed {seed}");
+                        readings.swap_remove(index);
+                    }
+                }
+            }
+            // An origin answers a check.
+            9 if !checks.is_empty() => {
+                let (object, key) = checks.swap_remove(random.below(checks.len() as u64) as usize);
+                let theirs = origin[key];
+                let said = match (theirs.is_up, theirs.is_there) {
+                    (false, _) => Checked::Nothing,
+                    (true, false) => Checked::Gone,
+                    (true, true) => Checked::Has(version(theirs.tag, theirs.len)),
+                };
+                left.extend(shelf.checked(object, &said, now));
+            }
+            // An origin is another.
+            10 => {
+                let theirs = &mut origin[random.below(4) as usize];
+                match random.below(4) {
+                    0 => theirs.is_up = !theirs.is_up,
+                    1 => theirs.is_there = !theirs.is_there,
+                    2 => (theirs.tag, theirs.len) = (theirs.tag + 1, random.below(6 * PAGE)),
+                    _ => {
+                        *theirs = Theirs {
+                            is_up: true,
+                            is_there: true,
+                            ..*theirs
+                        }
+                    }
+                }
+            }
+            _ => now += Duration::from_secs(random.below(40)),
+        }
+        left.retain(|number| {
+            let is_read = readings.iter().any(|reading| reading.file == *number);
+            if !is_read {
+                shelf.released(*number);
+            }
+            is_read
+        });
+    }
+    // All come to an end: nothing is left over.
+    for (number, fetch) in &files {
+        if !fetch.is_sealed && !fetch.is_broken {
+            left.extend(shelf.failed(*number, Failure::Origin, now));
+        }
+    }
+    for number in left {
+        shelf.released(number);
+    }
+    let kept: u64 = shelf
+        .places
+        .values()
+        .filter_map(|entry| entry.kept.as_ref())
+        .map(|kept| kept.room)
+        .sum();
+    assert_eq!(
+        (shelf.used, shelf.fills, shelf.leaving.len()),
+        (kept, 0, 0),
+        "seed {seed}"
+    );
+}
+
+/// Somebody begins to read what it was given, if there is something to read.
+fn read(readings: &mut Vec<Reading>, fetch: &Fetch, file: Number, range: Spec, if_match: Option<&str>, seed: u64) {
+    let tag = format!("\"{}\"", fetch.tag);
+    assert!(
+        if_match.is_none_or(|wanted| wanted == tag),
+        "not the wanted version, seed {seed}"
+    );
+    let (at, end) = match range.of_length(fetch.len) {
+        Slice::Whole => (0, fetch.len),
+        Slice::Part(part) => (part.start, part.end),
+        Slice::Unsatisfiable => return,
+    };
+    readings.push(Reading {
+        tag: fetch.tag,
+        file,
+        at,
+        end,
+    });
+}
