@@ -101,27 +101,17 @@ impl Plugin for Bss {
         if self.ledger.catch_up()? == Written::New || self.is_newer.swap(false, Ordering::Relaxed) {
             self.host.bump();
         }
-        if let Source::Site(_) = self.source {
-            self.look();
-        }
-        let (mut looked, mut written) = (self.host.now_boot(), self.host.now_boot());
-        while let Ok(heard) = self.wait() {
-            let now = self.host.now_boot();
-            if matches!(heard, Heard::Nothing) || now.saturating_sub(looked) >= LOOK_EVERY {
-                looked = now;
-                self.look();
-                self.history.look_up();
-                self.lists.hosts.forget_old(now);
-                self.lists.dump.forget_old(now);
+        std::thread::scope(|threads| {
+            if let Source::Site(site) = &self.source {
+                // A site that does not answer holds up nothing else.
+                let follow = || self.follow(site);
+                std::thread::Builder::new()
+                    .name("site".into())
+                    .spawn_scoped(threads, follow)?;
             }
-            if now.saturating_sub(written) >= WRITE_EVERY {
-                written = now;
-                self.history.write();
-            }
-        }
-        self.history.look_up();
-        self.history.write();
-        Ok(())
+            self.tend();
+            Ok(())
+        })
     }
 
     fn handle(&self, request: Request) -> Answer {
@@ -210,21 +200,49 @@ impl Bss {
         }
     }
 
-    /// Looks at the files or the site, brings what is new into effect, and says how it is.
-    fn look(&self) {
-        match &self.source {
-            Source::Files(files) => files.look(&self.ledger),
-            Source::Site(site) => site.look(&self.ledger),
+    /// Looks at the files, and keeps in order what is made of requests, until the instance is to stop.
+    fn tend(&self) {
+        let (mut looked, mut written) = (self.host.now_boot(), self.host.now_boot());
+        while let Ok(heard) = self.wait() {
+            let now = self.host.now_boot();
+            if matches!(heard, Heard::Nothing) || now.saturating_sub(looked) >= LOOK_EVERY {
+                looked = now;
+                if let Source::Files(files) = &self.source {
+                    files.look(&self.ledger);
+                    self.say();
+                }
+                self.history.look_up();
+                self.lists.hosts.forget_old(now);
+                self.lists.dump.forget_old(now);
+            }
+            if now.saturating_sub(written) >= WRITE_EVERY {
+                written = now;
+                self.history.write();
+            }
         }
-        self.say();
+        self.history.look_up();
+        self.history.write();
+    }
+
+    /// Looks at the site, until the instance is to stop.
+    fn follow(&self, site: &Mirrored) {
+        loop {
+            site.look(&self.ledger);
+            self.say();
+            if self.host.sleep(LOOK_EVERY).is_err() {
+                return;
+            }
+        }
     }
 
     fn say(&self) {
-        let book = self.ledger.book();
-        let line = format!("{} boot parameters for {} targets", book.len(), book.targets());
-        self.status.say(match &self.source {
-            Source::Files(files) => files.health(&line),
-            Source::Site(site) => site.health(&line),
+        self.status.say(|| {
+            let book = self.ledger.book();
+            let line = format!("{} boot parameters for {} targets", book.len(), book.targets());
+            match &self.source {
+                Source::Files(files) => files.health(&line),
+                Source::Site(site) => site.health(&line),
+            }
         });
     }
 

@@ -20,6 +20,7 @@ use crate::settings::{Api, Upstream};
 pub(crate) struct Mirrored {
     site: Site,
     api: Api,
+    /// What names it in URLs. `None`: those stay as they are.
     names: Option<Vec<Name>>,
     /// What is wrong with entries of what is mirrored.
     mistakes: Mutex<Vec<Mistake>>,
@@ -69,10 +70,10 @@ impl Mirrored {
             return answer;
         }
         let answer = self.site.pass_on(request, PARAMETERS_PATH);
-        // Also what came to no answer may have come to the site.
         if (200..300).contains(&answer.status) {
             self.site.refresh(&self.reading(ledger), Trust::Obeyed);
         } else if answer.status >= 500 {
+            // It may have been taken all the same.
             self.site.hurry();
         }
         self.site.mark(answer)
@@ -101,6 +102,13 @@ impl Mirrored {
     pub(crate) fn health(&self, line: &str) -> Health {
         let mistakes = self.mistakes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.site.health(line, mistakes)
+    }
+
+    fn path(&self) -> &'static str {
+        match self.api {
+            Api::Bss => PARAMETERS_PATH,
+            Api::BootService => CONFIGURATIONS_PATH,
+        }
     }
 
     fn reading<'a>(&'a self, ledger: &'a Ledger) -> Reading<'a> {
@@ -158,15 +166,6 @@ impl Reading<'_> {
             text,
         };
         listed.told.into_iter().chain(more).map(mistake).collect()
-    }
-}
-
-impl Mirrored {
-    fn path(&self) -> &'static str {
-        match self.api {
-            Api::Bss => PARAMETERS_PATH,
-            Api::BootService => CONFIGURATIONS_PATH,
-        }
     }
 }
 

@@ -20,9 +20,10 @@ impl Status {
         }
     }
 
-    /// Says it when it is new.
-    pub(crate) fn say(&self, health: Health) {
+    /// Says it when it is new. Of two who say something at once, the last one knows what the first one knew.
+    pub(crate) fn say(&self, health: impl FnOnce() -> Health) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = health();
         if said.as_ref() != Some(&health) {
             self.host.health(&health);
             *said = Some(health);

@@ -115,8 +115,12 @@ impl Rounds {
         self.refused.insert(id.into());
     }
 
-    /// The site did not answer, or not as one that is well. These were not read.
-    pub(crate) fn fail(&mut self, now: Duration, unread: Vec<String>) {
+    /// The site did not answer for this one, or not as one that is well. It comes last, so that others are not held up by it for good.
+    /// `unread`: those that would have been next.
+    pub(crate) fn fail(&mut self, now: Duration, failed: &str, unread: Vec<String>) {
+        if self.nodes.contains(failed) {
+            self.queue.push_back(failed.into());
+        }
         for id in unread.into_iter().rev() {
             if self.waiting.len() < MOST_WAITING {
                 self.waiting.push_front(id);

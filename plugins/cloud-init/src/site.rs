@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Mirrored {
     instances: Instances,
     /// `None`: URLs that name the site stay as they are.
     names: Option<Vec<String>>,
+    /// The site's defaults were taken: only then a document says what is different about its node.
+    has_defaults: AtomicBool,
     /// What is wrong with single rows, by collection.
     mistakes: Mutex<BTreeMap<usize, Vec<String>>>,
     rounds: Mutex<Rounds>,
@@ -89,6 +92,7 @@ impl Mirrored {
             api: settings.api,
             instances: settings.instance,
             names: settings.rewrite.then(|| settings.names()),
+            has_defaults: AtomicBool::new(false),
             mistakes: Mutex::default(),
             rounds: Mutex::default(),
             asking: Mutex::default(),
@@ -266,9 +270,9 @@ impl Mirrored {
         self.api == Api::CloudInit && self.instances != Instances::None
     }
 
-    /// Whether documents of the site are not to be believed, or not to be had.
+    /// Whether documents of the site are not to be believed yet, or not to be had.
     fn is_unwell(&self) -> bool {
-        self.site.is_failing() || self.site.is_stale()
+        !self.has_defaults.load(Ordering::Acquire) || self.site.is_failing() || self.site.is_stale()
     }
 
     /// Reads the overrides whose turn it is.
@@ -288,13 +292,10 @@ impl Mirrored {
                 ..Query::default()
             };
             let Some(node) = self.host.node(&query) else { continue };
-            match self.ask(ledger, &node) {
+            match self.ask(ledger, &node, PATIENCE) {
                 Answered::Own(own) => owns.push(*own),
                 Answered::Refused(text) => self.refused(&id, text),
-                Answered::Failed(text) => {
-                    let unread = std::iter::once(id).chain(next.by_ref()).collect();
-                    self.failed(unread, text);
-                }
+                Answered::Failed(text) => self.failed(&id, next.by_ref().collect(), text),
             }
         }
         self.take(ledger, &owns);
@@ -329,14 +330,14 @@ impl Mirrored {
 
     /// Asks for one override while somebody waits.
     fn read_one(&self, ledger: &Ledger, node: &Node) {
-        match self.ask(ledger, node) {
+        match self.ask(ledger, node, A_MOMENT) {
             Answered::Own(own) => self.take(ledger, &[*own]),
             Answered::Refused(text) => self.refused(&node.id, text),
-            Answered::Failed(text) => self.failed(vec![node.id.clone()], text),
+            Answered::Failed(text) => self.failed(&node.id, Vec::new(), text),
         }
     }
 
-    fn ask(&self, ledger: &Ledger, node: &Node) -> Answered {
+    fn ask(&self, ledger: &Ledger, node: &Node, within: Duration) -> Answered {
         let id = form::segment(&node.id);
         let (path, headers, asked) = match self.instances {
             Instances::None => return Answered::Refused("config.instance = \"none\"".into()),
@@ -349,7 +350,7 @@ impl Mirrored {
                 ("/meta-data".to_owned(), vec![field], Asked::ByAddress(ip))
             }
         };
-        let fetched = match self.site.look_up(&path, &headers, A_MOMENT) {
+        let fetched = match self.site.look_up(&path, &headers, within) {
             Ok(fetched) => fetched,
             Err(text) => return Answered::Failed(text),
         };
@@ -403,8 +404,13 @@ impl Mirrored {
                 }
             }
             Err(NotWritten::Store(error)) => {
-                let ids = owns.iter().map(|own| own.id.clone()).collect();
-                self.failed(ids, format!("what was read cannot be stored: {error}"));
+                let mut ids = owns.iter().map(|own| own.id.clone());
+                let first = ids.next().unwrap_or_default();
+                self.failed(
+                    &first,
+                    ids.collect(),
+                    format!("what was read cannot be stored: {error}"),
+                );
             }
             Err(NotWritten::Refused(never)) => match never {},
         }
@@ -419,7 +425,7 @@ impl Mirrored {
         self.rounds().refuse(id);
     }
 
-    fn failed(&self, unread: Vec<String>, text: String) {
+    fn failed(&self, id: &str, unread: Vec<String>, text: String) {
         self.numbers.failed.add(1);
         let mut trouble = self.trouble();
         if trouble.failing.is_none() {
@@ -431,7 +437,7 @@ impl Mirrored {
             .map_or_else(|| self.host.now_unix().as_secs(), |(since, _)| since);
         trouble.failing = Some((since, text));
         drop(trouble);
-        self.rounds().fail(self.host.now_boot(), unread);
+        self.rounds().fail(self.host.now_boot(), id, unread);
     }
 
     /// The site took an override through this box. What came of it is read back where that is possible; else what was written counts.
@@ -441,10 +447,10 @@ impl Mirrored {
             ..Query::default()
         };
         let node = self.host.node(&query).filter(|_| self.reads_overrides());
-        match node.map(|node| self.ask(ledger, &node)) {
+        match node.map(|node| self.ask(ledger, &node, PATIENCE)) {
             Some(Answered::Own(own)) => return self.take(ledger, &[*own]),
             Some(Answered::Refused(text)) => self.refused(id, text),
-            Some(Answered::Failed(text)) => self.failed(vec![id.into()], text),
+            Some(Answered::Failed(text)) => self.failed(id, Vec::new(), text),
             None => {}
         }
         let key = instance_key(id);
@@ -530,6 +536,9 @@ impl Mirror for Reader<'_> {
             Err(NotWritten::Store(error)) => return Err(error),
             Err(NotWritten::Refused(never)) => match never {},
         }
+        if part == Part::Defaults {
+            self.of.has_defaults.store(true, Ordering::Release);
+        }
         self.of.mistakes().insert(collection, said.mistakes);
         Ok(())
     }
@@ -576,7 +585,9 @@ const METADATA_SERVICE: &[Listed] = &[
         rows: "node overrides",
     },
 ];
-/// How long anybody waits for an override.
+/// How long a node waits for its override.
 const A_MOMENT: Duration = Duration::from_millis(1500);
+/// The same, when no node waits.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Nodes whose refused overrides are told one by one.
 const MOST_TOLD: usize = 3;

@@ -86,7 +86,7 @@ fn mirrored() -> (&'static FakeHost, Instance, Site) {
     (host, bss, site)
 }
 
-/// As long as a refresh and the first retries take.
+/// As long as until the next refresh, of a site that is asked each second and may have failed once or twice.
 fn look(host: &FakeHost, bss: &Instance) {
     host.sleeps(4);
     assert!(bss.run());
@@ -137,7 +137,7 @@ fn what_is_unchanged_writes_and_bumps_nothing() {
     let (bumps, stored) = (host.bumps(), host.stored());
     look(host, &bss);
     let asked = site.asked();
-    assert!(asked.len() >= 2, "{}", asked.len());
+    assert!(!asked.is_empty());
     assert!(
         asked
             .iter()
@@ -341,7 +341,7 @@ fn everything_is_there_after_a_start_with_the_site_dead() {
     look(host, &bss);
     assert_eq!(kernels(&bss).len(), 5);
     assert!(
-        host.health().text.ends_with("as of an earlier run"),
+        host.health().text.ends_with("not refreshed since the start"),
         "{}",
         host.health().text
     );
@@ -457,6 +457,40 @@ fn an_import_is_refused_and_an_export_is_what_the_site_has() {
     let (_, other) = start(json!({}));
     assert_eq!(send(&other, "POST", "/bootd/v1/import/bss", &exported).status, 204);
     assert_eq!(list(&other, ""), list(&bss, ""));
+}
+
+#[test]
+fn a_site_that_does_not_answer_holds_up_nothing_else() {
+    let host = FakeHost::new();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    host.answer_fetches(move |_| {
+        let _ = released.recv();
+        reply(200, "null")
+    });
+    let bss = started(host, &config());
+    let mut one = node(1);
+    one.interfaces[0].ips = vec![bootd_sdk::wire::Address {
+        network: String::new(),
+        ip: "10.1.0.7".parse().unwrap(),
+    }];
+    host.set_nodes(vec![one]);
+    host.happens(Happening::Http {
+        peer: "10.1.0.7".parse().unwrap(),
+        method: "GET".into(),
+        path: "/boot/v1/bootscript".into(),
+        status: 200,
+    });
+    host.sleeps(u64::MAX);
+    std::thread::scope(|threads| {
+        threads.spawn(|| assert!(bss.run()));
+        let history = || bss.get("/boot/v1/endpoint-history", None).unwrap().body;
+        while history() == "[]" {
+            std::thread::yield_now();
+        }
+        assert!(history().contains("x1000c0s0b0n0"));
+        host.sleeps(0);
+        drop(release);
+    });
 }
 
 #[test]
@@ -740,6 +774,7 @@ fn a_bootd_in_local_mode_is_a_site() {
         })
     });
     let bss = started(host, &config());
+    look(host, &bss);
     look(host, &bss);
     assert_eq!(list(&bss, ""), list(&upstream, ""));
     let asked = std::mem::take(&mut *answers.lock().unwrap());

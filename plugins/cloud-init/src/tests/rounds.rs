@@ -66,7 +66,7 @@ fn a_site_that_fails_is_left_alone_for_longer_each_time() {
     for _ in 0..8 {
         let next = rounds.next(now);
         assert_eq!(next.len(), 3, "none is forgotten");
-        rounds.fail(now, next);
+        rounds.fail(now, &next[0], next[1..].to_vec());
         let failed = now;
         while !rounds.may_ask("x0c0s0b0n0", now) {
             assert_eq!(rounds.next(now).len(), 0);
@@ -75,6 +75,26 @@ fn a_site_that_fails_is_left_alone_for_longer_each_time() {
         pauses.push((now - failed).as_secs());
     }
     assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
+}
+
+#[test]
+fn one_node_that_always_fails_holds_up_no_other() {
+    let mut rounds = Rounds::default();
+    rounds.list(HOUR, ids(0..100), BTreeSet::new());
+    let mut now = HOUR;
+    while rounds.unknown().0 > 1 {
+        let mut next = rounds.next(now).into_iter();
+        while let Some(id) = next.next() {
+            if id == "x0c0s0b0n0" {
+                rounds.fail(now, &id, next.by_ref().collect());
+                rounds.want(&id);
+            } else {
+                rounds.read(&id);
+            }
+        }
+        now += Duration::from_secs(1);
+        assert!(now < HOUR + Duration::from_secs(600), "{:?} are left", rounds.unknown());
+    }
 }
 
 #[test]

@@ -259,7 +259,7 @@ fn no_answer_of_a_broken_site_takes_anything_away_and_each_is_told() {
         assert!(
             warning(&answer)
                 .unwrap()
-                .starts_with("110 bootd \"as the site was at 2023-")
+                .starts_with("110 bootd \"may be old since 2023-")
         );
         assert!(warning(&send(&plugin, "GET", "/cloud-init/admin/groups", "")).is_some());
         let mistakes = host.health().mistakes;
@@ -340,7 +340,7 @@ fn a_start_with_the_site_dead_serves_all_that_was_mirrored() {
         );
     }
     assert!(
-        host.health().text.ends_with("as of an earlier run"),
+        host.health().text.ends_with("not refreshed since the start"),
         "{}",
         host.health().text
     );
@@ -355,6 +355,13 @@ fn a_node_that_asks_first_gets_its_override_in_time_and_it_is_kept() {
     host.set_nodes(vec![]);
     let plugin = start_at(host, json!({"instance": "impersonate"}));
     site.has(GET_GROUPS, GROUPS);
+    host.set_nodes(vec![compute1()]);
+    let answer = own(&plugin, "meta-data");
+    assert!(
+        !answer.keep && site.asked().is_empty(),
+        "nobody knows yet which of it is the node's own"
+    );
+    host.set_nodes(vec![]);
     pass(host, &plugin, 0);
     site.asked();
     let answer = own(&plugin, "meta-data");
@@ -749,5 +756,49 @@ fn lists_have_tags_that_change_only_with_what_is_listed() {
         let now = (tag(defaults), tag(groups));
         assert_eq!((now.0 != seen.0, now.1 != seen.1), is_new, "{method} {path}");
         seen = now;
+    }
+}
+
+#[test]
+fn no_mutation_of_what_a_site_says_empties_the_rack() {
+    let site = Site::default();
+    site.has(NODE_1, &document("login"));
+    let (site, host, plugin) = mirrored_from(site, json!({"instance": "impersonate"}));
+    let seeds = [DEFAULTS, GROUPS, &document("login")].map(|text| text.as_bytes().to_vec());
+    let mut texts = Vec::new();
+    bootd_sdk::fake::mutations(&seeds, 600, |text| texts.push(text.to_owned()));
+    for text in texts {
+        for what in [GET_DEFAULTS, GET_GROUPS, NODE_1] {
+            site.has(what, &text);
+        }
+        pass(host, &plugin, 40);
+        send(&plugin, "POST", "/cloud-init/admin/cluster-defaults", "{}");
+        let groups = super::api::read(&plugin, "/cloud-init/admin/groups");
+        assert!(
+            groups.as_object().unwrap().contains_key("compute") || groups.as_object().unwrap().len() > 1,
+            "{text}"
+        );
+        for document in ["meta-data", "vendor-data"] {
+            let answer = own(&plugin, document);
+            assert_eq!(answer.status, 200, "{text}");
+            let parsed = serde_saphyr::from_str::<Value>(&answer.body);
+            assert!(
+                document == "vendor-data" || parsed.unwrap()["instance-id"].is_string(),
+                "{text}"
+            );
+            assert!(!answer.body.contains("10.0.0.1"), "{text}");
+        }
+        site.has(GET_DEFAULTS, DEFAULTS);
+        site.has(GET_GROUPS, GROUPS);
+        site.has(NODE_1, &document("login"));
+        pass(host, &plugin, 700);
+        assert_eq!(
+            super::api::read(&plugin, "/cloud-init/admin/groups")
+                .as_object()
+                .unwrap()
+                .len(),
+            2,
+            "{text}"
+        );
     }
 }

@@ -184,8 +184,8 @@ impl Site {
         let state = self.state();
         let good = state.collections.iter().map(|collection| collection.good);
         let as_of = match good.min().flatten() {
-            Some(seconds) => format!("as of {}", time::rfc3339(seconds)),
-            None => "as of an earlier run".into(),
+            Some(seconds) => format!(" as of {}", time::rfc3339(seconds)),
+            None => ", not refreshed since the start".into(),
         };
         let since = |seconds: u64| time::rfc3339(seconds);
         let mut told = Vec::new();
@@ -208,7 +208,7 @@ impl Site {
         }
         told.extend(mistakes);
         Health {
-            text: format!("{line}, mirrored from {} {as_of}", self.base),
+            text: format!("{line}, mirrored from {}{as_of}", self.base),
             mistakes: told,
         }
     }
@@ -216,7 +216,7 @@ impl Site {
     /// An answer made of the mirror: says so in a header (`warning: 110`) while what is mirrored may be old.
     pub fn mark(&self, mut answer: Answer) -> Answer {
         if let Some(since) = self.stale_since() {
-            let text = format!("110 bootd \"as the site was at {}\"", time::rfc3339(since));
+            let text = format!("110 bootd \"may be old since {}\"", time::rfc3339(since));
             answer.headers.push(("warning".into(), text));
         }
         answer

@@ -151,7 +151,7 @@ fn no_answer_of_a_broken_site_changes_what_is_mirrored_and_each_is_told() {
         let (name, value) = site.mark(Answer::default()).headers.remove(0);
         assert_eq!(
             (&*name, &*value),
-            ("warning", "110 bootd \"as the site was at 2023-11-14T22:13:20Z\"")
+            ("warning", "110 bootd \"may be old since 2023-11-14T22:13:20Z\"")
         );
         answers(host, "[1,2,3,4,5,6]", "[7]");
         site.refresh(&lists, Trust::Guarded);
