@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::cache::Artifacts;
 use crate::config::{self, Source};
+use crate::dhcp::v4::testing::Random;
 use crate::http::range::Spec;
 use crate::http::{Body, BodyError, full};
 use crate::tftp::testing::config;
@@ -643,4 +644,110 @@ async fn what_another_origin_had_under_the_same_name_is_not_served() {
         assert_eq!(get(&artifacts, "k").await.unwrap(), web.does.lock().unwrap().body);
         until_kept(&artifacts, 1).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_origin_and_the_disk_do_each_reader_gets_the_bytes_of_one_version_or_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let bodies: Vec<Vec<u8>> = (0..4)
+        .map(|tag| image(300_000 + tag * 50_000).iter().map(|b| b ^ tag as u8).collect())
+        .collect();
+    let web = Web::new(bodies[0].clone());
+    web.now(|does| does.etag = Some("\"v0\""));
+    let (source, _serving) = web.start().await;
+    // Room for two of three objects.
+    let artifacts = Arc::new(over(dir.path(), &source, Some(1_000_000)).await);
+    let mut random = Random::seeded(0x5702);
+    let mut readers = tokio::task::JoinSet::new();
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..1500 {
+        match random.below(40) {
+            0 => {
+                let tag = random.below(4) as usize;
+                let etag = ["\"v0\"", "\"v1\"", "\"v2\"", "\"v3\""][tag];
+                web.now(|does| (does.body, does.etag) = (bodies[tag].clone().into(), Some(etag)));
+            }
+            1 => web.now(|does| does.breaks_after = Some(100_000)),
+            2 => web.now(|does| does.knows_ranges = false),
+            3 => web.now(|does| does.status = Some(404)),
+            4 => artifacts
+                .keep
+                .as_ref()
+                .unwrap()
+                .0
+                .disk
+                .fails_after
+                .store(100_000, Ordering::SeqCst),
+            5..10 => {
+                web.now(|does| (does.breaks_after, does.knows_ranges, does.status) = (None, true, None));
+                artifacts
+                    .keep
+                    .as_ref()
+                    .unwrap()
+                    .0
+                    .disk
+                    .fails_after
+                    .store(u64::MAX, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        let key = *random.pick(&["a", "b", "c"]);
+        let from = random.below(400_000);
+        let range = *random.pick(&[
+            Spec::Whole,
+            Spec::Whole,
+            Spec::From(from),
+            Spec::FromTo(from, from + 90_000),
+        ]);
+        let leaves_early = random.below(10) == 0;
+        let (artifacts, bodies) = (Arc::clone(&artifacts), bodies.clone());
+        readers.spawn(async move {
+            let want = Want { range, ..Want::whole() };
+            let Ok(mut object) = artifacts.open("b", key, want).await else {
+                return false;
+            };
+            if leaves_early {
+                let _ = futures_util::StreamExt::next(&mut object.body).await;
+                return true;
+            }
+            let (tag, range) = (object.etag.clone().unwrap(), object.range.clone());
+            let Ok(read) = bytes(object).await else { return false };
+            let body = &bodies[tag[2..3].parse::<usize>().unwrap()];
+            assert!(
+                read == body[range.start as usize..range.end as usize],
+                "{key} {tag} {range:?}"
+            );
+            true
+        });
+        while readers.len() > 40 {
+            match readers.join_next().await.unwrap().unwrap() {
+                true => good += 1,
+                false => bad += 1,
+            }
+        }
+    }
+    while let Some(read) = readers.join_next().await {
+        read.unwrap();
+    }
+    println!(
+        "{good} good, {bad} in error, {} gets for {} bytes",
+        web.gets(),
+        web.sent.load(Ordering::SeqCst)
+    );
+    assert!(good > 0);
+    eventually("over", async || sum(&artifacts).fills == 0).await;
+    eventually("emptied", async || {
+        std::fs::read_dir(dir.path().join("tmp")).unwrap().count() == 0
+    })
+    .await;
+    let folders = || std::fs::read_dir(dir.path().join("objects")).unwrap().flatten();
+    let files = || {
+        folders()
+            .map(|folder| std::fs::read_dir(folder.path()).unwrap().count())
+            .sum::<usize>()
+    };
+    eventually("as many files as objects", async || {
+        files() == 2 * sum(&artifacts).objects
+    })
+    .await;
 }
