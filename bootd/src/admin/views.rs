@@ -4,7 +4,7 @@ use bootd_sdk::wire::Node;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
-use crate::config::Access;
+use crate::config::{Access, Mode};
 use crate::http::App;
 use crate::inventory::Snapshot;
 use crate::log;
@@ -58,6 +58,9 @@ pub struct Status {
     /// What is kept of artifacts; empty when nothing is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cache: String,
+    /// What plugins mirror of a site, as of when, and what they do not; of those that run well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
     /// Everything that is not as it should be.
     pub warnings: Vec<String>,
 }
@@ -128,10 +131,17 @@ pub(super) fn status(admin: &Admin) -> Status {
     let lost = log::lost();
     warnings
         .extend((lost > 0).then(|| format!("{lost} log lines were lost: whoever reads standard error was too slow")));
+    let is_mirror = |name: &str| {
+        let mut plugins = app.config.plugins.iter();
+        plugins.any(|plugin| plugin.name == name && plugin.mode == Mode::Upstream)
+    };
+    let mut mirrors = Vec::new();
     for plugin in app.plugins.status() {
-        warnings.extend(
-            (plugin.state != "running").then(|| format!("plugin {}: {}: {}", plugin.name, plugin.state, plugin.text)),
-        );
+        if plugin.state != "running" {
+            warnings.push(format!("plugin {}: {}: {}", plugin.name, plugin.state, plugin.text));
+        } else if is_mirror(&plugin.name) {
+            mirrors.push(format!("plugin {}: {}", plugin.name, plugin.text));
+        }
         warnings.extend(
             plugin
                 .mistakes
@@ -165,6 +175,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         uptime_s: admin.started.elapsed().as_secs(),
         inventory: app.inventory.snapshot().count(),
         cache: app.artifacts.kept().unwrap_or_default(),
+        mirrors,
         warnings,
     }
 }

@@ -23,6 +23,9 @@ pub(super) fn run(look: &Look) -> Exit {
     if !view.cache.is_empty() {
         say!("cache: {}", view.cache);
     }
+    for mirror in &view.mirrors {
+        say!("{mirror}");
+    }
     for warning in &view.warnings {
         say!("warning: {warning}");
     }

@@ -143,18 +143,32 @@ fn group(name: &str, spec: Map<String, Value>) -> Result<GroupData, String> {
     };
     let group = serde_json::json!({
         "name": name, "description": spec["description"], "meta-data": spec["metadata"],
-        "file": {"content": rendered_by_node(template), "filename": "", "encoding": "plain"},
+        "file": {"content": rendered_by_node(name, &spec["metadata"], template), "filename": "", "encoding": "plain"},
     });
     schema::read_value("GroupData", group).map_err(|error| error.to_string())
 }
 
-/// A template that says that the node renders it.
-fn rendered_by_node(template: &str) -> String {
+/// A template that says that the node renders it; with the facts, and with what the group's own meta-data say, under their names.
+fn rendered_by_node(name: &str, meta_data: &Value, template: &str) -> String {
     let is_template = template.contains("{{") || template.contains("{%");
-    match is_template && !template.starts_with("## template:") {
-        true => format!("## template: jinja\n{FACTS}{template}"),
-        false => template.to_owned(),
+    if !is_template || template.starts_with("## template:") {
+        return template.to_owned();
     }
+    let mut text = format!("## template: jinja\n{FACTS}");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_name = |key: &str| {
+        let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let begins = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        begins && key.chars().all(is_inner) && !TAKEN.contains(&key.to_ascii_lowercase().as_str())
+    };
+    let keys = meta_data.as_object().into_iter().flatten().map(|(key, _)| key);
+    for key in keys.filter(|key| is_name(key) && name.chars().all(is_plain)) {
+        text.push_str(&format!(
+            "{{%- set {key} = ds.meta_data.instance_data.v1.vendor_data.groups['{name}'].{key} -%}}\n"
+        ));
+    }
+    text.push_str(template);
+    text
 }
 
 /// The names under which metadata-service's templates have the facts, of what cloud-init finds in its meta-data. They leave nothing in the
@@ -164,8 +178,10 @@ const FACTS: &str = "\
 {%- set local_hostname = ds.meta_data['local-hostname'] -%}
 {%- set instance_id = ds.meta_data['instance-id'] -%}
 {%- set cluster_name = ds.meta_data['cluster-name'] -%}
-{%- set public_keys = ds.meta_data.instance_data.v1.public_keys -%}
-{%- set region = ds.meta_data.instance_data.v1.region -%}
-{%- set cloud_provider = ds.meta_data.instance_data.v1.cloud_provider -%}
-{%- set ip = ds.meta_data.instance_data.v1.local_ipv4 -%}
+{%- set public_keys = ds.meta_data.instance_data.v1.public_keys | default([]) -%}
+{%- set region = ds.meta_data.instance_data.v1.region | default('') -%}
+{%- set cloud_provider = ds.meta_data.instance_data.v1.cloud_provider | default('') -%}
+{%- set ip = ds.meta_data.instance_data.v1.local_ipv4 | default('') -%}
 ";
+/// What a template cannot have as names.
+const TAKEN: [&str; 10] = ["ds", "true", "false", "none", "if", "in", "is", "not", "and", "or"];

@@ -217,13 +217,16 @@ impl Mirrored {
         let line = match (self.api, self.instances) {
             (Api::CloudInit, Instances::None) => {
                 format!(
-                    "{}; instance overrides are not mirrored: config.instance = \"none\"",
+                    "{} (instance overrides are not mirrored: config.instance = \"none\")",
                     status::line(book)
                 )
             }
             (Api::CloudInit, _) => match unknown {
                 (0, _) => status::line(book),
-                (unknown, all) => format!("{}, those of {unknown} of {all} nodes not read yet", status::line(book)),
+                (unknown, all) => format!(
+                    "{} (those of {unknown} of {all} nodes not read yet)",
+                    status::line(book)
+                ),
             },
             (Api::MetadataService, _) => status::line(book),
         };
@@ -236,9 +239,10 @@ impl Mirrored {
         });
         let mut mistakes: Vec<Mistake> = rows.chain(status::unread(book)).collect();
         let trouble = self.trouble();
-        if let Some((since, text)) = &trouble.failing {
+        // A site that is away altogether is told already.
+        if let Some((since, text)) = trouble.failing.as_ref().filter(|_| !self.site.is_failing()) {
             let text = format!(
-                "{text}, since {}; nodes get their documents without",
+                "{text}, since {}; nodes of which nothing was read before get their documents without",
                 time::rfc3339(*since)
             );
             mistakes.push(mistake("instance overrides".into(), text));

@@ -27,7 +27,7 @@ fn site() -> Site {
         resource(
             "compute",
             "2026-08-14T10:00:01Z",
-            json!({"description": "new", "template": "#cloud-config\nfqdn: {{ hostname }}\n", "metaData": {"rack": "r1"}}),
+            json!({"description": "new", "template": "#cloud-config\nfqdn: {{ hostname }}\n", "metaData": {"rack": "r1", "a b": "x", "ds": "y"}}),
         ),
         resource("compute", "2026-08-14T12:00:00+02:00", json!({"template": "old"})),
         resource(
@@ -76,7 +76,10 @@ fn what_the_newer_service_lists_is_mirrored_with_its_overrides() {
     assert_eq!(body["instance_data"]["v1"]["public_keys"], json!(["k1", "k2"]));
     let vendor = &body["instance_data"]["v1"]["vendor_data"];
     assert_eq!(vendor["cloud_init_base_url"], "http://172.16.0.254:8081/cloud-init");
-    assert_eq!(vendor["groups"]["compute"], json!({"Description": "new", "rack": "r1"}));
+    assert_eq!(
+        vendor["groups"]["compute"],
+        json!({"Description": "new", "rack": "r1", "a b": "x", "ds": "y"})
+    );
     let other = Node {
         id: "x1000c0s0b1n0".into(),
         nid: Some(2),
@@ -105,6 +108,10 @@ fn a_template_is_rendered_by_the_node_with_the_facts_under_their_names() {
     let lines: Vec<&str> = body.lines().collect();
     assert_eq!(lines[0], "## template: jinja");
     assert_eq!(lines[1], "{%- set hostname = ds.meta_data.hostname -%}");
+    assert_eq!(
+        lines[lines.len() - 3],
+        "{%- set rack = ds.meta_data.instance_data.v1.vendor_data.groups['compute'].rack -%}"
+    );
     assert_eq!(lines[lines.len() - 2..], ["#cloud-config", "fqdn: {{ hostname }}"]);
     let node = Node {
         groups: vec!["plain".into()],

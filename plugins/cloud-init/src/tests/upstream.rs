@@ -135,7 +135,7 @@ fn a_node_gets_what_the_site_says_and_is_not_led_past_the_rack() {
     );
     assert_eq!(
         host.health().text,
-        "2 groups and 0 node overrides; instance overrides are not mirrored: config.instance = \"none\", mirrored from \
+        "2 groups and 0 node overrides (instance overrides are not mirrored: config.instance = \"none\"), mirrored from \
          https://demo.openchami.cluster:8443/cloud-init as of 2023-11-14T22:13:20Z"
     );
     assert!(own(&plugin, "meta-data").keep);
@@ -400,7 +400,9 @@ fn while_the_site_is_slow_a_node_gets_its_document_without_its_override_and_that
     pass(host, &plugin, 0);
     assert_eq!(
         told(host),
-        ["0: no whole answer within 1.5s, since 2023-11-14T22:13:20Z; nodes get their documents without"]
+        [
+            "0: no whole answer within 1.5s, since 2023-11-14T22:13:20Z; nodes of which nothing was read before get their documents without"
+        ]
     );
     assert!(
         host.health().text.contains("those of 1 of 1 nodes not read yet"),
