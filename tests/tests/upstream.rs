@@ -73,7 +73,7 @@ fn a_rack_that_starts_before_its_site_says_so_and_fills_itself_when_the_site_com
         })?;
         let _upstream = site.start_bootd()?;
         site.fill()?;
-        mirrored(&site.operator(), BACK_OFF)?;
+        mirrored(&site, &site.operator(), BACK_OFF)?;
         is_well(&bootd)?;
         bootd.must_run()
     });
@@ -152,7 +152,7 @@ fn whatever_nonsense_a_site_says_the_rack_serves_what_it_had_and_says_since_when
         let ca = format!("config.ca = \"{}\"\n", rack.path("site-ca.pem").display());
         rack.write("bootd.toml", &site.rack_config_with(&rack, &scripted.url(), &ca))?;
         let mut bootd = rack.start_bootd()?;
-        mirrored(&site.operator(), REFRESH)?;
+        mirrored(&site, &site.operator(), REFRESH)?;
         let serves = || serves_all(&bootd, &client, &socket, &site.operator());
         serves().context("before anything happens")?;
         let before = bootd.memory_kib("VmRSS")?;
@@ -261,7 +261,7 @@ impl Quiet {
         let journal = Journal::new();
         let bootd = Bootd::start_on(&machine, &dir, &journal)?;
         let operator = site.operator().at(Self::ADDRESS);
-        mirrored(&operator, REFRESH)?;
+        mirrored(site, &operator, REFRESH)?;
         let before = self::all(&operator)?;
         scripted.set(Conduct::IsSilent);
         Ok(Self {
@@ -308,7 +308,7 @@ fn writes_go_to_the_site_with_the_callers_token_and_are_there_at_once() {
         rack.write("bootd.toml", &rare)?;
         let mut bootd = rack.start_bootd()?;
         let (rack_side, site_side) = (site.operator(), site.ochami());
-        mirrored(&rack_side, REFRESH)?;
+        mirrored(&site, &rack_side, REFRESH)?;
 
         let stranger = Ochami::with_token("nobody's");
         for write in writes() {
@@ -357,7 +357,7 @@ fn a_node_that_the_site_learned_a_moment_ago_gets_its_address_and_its_script_at_
         let rare = site.rack_config(&rack).replace("refresh_s = 1\n", "refresh_s = 600\n");
         rack.write("bootd.toml", &rare)?;
         let mut bootd = rack.start_bootd()?;
-        mirrored(&site.operator(), REFRESH)?;
+        mirrored(&site, &site.operator(), REFRESH)?;
         // A stranger that nobody knows gets an address of the pool.
         let lease = socket.lease([0x52, 0x54, 0, 0xbe, 0xef, 0x77], REFRESH)?;
         ensure!(lease.yiaddr.octets()[3] >= 200, "{}", lease.yiaddr);
@@ -399,23 +399,17 @@ fn a_node_that_the_site_learned_a_moment_ago_gets_its_address_and_its_script_at_
 fn start(rack: &Rack, site: &Site) -> Result<Bootd> {
     rack.write("bootd.toml", &site.rack_config(rack))?;
     let bootd = rack.start_bootd()?;
-    mirrored(&site.operator(), REFRESH)?;
+    mirrored(site, &site.operator(), REFRESH)?;
     Ok(bootd)
 }
 
-/// Waits until the rack has all that the tutorial's site has.
-fn mirrored(rack_side: &Ochami, within: Duration) -> Result<()> {
-    let is_there = || -> Result<bool> {
-        let parameters = rack_side.get("/boot/v1/bootparameters")?;
-        let defaults = rack_side.get("/cloud-init/admin/cluster-defaults")?;
-        let groups = rack_side.get("/cloud-init/admin/groups")?;
-        Ok(components(rack_side)? == 5
-            && parameters.body.contains("vmlinuz")
-            && defaults.body.contains("nid-length")
-            && groups.body.contains("compute"))
-    };
-    eventually_true(within, "the rack has mirrored the site", || is_there().unwrap_or(false))
-        .with_context(|| format!("{:?}", all(rack_side)))
+/// Waits until a rack says the same as its site.
+fn mirrored(site: &Site, rack_side: &Ochami, within: Duration) -> Result<()> {
+    let there = all(&site.ochami())?;
+    eventually_true(within, "the rack has mirrored the site", || {
+        all(rack_side).is_ok_and(|here| here == there)
+    })
+    .with_context(|| format!("{:#?}\n--- instead of ---\n{there:#?}", all(rack_side)))
 }
 
 /// Node 1 boots until its login prompt, and speaks to the rack's server and never to the site.
