@@ -804,3 +804,34 @@ fn no_mutation_of_what_a_site_says_empties_the_rack() {
         );
     }
 }
+
+#[test]
+fn however_many_nodes_ask_at_once_few_wait_for_the_site() {
+    let (site, host, plugin) = mirrored_from_well_known();
+    host.set_nodes(vec![compute1()]);
+    site.has(NODE_1, &document("login"));
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    host.answer_fetches(move |_| {
+        tell.send(()).unwrap();
+        wait.recv().unwrap();
+        of(200, &document("login"))
+    });
+    std::thread::scope(|scope| {
+        let ask = || own(&plugin, "meta-data");
+        let first = scope.spawn(ask);
+        told.recv().unwrap();
+        let others: Vec<_> = (0..10).map(|_| scope.spawn(ask)).collect();
+        // One of them has the other place.
+        while host.metric("upstream_documents_without_override") < Some(9) {
+            std::thread::yield_now();
+        }
+        for _ in 0..2 {
+            release.send(()).unwrap();
+        }
+        assert!(first.join().unwrap().keep);
+        let answers = others.into_iter().map(|other| other.join().unwrap());
+        assert_eq!(answers.filter(|answer| answer.keep).count(), 1);
+    });
+    assert_eq!(host.metric("upstream_documents_without_override"), Some(9));
+}
