@@ -768,7 +768,7 @@ fn no_mutation_of_what_a_site_says_empties_the_rack() {
     let (site, host, plugin) = mirrored_from(site, json!({"instance": "impersonate"}));
     let seeds = [DEFAULTS, GROUPS, &document("login")].map(|text| text.as_bytes().to_vec());
     let mut texts = Vec::new();
-    bootd_sdk::fake::mutations(&seeds, 600, |text| texts.push(text.to_owned()));
+    bootd_sdk::fake::mutations(&seeds, 300, |text| texts.push(text.to_owned()));
     for text in texts {
         for what in [GET_DEFAULTS, GET_GROUPS, NODE_1] {
             site.has(what, &text);
