@@ -5,7 +5,9 @@
 //! made inside the namespace ([`namespace::enter`], [`namespace::in_rack`]); it never touches the host's network, and
 //! all its processes end with it. Waiting is polling with a bound, [`eventually`], and never a fixed sleep.
 
+pub mod capture;
 pub mod journal;
+pub mod machine;
 pub mod namespace;
 pub mod network;
 pub mod node;
@@ -14,7 +16,10 @@ pub mod peer;
 pub mod plugin;
 pub mod prepare;
 pub mod process;
+pub mod scripted;
 pub mod server;
+pub mod signer;
+pub mod site;
 pub mod timeline;
 pub mod wire;
 
@@ -25,11 +30,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+pub use capture::Capture;
 pub use journal::{Event, Journal, Stage};
+pub use machine::Machine;
 pub use network::Network;
 pub use node::Node;
 pub use prepare::Images;
 pub use server::Bootd;
+pub use site::{SITE, Site};
 pub use timeline::{Step, Timeline};
 
 /// The address of the server on the bridge.

@@ -39,12 +39,12 @@ impl Network {
         Ok(tap)
     }
 
-    /// A cable: one end in the bridge, the other one, `cable0`, moved to the namespace of the process `pid`.
-    pub fn cable(&self, pid: u32) -> Result<()> {
-        ip("link add cable-br type veth peer name cable0")?;
-        ip("link set cable-br master br0")?;
-        ip("link set cable-br up")?;
-        ip(&format!("link set cable0 netns {pid}"))
+    /// A cable: one end, `<name>-br`, in the bridge, the other one, `<name>0`, moved to the namespace of the process `pid`.
+    pub fn cable(&self, name: &str, pid: u32) -> Result<()> {
+        ip(&format!("link add {name}-br type veth peer name {name}0"))?;
+        ip(&format!("link set {name}-br master br0"))?;
+        ip(&format!("link set {name}-br up"))?;
+        ip(&format!("link set {name}0 netns {pid}"))
     }
 
     /// An IPv6 prefix on the bridge, for servers that announce one.

@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::journal::{Event, How, Journal, Stage};
+use crate::machine::{self, Machine};
 use crate::process::Child;
 use crate::{eventually, tail};
 
@@ -26,24 +27,46 @@ pub const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running bootd.
 pub struct Bootd {
+    place: Place,
+    child: Child,
+}
+
+/// What is needed to start one, and to start it again.
+struct Place {
     binary: PathBuf,
     config: PathBuf,
     dir: PathBuf,
     journal: Journal,
-    child: Child,
+    /// The machine that it runs on, by its id; none: the rack's own.
+    machine: Option<u32>,
 }
 
 impl Bootd {
     /// Starts it and waits for its ready line.
     pub fn start(binary: &Path, config: &Path, dir: &Path, journal: &Journal) -> Result<Self> {
-        let child = launch(binary, config, dir, journal)?;
-        Ok(Self {
+        Self::at(Place {
             binary: binary.to_owned(),
             config: config.to_owned(),
             dir: dir.to_owned(),
             journal: journal.clone(),
-            child,
+            machine: None,
         })
+    }
+
+    /// [`Bootd::start`] of the release build, on a machine of its own, with the `bootd.toml` of this folder.
+    pub fn start_on(machine: &Machine, dir: &Path, journal: &Journal) -> Result<Self> {
+        Self::at(Place {
+            binary: binary()?,
+            config: dir.join("bootd.toml"),
+            dir: dir.to_owned(),
+            journal: journal.clone(),
+            machine: Some(machine.id()),
+        })
+    }
+
+    fn at(place: Place) -> Result<Self> {
+        let child = place.launch()?;
+        Ok(Self { place, child })
     }
 
     /// Its process id.
@@ -53,7 +76,7 @@ impl Bootd {
 
     /// An error if it ended, with the end of its log.
     pub fn must_run(&mut self) -> Result<()> {
-        let log = log_path(&self.dir);
+        let log = log_path(&self.place.dir);
         self.child.must_run().with_context(|| tail(&log, 20))
     }
 
@@ -76,44 +99,65 @@ impl Bootd {
 
     /// Starts it again after [`Bootd::kill_minus_nine`], and waits until it is ready.
     pub fn start_again(&mut self) -> Result<()> {
-        self.child = launch(&self.binary, &self.config, &self.dir, &self.journal)?;
+        self.child = self.place.launch()?;
         Ok(())
+    }
+
+    /// Runs a verb of bootd that asks this one, with these arguments, and gives what it said.
+    pub fn ask(&self, args: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.place.binary);
+        command.args(args).arg("--config").arg(&self.place.config);
+        let output = command.stdin(Stdio::null()).output();
+        output.with_context(|| format!("start bootd {}", args.join(" ")))
+    }
+
+    /// [`Bootd::ask`] for JSON, where the verb must succeed.
+    pub fn ask_json(&self, args: &[&str]) -> Result<Value> {
+        let output = self.ask(&[args, &["--json"]].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "bootd {}: {} {said}",
+            args.join(" "),
+            output.status
+        );
+        serde_json::from_slice(&output.stdout).with_context(|| format!("bootd {} says no JSON", args.join(" ")))
     }
 
     /// How a plugin is, as `bootd plugins --json` tells.
     pub fn plugin(&self, name: &str) -> Result<Value> {
-        let output = Command::new(&self.binary)
-            .args(["plugins", "--json", "--config"])
-            .arg(&self.config)
-            .stdin(Stdio::null())
-            .output()
-            .context("start bootd plugins")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "bootd plugins: {} {said}", output.status);
-        let plugins: Vec<Value> = serde_json::from_slice(&output.stdout)?;
-        let found = plugins.into_iter().find(|plugin| plugin["name"] == name);
-        found.with_context(|| format!("bootd plugins names no {name}"))
+        let plugins = self.ask_json(&["plugins"])?;
+        let found = plugins
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|plugin| plugin["name"] == name);
+        found.cloned().with_context(|| format!("bootd plugins names no {name}"))
     }
 
     /// Starts new instances of these plugins, with `bootd reload`.
     pub fn reload(&self, plugins: &[&str]) -> Result<Output> {
-        let mut command = Command::new(&self.binary);
-        command.arg("reload").args(plugins).arg("--config").arg(&self.config);
-        command.stdin(Stdio::null()).output().context("start bootd reload")
+        self.ask(&[&["reload"], plugins].concat())
+    }
+
+    /// A number of `/proc/<pid>/status` in KiB: `VmRSS` is what it has in memory, `VmHWM` the most that it ever had.
+    pub fn memory_kib(&self, name: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("no {name} in the status of bootd"))
     }
 
     /// What it counts, as its admin socket tells.
     pub fn metrics(&self) -> Result<String> {
-        let mut socket = UnixStream::connect(self.dir.join("admin.sock")).context("the admin socket")?;
-        socket.write_all(b"GET /metrics HTTP/1.0\r\nHost: bootd\r\n\r\n")?;
-        let mut text = String::new();
-        socket.read_to_string(&mut text)?;
-        Ok(text)
+        metrics(&self.place.dir.join("admin.sock"))
     }
 
     /// Its log file.
     pub fn log(&self) -> PathBuf {
-        log_path(&self.dir)
+        log_path(&self.place.dir)
     }
 }
 
@@ -124,6 +168,15 @@ pub fn command(args: &[&str]) -> Result<Output> {
         .stdin(Stdio::null())
         .output()
         .context("start bootd")
+}
+
+/// What the bootd behind this admin socket counts.
+pub fn metrics(socket: &Path) -> Result<String> {
+    let mut socket = UnixStream::connect(socket).context("the admin socket")?;
+    socket.write_all(b"GET /metrics HTTP/1.0\r\nHost: bootd\r\n\r\n")?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The release build of bootd: `$BOOTD_BIN`, or `release/bootd` in the target folder that holds this program.
@@ -149,45 +202,50 @@ fn log_path(dir: &Path) -> PathBuf {
     dir.join("bootd.log")
 }
 
-fn launch(binary: &Path, config: &Path, dir: &Path, journal: &Journal) -> Result<Child> {
-    let path = log_path(dir);
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
-    let mut command = Child::command(binary);
-    command
-        .args(["serve", "--config"])
-        .arg(config)
-        .env("BOOTD_LOG", "info")
-        .env("BOOTD_LOG_FORMAT", "json")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = Child::spawn("bootd", &mut command)?;
-    let ready = Arc::new(AtomicBool::new(false));
-    if let Some(stdout) = child.streams().stdout.take() {
-        let ready = Arc::clone(&ready);
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if line.contains("ready") {
-                    ready.store(true, Ordering::Release);
+impl Place {
+    fn launch(&self) -> Result<Child> {
+        let path = log_path(&self.dir);
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
+        let mut command = match self.machine {
+            Some(machine) => machine::command(machine, &self.binary),
+            None => Child::command(&self.binary),
+        };
+        command
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .env("BOOTD_LOG", "info")
+            .env("BOOTD_LOG_FORMAT", "json")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = Child::spawn("bootd", &mut command)?;
+        let ready = Arc::new(AtomicBool::new(false));
+        if let Some(stdout) = child.streams().stdout.take() {
+            let ready = Arc::clone(&ready);
+            thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if line.contains("ready") {
+                        ready.store(true, Ordering::Release);
+                    }
                 }
-            }
+            });
+        }
+        if let Some(stderr) = child.streams().stderr.take() {
+            let journal = self.journal.clone();
+            thread::spawn(move || follow(BufReader::new(stderr), log, &journal));
+        }
+        let waited = eventually(READY_LIMIT, "bootd is ready", || match child.ended() {
+            Some(status) => Some(Err(anyhow::anyhow!("bootd ended: {status}"))),
+            None => ready.load(Ordering::Acquire).then_some(Ok(())),
         });
+        waited
+            .and_then(|inner| inner)
+            .with_context(|| format!("--- end of bootd's log ---\n{}", tail(&path, 40)))?;
+        Ok(child)
     }
-    if let Some(stderr) = child.streams().stderr.take() {
-        let journal = journal.clone();
-        thread::spawn(move || follow(BufReader::new(stderr), log, &journal));
-    }
-    let waited = eventually(READY_LIMIT, "bootd is ready", || match child.ended() {
-        Some(status) => Some(Err(anyhow::anyhow!("bootd ended: {status}"))),
-        None => ready.load(Ordering::Acquire).then_some(Ok(())),
-    });
-    waited
-        .and_then(|inner| inner)
-        .with_context(|| format!("--- end of bootd's log ---\n{}", tail(&path, 40)))?;
-    Ok(child)
 }
 
 fn follow(stderr: impl BufRead, mut log: File, journal: &Journal) {

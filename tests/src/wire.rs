@@ -1,25 +1,20 @@
 //! A client on a cable of its own: DHCP and TFTP by hand, well formed or not, and HTTP under a node's address.
 //!
-//! The client's end of the cable lies in a second network namespace, so its packets reach the server as those of any
-//! machine in the rack do. Sockets are made by a thread that enters that namespace; this process stays where it is.
+//! The client is a [`Machine`] of its own, so its packets reach the server as those of any machine in the rack do.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::process::{Child, run};
-use crate::{Network, Rack, SERVER, eventually};
+use crate::{Machine, Network, Rack, SERVER};
 
-/// A machine at the end of a cable.
+/// A machine at the end of the cable `cable`.
 pub struct Client {
-    holder: Child,
+    machine: Machine,
 }
 
 /// What a DHCP server answered.
@@ -50,45 +45,19 @@ impl Client {
 
     /// Plugs a cable into a bridge. One a bridge.
     pub fn plug_into(network: &Network) -> Result<Self> {
-        // Something must keep the client's namespace alive; it also tells when the namespace is there.
-        let mut command = Child::command("unshare");
-        command.args(["-n", "--", "sleep", "infinity"]);
-        let holder = Child::spawn("the client's namespace", &mut command)?;
-        let client = Self { holder };
-        let ours = std::fs::read_link("/proc/self/ns/net").context("own namespace")?;
-        eventually(Duration::from_secs(5), "the client's namespace is there", || {
-            std::fs::read_link(client.namespace())
-                .ok()
-                .filter(|theirs| *theirs != ours)
-        })?;
-        network.cable(client.holder.id())?;
-        client.ip("link set lo up")?;
-        client.ip("link set cable0 up")?;
-        Ok(client)
+        Ok(Self {
+            machine: Machine::plug(network, "cable")?,
+        })
     }
 
     /// `ip` with these words, at the client.
     pub fn ip(&self, words: &str) -> Result<()> {
-        let pid = self.holder.id().to_string();
-        let mut args = vec!["-t", &pid, "-n", "--", "ip"];
-        args.extend(words.split_whitespace());
-        run("nsenter", &args).map(|_| ())
+        self.machine.ip(words)
     }
 
     /// Runs something in a thread at the client's end.
     pub fn at<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let namespace = File::open(self.namespace()).context("the client's namespace")?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .context("enter the client's namespace")?;
-                work()
-            });
-            match thread.join() {
-                Ok(result) => result,
-                Err(_) => bail!("the client panicked"),
-            }
-        })
+        self.machine.at(work)
     }
 
     /// A socket on the DHCP client's port, without an address of its own.
@@ -156,10 +125,6 @@ impl Client {
                 other => bail!("TFTP opcode {other}"),
             }
         }
-    }
-
-    fn namespace(&self) -> String {
-        format!("/proc/{}/ns/net", self.holder.id())
     }
 }
 

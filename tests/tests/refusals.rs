@@ -1,14 +1,11 @@
 //! Who may not write: each write of each service, with each token that is not good.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result, ensure};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bootd_tests::namespace::in_rack;
 use bootd_tests::ochami::{Answer, Line, Request, Shown};
+use bootd_tests::signer::{Signer, claims, now};
 use bootd_tests::wire::Client;
 use bootd_tests::{Rack, SERVER};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -317,37 +314,4 @@ fn ask(line: &mut Line, method: &'static str, target: &str, body: &str, header: 
         None => bytes,
     };
     line.ask(bytes.as_bytes())
-}
-
-/// A key pair of P-256.
-struct Signer {
-    key: Vec<u8>,
-}
-
-impl Signer {
-    fn new() -> Result<Self> {
-        let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
-        let pair = pair.map_err(|error| anyhow::anyhow!("{error}"))?;
-        Ok(Self {
-            key: pair.as_ref().to_vec(),
-        })
-    }
-
-    fn sign(&self, claims: &Value) -> Result<String> {
-        let key = EncodingKey::from_ec_der(&self.key);
-        encode(&Header::new(Algorithm::ES256), claims, &key).context("sign")
-    }
-}
-
-/// As `bootd token` makes them.
-fn claims() -> Value {
-    let now = now();
-    json!({"iss": "bootd", "aud": ["bootd"], "sub": "operator", "iat": now, "nbf": now, "exp": now + 600})
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }

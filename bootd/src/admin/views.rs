@@ -149,6 +149,7 @@ pub(super) fn status(admin: &Admin) -> Status {
                 .map(|mistake| format!("plugin {}: {mistake}", plugin.name)),
         );
     }
+    warnings.extend(app.artifacts.warnings());
     warnings.extend(app.certificates.warnings());
     warnings.extend(app.auth.as_ref().and_then(|auth| auth.trouble()));
     for listener in app

@@ -61,6 +61,7 @@ impl Dir {
             range,
             partial,
             body,
+            kept: false,
             stale: None,
         })
     }

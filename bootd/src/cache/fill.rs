@@ -105,7 +105,11 @@ pub(super) async fn run(
     match fill.fetch(&place, &origin, object, draft, &progress).await {
         Ok(draft) => fill.seal(draft, stored).await,
         Err((broken, draft)) => {
-            fill.shared.counts.trouble("fill_failed", &place.key, &broken.why);
+            let counts = &fill.shared.counts;
+            match broken.failure {
+                Failure::Disk => counts.disk_trouble("disk_write_failed", &place.key, &broken.why),
+                Failure::Origin | Failure::NoSuchKey => counts.trouble("fill_failed", &place.key, &broken.why),
+            }
             fill.fail(broken.failure);
             progress.send_modify(|progress| progress.broken = Some(broken));
             if let Some(draft) = draft {
@@ -162,7 +166,7 @@ impl Fill {
         match draft.await.unwrap_or_else(|error| Err(error.into())) {
             Ok(draft) => Ok((draft, object)),
             Err(error) => {
-                self.shared.counts.trouble("disk_write_failed", &place.key, &error);
+                self.shared.counts.disk_trouble("disk_write_failed", &place.key, &error);
                 self.fail(Failure::Disk);
                 Err(through(Why::Disk, object))
             }
@@ -276,6 +280,7 @@ async fn resumed(
         range: Spec::From(watermark),
         if_match: Some(etag.clone()),
         head: false,
+        fresh: true,
     };
     let mut pause = FIRST_PAUSE;
     while last_bytes.elapsed() + pause < RESUME_FOR {

@@ -67,6 +67,8 @@ pub(super) struct Counts {
     pub(super) filled: Counter,
     /// Bytes that were passed through.
     pub(super) passed: Counter,
+    /// When the disk failed last, and how.
+    failed: Mutex<Option<(Instant, String)>>,
 }
 
 impl Keep {
@@ -191,19 +193,35 @@ impl Keep {
     /// How it is, in a line.
     pub(super) fn status(&self) -> String {
         let sum = self.0.state().shelf.sum();
-        let mut line = format!(
-            "{} objects, {} of at most {}",
-            sum.objects,
-            Size(sum.bytes),
-            Size(self.0.budget)
-        );
+        let plural = if sum.objects == 1 { "" } else { "s" };
+        let (objects, bytes, most) = (sum.objects, Size(sum.bytes), Size(self.0.budget));
+        let mut line = format!("{objects} object{plural}, {bytes} of at most {most}");
         if sum.fills > 0 {
             line.push_str(&format!(", {} being fetched", sum.fills));
         }
-        if sum.stale > 0 {
-            line.push_str(&format!(", {} that the origin did not confirm", sum.stale));
-        }
         line
+    }
+
+    /// What of it may be old, and since when; and whether the disk failed lately.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let now = Instant::now();
+        let doubts = self.0.state().shelf.doubts(now);
+        let seconds = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
+        let mut warnings: Vec<String> = doubts
+            .iter()
+            .map(|doubt| {
+                let (objects, bucket) = (doubt.objects, &doubt.bucket);
+                let (why, lasts) = (doubt.stale.text(), seconds(doubt.lasts));
+                format!("cache: bucket {bucket}: {objects} served as kept: {why}, for {lasts} now")
+            })
+            .collect();
+        let failed = self.0.counts.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, why)) = &*failed
+            && now.saturating_duration_since(*when) < LATELY
+        {
+            warnings.push(format!("cache: the disk failed {} ago: {why}", seconds(now - *when)));
+        }
+        warnings
     }
 
     fn find(&self, origin: &Arc<Origin>, place: &Place, want: &Want) -> Way {
@@ -368,6 +386,7 @@ impl Stored {
             body: body(range.clone()),
             range,
             partial,
+            kept: true,
             stale: None,
         })
     }
@@ -440,7 +459,7 @@ impl Shared {
 
     /// A kept object cannot be read.
     pub(super) fn broken(&self, stored: &Stored, error: &io::Error) {
-        self.counts.trouble("disk_read_failed", &stored.record.key, error);
+        self.counts.disk_trouble("disk_read_failed", &stored.record.key, error);
         let mut state = self.state();
         let gone = state.shelf.broken(stored.number);
         self.retire(&mut state, gone);
@@ -511,6 +530,7 @@ impl Counts {
             disk: metrics.bytes_counter("cache", "disk"),
             filled: metrics.fetched_counter("cache", "filled"),
             passed: metrics.fetched_counter("cache", "passed_through"),
+            failed: Mutex::default(),
             metrics,
         }
     }
@@ -526,6 +546,13 @@ impl Counts {
     /// Counts what went wrong, and logs it now and then.
     pub(super) fn trouble(&self, what: &'static str, key: &str, why: &dyn std::fmt::Display) {
         self.metrics.refused("cache", what, &key, why);
+    }
+
+    /// The same of the disk.
+    pub(super) fn disk_trouble(&self, what: &'static str, key: &str, why: &dyn std::fmt::Display) {
+        self.trouble(what, key, why);
+        let failed = (Instant::now(), why.to_string());
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
     }
 }
 
@@ -556,6 +583,8 @@ fn most_objects() -> usize {
 const MOST_OBJECTS: usize = 8192;
 /// Tries to find out what a reader gets, while fills begin and fail around it; after that it is passed through.
 const ATTEMPTS: usize = 4;
+/// How long a failure of the disk is shown.
+const LATELY: Duration = Duration::from_secs(600);
 /// How long a reader waits for a new version when the one before is here.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Blocking reads at once: more only make a disk seek.

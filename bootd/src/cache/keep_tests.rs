@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::cache::Artifacts;
 use crate::config::{self, Source};
+use crate::dhcp::v4::testing::Random;
 use crate::http::range::Spec;
 use crate::http::{Body, BodyError, full};
 use crate::tftp::testing::config;
@@ -26,6 +27,8 @@ struct Does {
     etag: Option<&'static str>,
     /// Instead of any answer.
     status: Option<u16>,
+    /// The same, for what is no HEAD.
+    get_status: Option<u16>,
     /// The connection breaks after so many bytes of a body.
     breaks_after: Option<usize>,
     knows_ranges: bool,
@@ -52,6 +55,7 @@ impl Web {
                 body: body.into(),
                 etag: Some("\"v1\""),
                 status: None,
+                get_status: None,
                 breaks_after: None,
                 knows_ranges: true,
             }),
@@ -101,7 +105,7 @@ impl Web {
         if let Some(etag) = does.etag {
             response = response.header("etag", etag);
         }
-        if let Some(status) = does.status {
+        if let Some(status) = does.status.or(does.get_status.filter(|_| !is_head)) {
             return response.status(status).body(full("")).unwrap();
         }
         let wanted = request.headers().get("if-match");
@@ -319,7 +323,7 @@ async fn after_a_restart_with_the_origin_dead_every_byte_is_served_and_said_to_b
     let date = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
     assert_eq!(head.last_modified, Some(date));
     eventually("stale", async || {
-        artifacts.open("b", "kernel", Want::head()).await.unwrap().stale == Some("the origin does not answer")
+        artifacts.open("b", "kernel", Want::head()).await.unwrap().stale == Some("the origin did not confirm it")
     })
     .await;
     assert_eq!(get(&artifacts, "kernel").await.unwrap(), body);
@@ -328,6 +332,12 @@ async fn after_a_restart_with_the_origin_dead_every_byte_is_served_and_said_to_b
         artifacts.kept().unwrap().contains("2 objects"),
         "{:?}",
         artifacts.kept()
+    );
+    let [warning] = artifacts.warnings().try_into().unwrap();
+    assert!(warning.starts_with("cache: bucket b: "), "{warning}");
+    assert!(
+        warning.contains(" served as kept: the origin did not confirm it, for "),
+        "{warning}"
     );
 }
 
@@ -414,6 +424,11 @@ async fn when_the_disk_fails_in_the_middle_readers_get_the_rest_from_the_origin(
         std::fs::read_dir(dir.path().join("tmp")).unwrap().count() == 0
     })
     .await;
+    let warnings = artifacts.warnings();
+    assert!(
+        warnings[0].starts_with("cache: the disk failed 0s ago: "),
+        "{warnings:?}"
+    );
     // For a while nothing is filled; everything is served.
     assert_eq!(get(&artifacts, "k").await.unwrap(), body);
     assert!(counted_as(
@@ -476,6 +491,25 @@ async fn a_changed_object_is_fetched_by_the_next_reader_and_who_wants_the_old_on
 }
 
 #[tokio::test]
+async fn a_new_version_that_cannot_be_fetched_costs_nothing_that_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(300_000);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    assert_eq!(get(&artifacts, "k").await.unwrap(), body);
+    until_kept(&artifacts, 1).await;
+    web.now(|does| (does.etag, does.get_status) = (Some("\"v2\""), Some(403)));
+    eventually("known", async || {
+        let object = artifacts.open("b", "k", Want::whole()).await.unwrap();
+        let is_known = object.stale == Some("a newer version could not be fetched");
+        assert_eq!(bytes(object).await.unwrap(), body);
+        is_known
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_origin_in_trouble_costs_nothing_that_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let body = image(300_000);
@@ -485,7 +519,7 @@ async fn an_origin_in_trouble_costs_nothing_that_is_kept() {
     assert_eq!(get(&artifacts, "k").await.unwrap(), body);
     until_kept(&artifacts, 1).await;
     for (status, stale) in [
-        (Some(503), Some("the origin does not answer")),
+        (Some(503), Some("the origin did not confirm it")),
         (None, None),
         (Some(404), Some("the origin does not have it any more")),
         (Some(403), Some("the origin does not have it any more")),
@@ -610,4 +644,110 @@ async fn what_another_origin_had_under_the_same_name_is_not_served() {
         assert_eq!(get(&artifacts, "k").await.unwrap(), web.does.lock().unwrap().body);
         until_kept(&artifacts, 1).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_origin_and_the_disk_do_each_reader_gets_the_bytes_of_one_version_or_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let bodies: Vec<Vec<u8>> = (0..4)
+        .map(|tag| image(300_000 + tag * 50_000).iter().map(|b| b ^ tag as u8).collect())
+        .collect();
+    let web = Web::new(bodies[0].clone());
+    web.now(|does| does.etag = Some("\"v0\""));
+    let (source, _serving) = web.start().await;
+    // Room for two of three objects.
+    let artifacts = Arc::new(over(dir.path(), &source, Some(1_000_000)).await);
+    let mut random = Random::seeded(0x5702);
+    let mut readers = tokio::task::JoinSet::new();
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..1500 {
+        match random.below(40) {
+            0 => {
+                let tag = random.below(4) as usize;
+                let etag = ["\"v0\"", "\"v1\"", "\"v2\"", "\"v3\""][tag];
+                web.now(|does| (does.body, does.etag) = (bodies[tag].clone().into(), Some(etag)));
+            }
+            1 => web.now(|does| does.breaks_after = Some(100_000)),
+            2 => web.now(|does| does.knows_ranges = false),
+            3 => web.now(|does| does.status = Some(404)),
+            4 => artifacts
+                .keep
+                .as_ref()
+                .unwrap()
+                .0
+                .disk
+                .fails_after
+                .store(100_000, Ordering::SeqCst),
+            5..10 => {
+                web.now(|does| (does.breaks_after, does.knows_ranges, does.status) = (None, true, None));
+                artifacts
+                    .keep
+                    .as_ref()
+                    .unwrap()
+                    .0
+                    .disk
+                    .fails_after
+                    .store(u64::MAX, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        let key = *random.pick(&["a", "b", "c"]);
+        let from = random.below(400_000);
+        let range = *random.pick(&[
+            Spec::Whole,
+            Spec::Whole,
+            Spec::From(from),
+            Spec::FromTo(from, from + 90_000),
+        ]);
+        let leaves_early = random.below(10) == 0;
+        let (artifacts, bodies) = (Arc::clone(&artifacts), bodies.clone());
+        readers.spawn(async move {
+            let want = Want { range, ..Want::whole() };
+            let Ok(mut object) = artifacts.open("b", key, want).await else {
+                return false;
+            };
+            if leaves_early {
+                let _ = futures_util::StreamExt::next(&mut object.body).await;
+                return true;
+            }
+            let (tag, range) = (object.etag.clone().unwrap(), object.range.clone());
+            let Ok(read) = bytes(object).await else { return false };
+            let body = &bodies[tag[2..3].parse::<usize>().unwrap()];
+            assert!(
+                read == body[range.start as usize..range.end as usize],
+                "{key} {tag} {range:?}"
+            );
+            true
+        });
+        while readers.len() > 40 {
+            match readers.join_next().await.unwrap().unwrap() {
+                true => good += 1,
+                false => bad += 1,
+            }
+        }
+    }
+    while let Some(read) = readers.join_next().await {
+        read.unwrap();
+    }
+    println!(
+        "{good} good, {bad} in error, {} gets for {} bytes",
+        web.gets(),
+        web.sent.load(Ordering::SeqCst)
+    );
+    assert!(good > 0);
+    eventually("over", async || sum(&artifacts).fills == 0).await;
+    eventually("emptied", async || {
+        std::fs::read_dir(dir.path().join("tmp")).unwrap().count() == 0
+    })
+    .await;
+    let folders = || std::fs::read_dir(dir.path().join("objects")).unwrap().flatten();
+    let files = || {
+        folders()
+            .map(|folder| std::fs::read_dir(folder.path()).unwrap().count())
+            .sum::<usize>()
+    };
+    eventually("as many files as objects", async || {
+        files() == 2 * sum(&artifacts).objects
+    })
+    .await;
 }

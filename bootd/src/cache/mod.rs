@@ -55,6 +55,8 @@ pub struct Want {
     pub if_match: Option<String>,
     /// Nothing of the body.
     pub head: bool,
+    /// As the origin has it now, not as it is kept.
+    pub fresh: bool,
 }
 
 /// An open object.
@@ -73,7 +75,9 @@ pub struct Object {
     pub partial: bool,
     /// Those bytes.
     pub body: ObjectBody,
-    /// It was kept here and may be old; this is why.
+    /// It is what the cache has, or fetches: its origin may have another version by now.
+    pub kept: bool,
+    /// It may well be old; this is why.
     pub stale: Option<&'static str>,
 }
 
@@ -181,6 +185,11 @@ impl Artifacts {
         self.keep.as_ref().map(Keep::status)
     }
 
+    /// What an operator should know about what is kept.
+    pub fn warnings(&self) -> Vec<String> {
+        self.keep.as_ref().map(Keep::warnings).unwrap_or_default()
+    }
+
     /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it, but for what is
     /// fetched to be kept.
     pub async fn open(&self, bucket: &str, key: &str, want: Want) -> Result<Object, OpenError> {
@@ -188,7 +197,7 @@ impl Artifacts {
         name::check_key(key)?;
         let opening = async {
             match &self.keep {
-                Some(keep) if origin.is_remote() => {
+                Some(keep) if origin.is_remote() && !want.fresh => {
                     let place = Place {
                         bucket: bucket.into(),
                         key: key.into(),
@@ -235,6 +244,7 @@ impl Want {
             range: Spec::Whole,
             if_match: None,
             head: false,
+            fresh: false,
         }
     }
 

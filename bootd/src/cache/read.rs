@@ -141,6 +141,7 @@ impl Reader {
             range: Spec::FromTo(self.at, self.end - 1),
             if_match: Some(etag.clone()),
             head: false,
+            fresh: true,
         };
         let object = tokio::time::timeout(OPEN_TIMEOUT, self.origin.open(&record.key, &want)).await??;
         if object.len != record.len || object.range != (self.at..self.end) {

@@ -96,9 +96,9 @@ impl Why {
 }
 
 /// Why what is kept may be old.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stale {
-    /// The origin could not be asked.
+    /// The origin gave no answer of use.
     Unasked,
     /// The origin has it no more.
     Gone,
@@ -110,7 +110,7 @@ impl Stale {
     /// For humans.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Self::Unasked => "the origin does not answer",
+            Self::Unasked => "the origin did not confirm it",
             Self::Gone => "the origin does not have it any more",
             Self::Unfetched => "a newer version could not be fetched",
         }
@@ -215,6 +215,16 @@ pub(super) struct Sum {
     pub(super) stale: usize,
 }
 
+/// Objects of one bucket that may be old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub(super) bucket: String,
+    pub(super) stale: Stale,
+    pub(super) objects: usize,
+    /// How long the first of them is so.
+    pub(super) lasts: Duration,
+}
+
 /// One name: what is kept of it, and what is being fetched.
 #[derive(Debug, Default)]
 struct Entry {
@@ -234,6 +244,7 @@ struct Standing {
     /// The origin has another version: the next reader fetches it.
     is_old: bool,
     stale: Option<Stale>,
+    stale_since: Option<Instant>,
     gone_since: Option<Instant>,
 }
 
@@ -307,7 +318,10 @@ impl Shelf {
                     has_older,
                 },
             },
-            (None, Some(kept)) if !kept.version.meets(wanted) => Verdict::Through(Why::OtherVersion),
+            (None, Some(kept)) if !kept.version.meets(wanted) => {
+                self.check_soon(place);
+                Verdict::Through(Why::OtherVersion)
+            }
             (None, Some(kept)) if kept.is_old && wanted.is_none() => match self.begin(place, true, now) {
                 Verdict::Through(_) => self.serve(place, now),
                 begun => begun,
@@ -324,7 +338,12 @@ impl Shelf {
         if !kept.version.meets(want.if_match.as_deref()) {
             return None;
         }
+        let is_old = kept.is_old;
         match self.serve(place, now) {
+            Verdict::Kept(kept) if is_old => Some(Kept {
+                stale: kept.stale.or(Some(Stale::Unfetched)),
+                ..kept
+            }),
             Verdict::Kept(kept) => Some(kept),
             _ => None,
         }
@@ -408,7 +427,7 @@ impl Shelf {
         if failure == Failure::NoSuchKey {
             return self.gone(&place, now);
         }
-        kept.stale = Some(Stale::Unfetched);
+        kept.is_stale(Stale::Unfetched, now);
         None
     }
 
@@ -424,7 +443,7 @@ impl Shelf {
                 kept.is_old = true;
                 kept.gone_since = None;
             }
-            Checked::Nothing => kept.stale = Some(kept.stale.unwrap_or(Stale::Unasked)),
+            Checked::Nothing => kept.is_stale(kept.stale.unwrap_or(Stale::Unasked), now),
             Checked::Gone => return self.gone(&place, now),
         }
         None
@@ -453,6 +472,26 @@ impl Shelf {
             fills: self.fills,
             stale: kept().filter(|kept| kept.stale.is_some()).count(),
         }
+    }
+
+    /// What may be old, by bucket and reason.
+    pub(super) fn doubts(&self, now: Instant) -> Vec<Doubt> {
+        let mut doubts: BTreeMap<(&str, Stale), Doubt> = BTreeMap::new();
+        for (place, entry) in &self.places {
+            let Some(kept) = &entry.kept else { continue };
+            let (Some(stale), Some(since)) = (kept.stale, kept.stale_since) else {
+                continue;
+            };
+            let doubt = doubts.entry((&place.bucket, stale)).or_insert_with(|| Doubt {
+                bucket: place.bucket.clone(),
+                stale,
+                objects: 0,
+                lasts: Duration::ZERO,
+            });
+            doubt.objects += 1;
+            doubt.lasts = doubt.lasts.max(now.saturating_duration_since(since));
+        }
+        doubts.into_values().collect()
     }
 
     fn begin(&mut self, place: &Place, has_older: bool, now: Instant) -> Verdict {
@@ -504,11 +543,18 @@ impl Shelf {
         })
     }
 
+    /// Somebody knows another version: the next reader finds out whether the origin does.
+    fn check_soon(&mut self, place: &Place) {
+        if let Some(kept) = self.kept_mut(place) {
+            kept.checked = None;
+        }
+    }
+
     /// The origin says that it has no such object. It may be somebody's slip, so what is kept stays for some time.
     fn gone(&mut self, place: &Place, now: Instant) -> Option<Number> {
         let kept = self.kept_mut(place)?;
         let since = *kept.gone_since.get_or_insert(now);
-        kept.stale = Some(Stale::Gone);
+        kept.is_stale(Stale::Gone, now);
         kept.is_old = false;
         match now.saturating_duration_since(since) >= GRACE {
             true => self.take_off(place, None),
@@ -595,6 +641,7 @@ impl Shelf {
             is_checking: false,
             is_old: false,
             stale: None,
+            stale_since: None,
             gone_since: None,
         }
     }
@@ -638,7 +685,13 @@ impl Standing {
         self.checked = Some(now);
         self.is_old = false;
         self.stale = None;
+        self.stale_since = None;
         self.gone_since = None;
+    }
+
+    fn is_stale(&mut self, stale: Stale, now: Instant) {
+        self.stale = Some(stale);
+        self.stale_since.get_or_insert(now);
     }
 }
 

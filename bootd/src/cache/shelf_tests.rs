@@ -66,6 +66,7 @@ fn want(range: Spec, if_match: Option<&str>) -> Want {
         range,
         if_match: if_match.map(str::to_owned),
         head: false,
+        fresh: false,
     }
 }
 
@@ -113,6 +114,13 @@ fn what_is_kept_is_served_at_once_and_checked_now_and_then() {
     let answered = 5 * BETWEEN_CHECKS;
     shelf.checked(object, &Checked::Nothing, start + answered);
     assert_eq!(ask(&mut shelf, answered).stale, Some(Stale::Unasked));
+    let doubt = Doubt {
+        bucket: "b".into(),
+        stale: Stale::Unasked,
+        objects: 1,
+        lasts: BETWEEN_CHECKS,
+    };
+    assert_eq!(shelf.doubts(start + answered + BETWEEN_CHECKS), [doubt]);
     assert!(ask(&mut shelf, answered + BETWEEN_CHECKS).check);
     shelf.checked(object, &Checked::Has(version(1, 5)), start + answered);
     assert_eq!(ask(&mut shelf, answered).stale, None);

@@ -142,6 +142,7 @@ fn object(result: GetResult, head: bool, partial: bool) -> Object {
         },
         range,
         partial,
+        kept: false,
         stale: None,
     }
 }

@@ -14,6 +14,7 @@ pub mod process;
 pub mod publish;
 pub mod script;
 pub mod site;
+pub mod upstream;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -34,6 +34,7 @@ const ALL: &[Measurement] = &[
     ("bad-plugins", Needs::Network, |_| text(bench::bad_plugins::run())),
     ("script", Needs::Network, |_| bench::script::run()),
     ("meta-data", Needs::Network, |_| bench::meta_data::run()),
+    ("upstream", Needs::Network, |_| bench::upstream::run()),
     ("discover", Needs::Network, |_| bench::discover::run()),
     ("process", Needs::Network, |_| bench::process::run()),
 ];

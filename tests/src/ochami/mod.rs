@@ -10,7 +10,7 @@ pub mod commands;
 pub mod recorder;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Ochami {
     token: String,
+    at: Ipv4Addr,
 }
 
 impl Ochami {
@@ -44,7 +45,19 @@ impl Ochami {
 
     /// An operator who shows this token.
     pub fn with_token(token: &str) -> Self {
-        Self { token: token.into() }
+        Self {
+            token: token.into(),
+            at: SERVER,
+        }
+    }
+
+    /// The same operator at another server. Where requests name the rack's address they name that one's; both have as many digits, so that
+    /// nothing else changes.
+    pub fn at(&self, address: Ipv4Addr) -> Self {
+        Self {
+            at: address,
+            ..self.clone()
+        }
     }
 
     /// Their token.
@@ -54,13 +67,20 @@ impl Ochami {
 
     /// Sends a command's requests, one after the other on one connection, whatever is answered.
     pub fn run(&self, command: &Command) -> Result<Vec<Answer>> {
-        let mut line = Line::open()?;
+        let mut line = Line::open_to(self.at)?;
         let mut answers = Vec::new();
         for request in &command.requests {
-            let answer = line.ask(&request.bytes(&self.token))?;
-            answers.push(answer);
+            let request = String::from_utf8(request.bytes(&self.token))?;
+            let request = request.replace(&SERVER.to_string(), &self.at.to_string());
+            answers.push(line.ask(request.as_bytes())?);
         }
         Ok(answers)
+    }
+
+    /// The answer to a single GET with the token.
+    pub fn get(&self, target: &str) -> Result<Answer> {
+        let mut answers = self.run(&commands::read(target, target))?;
+        answers.pop().context("an answer")
     }
 
     /// [`Ochami::run`], where each answer must be a success, as it must for exit code 0.
@@ -189,9 +209,14 @@ pub struct Line {
 }
 
 impl Line {
-    /// Opens one, from the namespace of the calling thread.
+    /// Opens one to the rack's server, from the namespace of the calling thread.
     pub fn open() -> Result<Self> {
-        let to = SocketAddr::from((SERVER, 8081));
+        Self::open_to(SERVER)
+    }
+
+    /// Opens one to another server.
+    pub fn open_to(address: Ipv4Addr) -> Result<Self> {
+        let to = SocketAddr::from((address, 8081));
         let stream = TcpStream::connect_timeout(&to, PATIENCE).context("connect the boot listener")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
