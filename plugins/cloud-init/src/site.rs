@@ -20,7 +20,7 @@ use bootd_sdk::{form, time, xname};
 
 use crate::CloudInit;
 use crate::admin::read_instance;
-use crate::book::{Book, By, Draft, Rows, group_key, instance_key, rows};
+use crate::book::{Book, By, Draft, group_key, instance_key, rows};
 use crate::file::is_nodes;
 use crate::ledger::{Ledger, NotWritten, Written};
 use crate::metadata::address;
@@ -109,18 +109,10 @@ impl Mirrored {
         }
     }
 
-    /// The instance is in service: what files said once is new when the mode is local again.
+    /// The instance is in service.
     pub(crate) fn begin(&self, plugin: &CloudInit, caught_up: Written) {
         if caught_up == Written::New {
             self.host.bump();
-        }
-        let forgotten = plugin.ledger.write(|book| {
-            let mut draft = Draft::of(book);
-            draft.note_applied(Rows::new());
-            Ok::<_, Infallible>(draft)
-        });
-        if let Err(NotWritten::Store(error)) = forgotten {
-            tracing::error!(%error, "what data files said cannot be forgotten");
         }
         self.look(plugin);
     }
@@ -300,7 +292,10 @@ impl Mirrored {
             match self.ask(ledger, &node, PATIENCE) {
                 Answered::Own(own) => owns.push(*own),
                 Answered::Refused(text) => self.refused(&id, text),
-                Answered::Failed(text) => self.failed(&id, next.by_ref().collect(), text),
+                Answered::Failed(text) => {
+                    self.take(ledger, &std::mem::take(&mut owns));
+                    self.failed(&id, next.by_ref().collect(), text);
+                }
             }
         }
         self.take(ledger, &owns);

@@ -663,6 +663,17 @@ fn between_the_modes_nothing_is_lost_unasked() {
     }
     drop(local);
 
+    // A site that never answers changes nothing.
+    let stored = host.stored();
+    site.says(GET_DEFAULTS, Err("connection refused".into()));
+    site.says(GET_GROUPS, of(500, ""));
+    let plugin = start_at(host, json!({}));
+    pass(host, &plugin, 40);
+    drop(plugin);
+    assert_eq!(host.stored(), stored);
+    site.has(GET_DEFAULTS, DEFAULTS);
+    site.has(GET_GROUPS, GROUPS);
+
     // The site has other groups, and most of the defaults.
     let plugin = start_at(host, json!({}));
     pass(host, &plugin, 0);
