@@ -102,14 +102,20 @@ impl Plugin for Smd {
     }
 
     fn run(&self) -> Result<(), Error> {
-        while self.service.host.sleep(Duration::from_secs(1)).is_ok() {
-            self.look(Looker::Run);
-            if let Some(site) = self.service.site.as_ref().filter(|site| site.is_due()) {
-                site.refresh(&Mirrored(&self.service), Trust::Guarded);
+        std::thread::scope(|threads| {
+            if let Some(site) = &self.service.site {
+                // A site that does not answer holds up nothing else.
+                let follow = || self.follow(site);
+                std::thread::Builder::new()
+                    .name("site".into())
+                    .spawn_scoped(threads, follow)?;
             }
-            self.service.tend();
-        }
-        Ok(())
+            while self.service.host.sleep(LOOK_EVERY).is_ok() {
+                self.look(Looker::Run);
+                self.service.tend();
+            }
+            Ok(())
+        })
     }
 
     fn handle(&self, request: Request) -> Answer {
@@ -138,6 +144,16 @@ impl From<Upstream> for upstream::Settings {
 }
 
 impl Smd {
+    /// Mirrors the site until the instance is to stop.
+    fn follow(&self, site: &Site) {
+        while self.service.host.sleep(LOOK_EVERY).is_ok() {
+            if site.is_due() {
+                site.refresh(&Mirrored(&self.service), Trust::Guarded);
+                self.service.tend();
+            }
+        }
+    }
+
     /// Brings the file's present state into effect.
     fn look(&self, who: Looker) {
         if let Some(file) = &self.file {
@@ -147,6 +163,9 @@ impl Smd {
         }
     }
 }
+
+/// How often the file, the site and what is pending are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 export_plugin!(Smd);
 
