@@ -118,9 +118,11 @@ pub(crate) fn losing(book: &Book, part: Part, said: &Said, meant: Option<&str>) 
     }
 }
 
-/// The next book, when the site says this of a part.
+/// The next book, when the site says this of a part. What data files said before is forgotten: should the data be this box's own again, all that
+/// they say is new.
 pub(crate) fn draft(book: &Book, part: Part, said: &Said) -> Draft {
     let mut draft = Draft::of(book);
+    draft.note_applied(Rows::new());
     draft.set_all(&said.rows, By::Site);
     for (key, value) in &said.broken {
         if book.row(key).is_none() {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use bootd_sdk::{form, time, xname};
 
 use crate::CloudInit;
 use crate::admin::read_instance;
-use crate::book::{Book, By, Draft, Rows, group_key, instance_key, rows};
+use crate::book::{Book, By, Draft, group_key, instance_key, rows};
 use crate::file::is_nodes;
 use crate::ledger::{Ledger, NotWritten, Written};
 use crate::metadata::address;
@@ -46,8 +46,10 @@ pub(crate) struct Mirrored {
     /// What is wrong with single rows, by collection.
     mistakes: Mutex<BTreeMap<usize, Vec<String>>>,
     rounds: Mutex<Rounds>,
-    /// Held while a request waits for the site: one of the plugin's threads goes on answering.
-    asking: Mutex<()>,
+    /// Requests that wait for the site.
+    waiting: AtomicUsize,
+    /// It took long when it was last asked.
+    is_slow: AtomicBool,
     trouble: Mutex<Trouble>,
     numbers: Numbers,
 }
@@ -95,7 +97,8 @@ impl Mirrored {
             has_defaults: AtomicBool::new(false),
             mistakes: Mutex::default(),
             rounds: Mutex::default(),
-            asking: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            is_slow: AtomicBool::new(false),
             trouble: Mutex::default(),
             numbers: Numbers {
                 read: host.counter("upstream_overrides_read"),
@@ -106,18 +109,10 @@ impl Mirrored {
         }
     }
 
-    /// The instance is in service: what files said once is new when the mode is local again.
+    /// The instance is in service.
     pub(crate) fn begin(&self, plugin: &CloudInit, caught_up: Written) {
         if caught_up == Written::New {
             self.host.bump();
-        }
-        let forgotten = plugin.ledger.write(|book| {
-            let mut draft = Draft::of(book);
-            draft.note_applied(Rows::new());
-            Ok::<_, Infallible>(draft)
-        });
-        if let Err(NotWritten::Store(error)) = forgotten {
-            tracing::error!(%error, "what data files said cannot be forgotten");
         }
         self.look(plugin);
     }
@@ -196,11 +191,9 @@ impl Mirrored {
             return true;
         }
         let may_ask = !self.is_unwell() && self.rounds().may_ask(&node.id, self.host.now_boot());
-        let free = self.asking.try_lock().ok().filter(|_| may_ask);
-        if free.is_some() {
+        if may_ask && let Some(_place) = self.place() {
             self.read_one(ledger, node);
         }
-        drop(free);
         let is_known = is_known(&ledger.book(), &node.id);
         if !is_known {
             self.numbers.without.add(1);
@@ -299,7 +292,10 @@ impl Mirrored {
             match self.ask(ledger, &node, PATIENCE) {
                 Answered::Own(own) => owns.push(*own),
                 Answered::Refused(text) => self.refused(&id, text),
-                Answered::Failed(text) => self.failed(&id, next.by_ref().collect(), text),
+                Answered::Failed(text) => {
+                    self.take(ledger, &std::mem::take(&mut owns));
+                    self.failed(&id, next.by_ref().collect(), text);
+                }
             }
         }
         self.take(ledger, &owns);
@@ -332,6 +328,18 @@ impl Mirrored {
         self.rounds().unknown()
     }
 
+    /// A place among those that wait for the site. All of the plugin's threads may: not so when it is slow, so that one goes on answering.
+    fn place(&self) -> Option<Place<'_>> {
+        let most = if self.is_slow.load(Ordering::Relaxed) {
+            1
+        } else {
+            MOST_WAITING
+        };
+        let more = |waiting: usize| (waiting < most).then_some(waiting + 1);
+        let taken = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.ok().map(|_| Place(&self.waiting))
+    }
+
     /// Asks for one override while somebody waits.
     fn read_one(&self, ledger: &Ledger, node: &Node) {
         match self.ask(ledger, node, A_MOMENT) {
@@ -354,7 +362,11 @@ impl Mirrored {
                 ("/meta-data".to_owned(), vec![field], Asked::ByAddress(ip))
             }
         };
-        let fetched = match self.site.look_up(&path, &headers, within) {
+        let begun = self.host.now_boot();
+        let fetched = self.site.look_up(&path, &headers, within);
+        let took = self.host.now_boot().saturating_sub(begun);
+        self.is_slow.store(took >= SLOW, Ordering::Relaxed);
+        let fetched = match fetched {
             Ok(fetched) => fetched,
             Err(text) => return Answered::Failed(text),
         };
@@ -501,6 +513,15 @@ impl Mirrored {
     }
 }
 
+/// A place among those that wait for the site, until it is dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Reads the site's lists into the book.
 struct Reader<'a> {
     of: &'a Mirrored,
@@ -593,5 +614,9 @@ const METADATA_SERVICE: &[Listed] = &[
 const A_MOMENT: Duration = Duration::from_millis(1500);
 /// The same, when no node waits.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests that wait for a site that answers at once: as many as the plugin has threads for nodes.
+const MOST_WAITING: usize = 2;
+/// A site that takes longer is slow.
+const SLOW: Duration = Duration::from_millis(200);
 /// Nodes whose refused overrides are told one by one.
 const MOST_TOLD: usize = 3;

@@ -3,10 +3,21 @@
 use super::api::send;
 use super::*;
 
+/// In local mode, and in front of a site that is away.
+fn both() -> [Instance; 2] {
+    let (_, local) = start(json!({"network_config": {}}));
+    let host = FakeHost::new();
+    let config = json!({"url": "http://site:1", "network_config": {}, "instance": "impersonate"});
+    [local, host.start_in::<CloudInit>("upstream", config).unwrap()]
+}
+
 #[test]
 fn the_description_and_the_routes_name_the_same() {
-    let (_, plugin) = start(json!({}));
-    let answer = send(&plugin, "GET", "/cloud-init/openapi.json", "");
+    both().iter().for_each(names_the_same);
+}
+
+fn names_the_same(plugin: &Instance) {
+    let answer = send(plugin, "GET", "/cloud-init/openapi.json", "");
     let description: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((answer.status, &description["openapi"]), (200, &json!("3.0.3")));
     let covers = |route: &Route, path: &str| match route.prefix.strip_suffix('*') {
@@ -40,7 +51,10 @@ fn the_description_and_the_routes_name_the_same() {
 
 #[test]
 fn each_route_answers_with_a_status_that_is_described() {
-    let (_, plugin) = start(json!({"network_config": {}}));
+    both().iter().for_each(answers_as_described);
+}
+
+fn answers_as_described(plugin: &Instance) {
     let description: Value = serde_json::from_str(crate::schema::OPENAPI).unwrap();
     for (path, methods) in description["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {

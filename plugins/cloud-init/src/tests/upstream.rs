@@ -663,6 +663,17 @@ fn between_the_modes_nothing_is_lost_unasked() {
     }
     drop(local);
 
+    // A site that never answers changes nothing.
+    let stored = host.stored();
+    site.says(GET_DEFAULTS, Err("connection refused".into()));
+    site.says(GET_GROUPS, of(500, ""));
+    let plugin = start_at(host, json!({}));
+    pass(host, &plugin, 40);
+    drop(plugin);
+    assert_eq!(host.stored(), stored);
+    site.has(GET_DEFAULTS, DEFAULTS);
+    site.has(GET_GROUPS, GROUPS);
+
     // The site has other groups, and most of the defaults.
     let plugin = start_at(host, json!({}));
     pass(host, &plugin, 0);
@@ -768,7 +779,7 @@ fn no_mutation_of_what_a_site_says_empties_the_rack() {
     let (site, host, plugin) = mirrored_from(site, json!({"instance": "impersonate"}));
     let seeds = [DEFAULTS, GROUPS, &document("login")].map(|text| text.as_bytes().to_vec());
     let mut texts = Vec::new();
-    bootd_sdk::fake::mutations(&seeds, 600, |text| texts.push(text.to_owned()));
+    bootd_sdk::fake::mutations(&seeds, 300, |text| texts.push(text.to_owned()));
     for text in texts {
         for what in [GET_DEFAULTS, GET_GROUPS, NODE_1] {
             site.has(what, &text);
@@ -803,4 +814,35 @@ fn no_mutation_of_what_a_site_says_empties_the_rack() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn however_many_nodes_ask_at_once_few_wait_for_the_site() {
+    let (site, host, plugin) = mirrored_from_well_known();
+    host.set_nodes(vec![compute1()]);
+    site.has(NODE_1, &document("login"));
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    host.answer_fetches(move |_| {
+        tell.send(()).unwrap();
+        wait.recv().unwrap();
+        of(200, &document("login"))
+    });
+    std::thread::scope(|scope| {
+        let ask = || own(&plugin, "meta-data");
+        let first = scope.spawn(ask);
+        told.recv().unwrap();
+        let others: Vec<_> = (0..10).map(|_| scope.spawn(ask)).collect();
+        // One of them has the other place.
+        while host.metric("upstream_documents_without_override") < Some(9) {
+            std::thread::yield_now();
+        }
+        for _ in 0..2 {
+            release.send(()).unwrap();
+        }
+        assert!(first.join().unwrap().keep);
+        let answers = others.into_iter().map(|other| other.join().unwrap());
+        assert_eq!(answers.filter(|answer| answer.keep).count(), 1);
+    });
+    assert_eq!(host.metric("upstream_documents_without_override"), Some(9));
 }
