@@ -66,7 +66,7 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Reads the own key pair, or makes one. Keys of the site come with [`Auth::keep_fresh`].
+    /// Reads the own key pair, or makes one, and the site's keys when they are in a file. All else comes with [`Auth::keep_fresh`].
     pub fn open(config: &AuthConfig, state_dir: &Path) -> Result<Self, AuthError> {
         let path = state_dir.join(FILE);
         let pair = match read(&path)? {
@@ -85,6 +85,12 @@ impl Auth {
             trusted: ArcSwap::default(),
         };
         auth.trust(None);
+        // What is wrong with the file is told by the first look at it.
+        if let Some(Jwks::File(path)) = &config.jwks
+            && let Ok(set) = site::read(path).and_then(|text| site::set_of(&text))
+        {
+            auth.trust(Some(&set));
+        }
         Ok(auth)
     }
 

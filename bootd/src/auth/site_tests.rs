@@ -128,6 +128,23 @@ async fn until(what: impl Fn() -> bool) {
     panic!("it does not come about");
 }
 
+#[test]
+fn keys_in_a_file_are_good_from_the_start() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new("file"));
+    let path = dir.path().join("keys.json");
+    std::fs::write(&path, set(&[&key])).unwrap();
+    let config = AuthConfig {
+        jwks: Some(Jwks::File(path)),
+        rules: Rules {
+            issuers: vec!["https://idp".into()],
+            audiences: vec!["smd".into()],
+        },
+        ..AuthConfig::default()
+    };
+    let auth = Auth::open(&config, dir.path()).unwrap();
+    assert_eq!(check(&auth, &key), Ok(()));
+}
+
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[tokio::test(flavor = "multi_thread")]
