@@ -14,8 +14,9 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::prelude::*;
 use bootd_sdk::upstream::{Listed, Loss, Mirror, Site, Trust};
 use bootd_sdk::wire::Fetched;
+use bootd_sdk::xname;
 
-use crate::draft::Change;
+use crate::draft::{Change, Changes};
 use crate::rows::{Component, Family, Id, Interface, Redfish};
 use crate::service::Service;
 use crate::tables::{Tables, is_node};
@@ -85,8 +86,19 @@ impl Mirror for Mirrored<'_> {
         }
     }
 
+    /// A node without its interfaces does not boot, and one without its groups not as it should.
+    fn goes_with(&self, collection: usize) -> Option<usize> {
+        (collection > 0).then_some(0)
+    }
+
     fn take(&self, collection: usize, news: News) -> Result<(), HostError> {
+        let changes = news.change.counts();
         self.0.write_site(news.change)?;
+        if changes != Changes::default() {
+            let path = LISTED.get(collection).map_or("", |listed| listed.path);
+            let Changes { written, gone } = changes;
+            tracing::info!(path, written, gone, "the site has changed");
+        }
         self.0.left_out(collection, news.left_out);
         Ok(())
     }
@@ -205,6 +217,7 @@ fn components(tables: &Tables, rows: Vec<(Id, Component)>) -> (Loss, Change) {
     (loss, change)
 }
 
+/// What a list of all interfaces changes. The loss is counted in those of nodes, unless there is none among what is mirrored: BMCs' would hide it.
 fn interfaces(tables: &Tables, rows: Vec<(Mac, Interface)>) -> (Loss, Change) {
     let mut change = Change::default();
     let mut seen = HashSet::with_capacity(rows.len());
@@ -213,11 +226,19 @@ fn interfaces(tables: &Tables, rows: Vec<(Mac, Interface)>) -> (Loss, Change) {
             change.interfaces.insert(mac, Some(row));
         }
     }
-    let gone = tables.interfaces.keys().filter(|mac| !seen.contains(mac));
-    change.interfaces.extend(gone.map(|mac| (*mac, None)));
-    let lost = change.interfaces.values().filter(|row| row.is_none()).count();
-    let (had, has) = (tables.interfaces.len(), seen.len());
-    (Loss { had, lost, has }, change)
+    let is_nodes = |row: &Interface| xname::component_type(&row.component).is_some_and(is_node);
+    let have_nodes_any = tables.interfaces.values().any(is_nodes);
+    let counts = |row: &Interface| !have_nodes_any || is_nodes(row);
+    let mut loss = Loss {
+        had: tables.interfaces.values().filter(|row| counts(row)).count(),
+        has: seen.len(),
+        ..Loss::default()
+    };
+    for (mac, row) in tables.interfaces.iter().filter(|(mac, _)| !seen.contains(mac)) {
+        loss.lost += usize::from(counts(row));
+        change.interfaces.insert(*mac, None);
+    }
+    (loss, change)
 }
 
 fn sets(tables: &Tables, family: Family, rows: Vec<rows::SetRow>) -> (Loss, Change) {

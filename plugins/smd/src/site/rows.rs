@@ -57,8 +57,19 @@ fn each<'b, T: Deserialize<'b>, R>(
     Ok(read)
 }
 
+/// A body is a list, or an object that has one; serde would take one for the other.
+fn begins(body: &str, wanted: char) -> Result<(), String> {
+    let is = body.trim_start().chars().next();
+    match wanted {
+        _ if is == Some(wanted) => Ok(()),
+        '{' => Err("it is no object with a list in it".into()),
+        _ => Err("it is no list".into()),
+    }
+}
+
 /// `{"Components": [...]}`
 pub(super) fn components(body: &str) -> Result<Read<(Id, Component)>, String> {
+    begins(body, '{')?;
     #[derive(Deserialize)]
     struct List<'b> {
         #[serde(rename = "Components", borrow)]
@@ -181,6 +192,7 @@ pub(super) fn interfaces(body: &str) -> Result<Read<(Mac, Interface)>, String> {
         #[serde(rename = "IPAddresses", deserialize_with = "null_is_default")]
         addresses: Vec<AddressIn>,
     }
+    begins(body, '[')?;
     let list = serde_json::from_str(body).map_err(|error| error.to_string())?;
     each(list, |posted: InterfaceIn| {
         let mac: Mac = posted.mac.parse().map_err(|error| format!("{error}"))?;
@@ -242,6 +254,7 @@ pub(super) fn sets(family: Family, body: &str) -> Result<Read<SetRow>, String> {
         #[serde(deserialize_with = "null_is_default")]
         members: MembersIn,
     }
+    begins(body, '[')?;
     let list = serde_json::from_str(body).map_err(|error| error.to_string())?;
     each(list, |posted: SetIn| {
         let label = match family {
@@ -345,6 +358,7 @@ pub(super) fn managed(body: &str) -> Result<Read<Option<ManagedRow>>, String> {
         #[serde(rename = "ComponentEndpoints", borrow)]
         list: Vec<&'b RawValue>,
     }
+    begins(body, '{')?;
     let List { list } = serde_json::from_str(body).map_err(|error| error.to_string())?;
     each(list, one_managed)
 }

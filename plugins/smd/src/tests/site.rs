@@ -190,7 +190,7 @@ fn a_rack_starts_with_what_it_mirrored_while_its_site_is_dead() {
     assert!(
         health.mistakes[0]
             .to_string()
-            .starts_with("http://site:8081/hsm/v2/State/Components: connection refused, since 2023-"),
+            .starts_with("http://site:8081/hsm/v2: connection refused, since 2023-"),
         "{}",
         health.mistakes[0]
     );
@@ -263,10 +263,62 @@ fn a_site_that_lost_most_of_its_nodes_is_believed_only_when_the_operator_says_so
     );
     let accepted = send(&rack, "POST", "/bootd/v1/accept/smd", "");
     assert_eq!(accepted.status, 200);
-    assert!(accepted.body.contains("lost 4 of 5 nodes"), "{}", accepted.body);
+    assert!(
+        accepted.body.contains("/State/Components: 4 of 5 nodes"),
+        "{}",
+        accepted.body
+    );
     assert_eq!(host.published().len(), 6);
     assert_eq!(get(&rack, "/groups"), get(&site, "/groups"));
     assert!(host.health().mistakes.is_empty());
+}
+
+#[test]
+fn nodes_that_lose_their_interfaces_are_not_hidden_by_their_bmcs() {
+    let (site, _, host, rack) = mirrored();
+    for node in 1..5 {
+        let path = format!("/Inventory/EthernetInterfaces/525400beef0{node}");
+        assert_eq!(status(&site, "DELETE", &path, json!(null)), 200);
+    }
+    refresh(host, &rack);
+    assert!(!published(host, "x1000c0s0b0n0").unwrap().interfaces.is_empty());
+    let mistakes = host.health().mistakes;
+    assert!(mistakes[0].text.contains("lost 4 of 5 interfaces"), "{mistakes:?}");
+}
+
+#[test]
+fn while_nodes_are_held_back_so_is_what_makes_them_boot() {
+    let (site, _, host, rack) = mirrored();
+    // Most of the nodes, and a single interface.
+    for node in 0..3 {
+        let path = format!("/State/Components/x1000c0s0b{node}n0");
+        assert_eq!(status(&site, "DELETE", &path, json!(null)), 200);
+    }
+    assert_eq!(
+        status(
+            &site,
+            "DELETE",
+            "/Inventory/EthernetInterfaces/525400beef01",
+            json!(null)
+        ),
+        200
+    );
+    refresh(host, &rack);
+    let node = published(host, "x1000c0s0b0n0").unwrap();
+    assert_eq!((node.interfaces.len(), node.groups.len()), (1, 1));
+    let mistakes = host.health().mistakes;
+    assert!(mistakes[0].text.contains("lost 3 of 5 nodes"), "{mistakes:?}");
+    assert!(mistakes[1].text.contains("lost 1 of 5 interfaces"), "{mistakes:?}");
+    let accepted = send(&rack, "POST", "/bootd/v1/accept/smd", "");
+    assert!(accepted.body.ends_with(r#""left":[]}"#), "{}", accepted.body);
+    assert!(published(host, "x1000c0s0b0n0").is_none());
+    for list in LISTS {
+        assert_eq!(
+            send(&rack, "GET", list, "").body,
+            send(&site, "GET", list, "").body,
+            "{list}"
+        );
+    }
 }
 
 #[test]
