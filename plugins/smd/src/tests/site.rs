@@ -181,12 +181,8 @@ fn a_rack_starts_with_what_it_mirrored_while_its_site_is_dead() {
         "{answer:?}"
     );
     let health = host.health();
-    assert!(
-        health.text.ends_with("not refreshed since the start"),
-        "{}",
-        health.text
-    );
-    assert_eq!(health.mistakes.len(), 5);
+    assert!(health.text.contains(" as of 2023-"), "{}", health.text);
+    assert_eq!(health.mistakes.len(), 1);
     assert!(
         health.mistakes[0]
             .to_string()
