@@ -175,7 +175,7 @@ async fn however_many_tokens_name_unknown_keys_the_site_is_asked_once_in_a_while
         late: NEVER,
     };
     let auth = auth(&server, pace);
-    until(|| server.asked() == 1).await;
+    until(|| auth.site.looks.borrow().ended == 1).await;
     assert!(!auth.look_again().await, "the last look is just over");
     tokio::time::sleep(pace.soon).await;
     let many: Vec<_> = (0..50)
