@@ -226,6 +226,29 @@ async fn an_error_page_keeps_the_keys_from_before_and_is_shown_until_it_is_gone(
     until(|| auth.trouble().is_none()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_cannot_be_asked_is_told_with_the_cause_and_what_it_means_for_tokens() {
+    let server = Server::new(String::new());
+    let pace = Pace {
+        soon: NEVER,
+        late: NEVER,
+    };
+    // It does not speak TLS.
+    let secure = Server {
+        url: server.url.replace("http:", "https:"),
+        ..server
+    };
+    let auth = auth(&secure, pace);
+    until(|| auth.trouble().is_some()).await;
+    let trouble = auth.trouble().unwrap();
+    assert!(trouble.contains("InvalidContentType"), "{trouble}");
+    assert!(
+        trouble.ends_with("; no key of it is known yet, so its tokens are refused"),
+        "{trouble}"
+    );
+    assert_eq!(trouble.matches(&secure.url).count(), 1, "{trouble}");
+}
+
 #[test]
 fn waits_after_failures_grow_up_to_five_minutes_and_chance_shortens_them() {
     let (pace, url) = (Site::default().pace, Jwks::Url("http://x/".into()));
