@@ -126,7 +126,7 @@ fn a_sites_list_is_served_as_the_site_serves_it() {
     assert!(answer.keep && warned(&answer).is_none());
     assert_eq!(
         host.health().text,
-        "5 boot parameters for 5 targets, mirrored from http://site:8081/boot/v1 as of 2023-11-14T22:13:20Z"
+        "5 sets of boot parameters for 5 targets, mirrored from http://site:8081/boot/v1 as of 2023-11-14T22:13:20Z"
     );
     assert_eq!(host.health().mistakes, []);
 }

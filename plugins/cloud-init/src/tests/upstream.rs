@@ -165,15 +165,16 @@ fn where_the_operator_wants_it_so_urls_lead_to_the_site() {
 #[test]
 fn urls_of_the_site_in_a_groups_document_lead_here_and_are_read_as_they_are_stored() {
     let text = "#include\nhttp://10.0.0.1:8081/cloud-init/io.yaml\nhttps://demo.openchami.cluster:8443/cloud-init/x.yaml\n\
-                http://head:8081/cloud-init/y.yaml\nhttp://head:8081/other\n";
+                HTTP://Head:8081/cloud-init/y.yaml\nhttp://head:8081/other\nhttp://ci:80/cloud-init/z http://ci/cloud-initz\n";
     let groups = json!({"compute": {"name": "compute", "file": {"content": text, "filename": ""}}});
-    let (site, host, plugin) = mirrored(json!({"from": ["http://head:8081/"]}));
+    let (site, host, plugin) = mirrored(json!({"from": ["http://head:8081/", "http://ci"]}));
     site.has(GET_GROUPS, &groups.to_string());
     pass(host, &plugin, 40);
     assert_eq!(
         own(&plugin, "compute.yaml").body,
         "#include\nhttp://172.16.0.254:8081/cloud-init/io.yaml\nhttp://172.16.0.254:8081/cloud-init/x.yaml\n\
-         http://172.16.0.254:8081/cloud-init/y.yaml\nhttp://head:8081/other\n"
+         http://172.16.0.254:8081/cloud-init/y.yaml\nhttp://head:8081/other\nhttp://172.16.0.254:8081/cloud-init/z \
+         http://ci/cloud-initz\n"
     );
     let stored = super::api::read(&plugin, "/cloud-init/admin/groups/compute");
     assert_eq!(stored["file"]["content"], text);
