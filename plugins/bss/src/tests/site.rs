@@ -853,7 +853,7 @@ fn settings_of_the_other_mode_and_wrong_ones_are_refused() {
     };
     for (mode, config, told) in [
         ("upstream", json!({"url": URL, "boot": "x"}), "unknown field `boot`"),
-        ("local", json!({"url": URL}), "unknown field `url`"),
+        ("local", json!({"url": URL}), "did you mean mode = \"upstream\"?"),
         ("upstream", json!({}), "missing field `url`"),
         (
             "upstream",
