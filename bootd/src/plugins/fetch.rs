@@ -32,7 +32,10 @@ pub(super) enum FetchError {
     /// The file of trusted certificates cannot be used.
     #[error("ca {0}: {1}")]
     Ca(PathBuf, String),
-    /// No connection, no answer, or half of one.
+    /// No connection: nothing was sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// No answer, or half of one.
     #[error("{0}")]
     Network(String),
     /// It took too long.
@@ -150,7 +153,11 @@ async fn answer(client: &Client, fetch: &Fetch) -> Result<Fetched, FetchError> {
         request = request.body(fetch.body.clone());
     }
     let request = request.build().map_err(|error| FetchError::Malformed(causes(&error)))?;
-    let network = |error: reqwest::Error| FetchError::Network(causes(&error.without_url()));
+    let network = |error: reqwest::Error| match (error.is_connect(), error.is_timeout()) {
+        (true, true) => FetchError::Connect(format!("no connection within {CONNECT:?}")),
+        (true, false) => FetchError::Connect(innermost(&error)),
+        (false, _) => FetchError::Network(innermost(&error)),
+    };
     let mut response = client.execute(request).await.map_err(network)?;
     let most = fetch.most_bytes.min(MOST_BYTES);
     if response.content_length().is_some_and(|length| length > most as u64) {
@@ -192,6 +199,15 @@ async fn answer(client: &Client, fetch: &Fetch) -> Result<Fetched, FetchError> {
     }
     fetched.body = String::from_utf8(body).map_err(|_| FetchError::NotText)?;
     Ok(fetched)
+}
+
+/// The end of a chain of errors: what stands before it says no more than that a request failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 /// An error with its causes, in one line.
@@ -322,7 +338,7 @@ mod tests {
         let fetcher = Fetcher::default();
         assert!(matches!(
             fetcher.fetch(&Fetch::get("http://127.0.0.1:1/"), &stopping),
-            Err(FetchError::Stopping | FetchError::Network(_))
+            Err(FetchError::Stopping | FetchError::Connect(_))
         ));
     }
 
@@ -331,7 +347,10 @@ mod tests {
         for url in ["", "no url", "ftp://x/"] {
             let error = fetch(&Fetch::get(url)).unwrap_err();
             assert!(
-                matches!(error, FetchError::Malformed(_) | FetchError::Network(_)),
+                matches!(
+                    error,
+                    FetchError::Malformed(_) | FetchError::Connect(_) | FetchError::Network(_)
+                ),
                 "{url}: {error}"
             );
         }

@@ -165,15 +165,16 @@ fn where_the_operator_wants_it_so_urls_lead_to_the_site() {
 #[test]
 fn urls_of_the_site_in_a_groups_document_lead_here_and_are_read_as_they_are_stored() {
     let text = "#include\nhttp://10.0.0.1:8081/cloud-init/io.yaml\nhttps://demo.openchami.cluster:8443/cloud-init/x.yaml\n\
-                http://head:8081/cloud-init/y.yaml\nhttp://head:8081/other\n";
+                HTTP://Head:8081/cloud-init/y.yaml\nhttp://head:8081/other\nhttp://ci:80/cloud-init/z http://ci/cloud-initz\n";
     let groups = json!({"compute": {"name": "compute", "file": {"content": text, "filename": ""}}});
-    let (site, host, plugin) = mirrored(json!({"from": ["http://head:8081/"]}));
+    let (site, host, plugin) = mirrored(json!({"from": ["http://head:8081/", "http://ci"]}));
     site.has(GET_GROUPS, &groups.to_string());
     pass(host, &plugin, 40);
     assert_eq!(
         own(&plugin, "compute.yaml").body,
         "#include\nhttp://172.16.0.254:8081/cloud-init/io.yaml\nhttp://172.16.0.254:8081/cloud-init/x.yaml\n\
-         http://172.16.0.254:8081/cloud-init/y.yaml\nhttp://head:8081/other\n"
+         http://172.16.0.254:8081/cloud-init/y.yaml\nhttp://head:8081/other\nhttp://172.16.0.254:8081/cloud-init/z \
+         http://ci/cloud-initz\n"
     );
     let stored = super::api::read(&plugin, "/cloud-init/admin/groups/compute");
     assert_eq!(stored["file"]["content"], text);
@@ -226,7 +227,7 @@ fn no_answer_of_a_broken_site_takes_anything_away_and_each_is_told() {
         (of(302, ""), "status 302"),
         (of(204, ""), "status 204"),
         (of(404, "404 page not found\n"), "status 404"),
-        (of(200, ""), "not JSON"),
+        (of(200, ""), "the answer is empty"),
         (of(200, "null"), "not an object"),
         (of(200, "[]"), "not an object"),
         (of(200, r#"{"error":"no"}"#), "the answer is not understood"),
@@ -234,7 +235,7 @@ fn no_answer_of_a_broken_site_takes_anything_away_and_each_is_told() {
             of(200, r#"{"code":500,"message":"no"}"#),
             "the answer is not understood",
         ),
-        (of(200, "<html>welcome</html>"), "not JSON"),
+        (of(200, "<html>welcome</html>"), "no JSON"),
         (of(200, &GROUPS[..60]), "not JSON"),
         (
             Err("the answer has more than 67108864 bytes".into()),
@@ -263,9 +264,9 @@ fn no_answer_of_a_broken_site_takes_anything_away_and_each_is_told() {
         );
         assert!(warning(&send(&plugin, "GET", "/cloud-init/admin/groups", "")).is_some());
         let mistakes = host.health().mistakes;
-        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        let last = mistakes.last().unwrap();
         assert!(
-            mistakes[1].text.contains(reason) && mistakes[1].text.contains("since 2023-"),
+            last.text.contains(reason) && last.text.contains("since 2023-"),
             "{mistakes:?}"
         );
         site.has(GET_DEFAULTS, DEFAULTS);
@@ -306,7 +307,7 @@ fn a_site_that_lost_all_is_held_back_until_it_has_it_again_or_the_operator_accep
     assert!(
         accepted
             .body
-            .starts_with(r#"{"accepted":["the site has lost 2 of 2 groups"#),
+            .starts_with(r#"{"accepted":["/admin/groups: 2 of 2 groups"#),
         "{}",
         accepted.body
     );
@@ -339,11 +340,7 @@ fn a_start_with_the_site_dead_serves_all_that_was_mirrored() {
             "{name}"
         );
     }
-    assert!(
-        host.health().text.ends_with("not refreshed since the start"),
-        "{}",
-        host.health().text
-    );
+    assert!(host.health().text.contains(" as of 2023-"), "{}", host.health().text);
 }
 
 #[test]
