@@ -13,8 +13,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::checked::{
-    Arch, AuthConfig, Cache, Config, Dhcp, Jwks, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service, Source,
-    Subnet, Tftp,
+    Arch, AuthConfig, Cache, Config, Dhcp, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service,
+    Source, Subnet, Tftp,
 };
 use super::raw::{self, Field, Raw};
 use crate::auth::Rules;
@@ -78,6 +78,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
         size: m.bytes("cache.size", cache.size),
     };
     let plugins = plugins(&mut m, raw.plugin);
+    sites(&mut m, &plugins, &http.listeners, address);
     let dirs = m.table("plugins", raw.plugins);
     m.unknown("plugins", &dirs.unknown, raw::Plugins::KEYS);
     let dirs: Option<Vec<String>> = m.optional("plugins.dirs", dirs.dirs);
@@ -409,6 +410,25 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
         });
     }
     origins
+}
+
+/// A box that mirrors itself would look well, and have nothing.
+fn sites(m: &mut Mistakes, plugins: &[PluginConfig], listeners: &[Listener], own: Ipv4Addr) {
+    for (at, plugin) in plugins.iter().enumerate().filter(|(_, p)| p.mode == Mode::Upstream) {
+        let url = plugin.config["url"].as_str().and_then(|url| url::Url::parse(url).ok());
+        let Some(url) = url else { continue };
+        let is_own = |listener: &Listener| {
+            let ips = [listener.address.ip(), own.into()];
+            Some(listener.address.port()) == url.port_or_known_default()
+                && ips.iter().any(|ip| url.host_str() == Some(ip.to_string().as_str()))
+        };
+        if listeners.iter().any(is_own) {
+            m.wrong(
+                format!("plugin[{at}].config.url"),
+                "is this box itself, which would mirror its own mirror; name the site",
+            );
+        }
+    }
 }
 
 fn plugins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Plugin>>>) -> Vec<PluginConfig> {

@@ -50,6 +50,22 @@ fn the_shipped_configuration_is_good_and_its_defaults_are_the_real_ones() {
 }
 
 #[test]
+fn a_site_that_is_this_box_itself_is_a_mistake() {
+    let with =
+        |url: &str| format!("{SMALLEST}[[plugin]]\nname = \"smd\"\nmode = \"upstream\"\nconfig.url = \"{url}\"\n");
+    let wrong = mistakes(&with("http://172.16.0.254:8081/"));
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(wrong[0].contains(".config.url: is this box itself"), "{wrong:?}");
+    for good in [
+        "http://172.16.0.1:8081",
+        "http://172.16.0.254:8082",
+        "https://site.example.net:8443",
+    ] {
+        assert!(parse(&with(good), Path::new("/etc/bootd/bootd.toml")).is_ok(), "{good}");
+    }
+}
+
+#[test]
 fn the_shipped_configuration_of_a_rack_is_good() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/rack.toml");
     let rack = parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+
 use crate::text::shown;
 use crate::wire::{Answer, Commit, Fetch, Fetched, Health, Mistake, Request};
 use crate::{Host, HostError, Number, form, time};
@@ -267,6 +269,7 @@ impl Site {
         } else {
             self.unready()
         };
+        told.extend(self.token_ends());
         told.extend(self.troubles(&state.collections));
         for (listed, collection) in self.listed.iter().zip(&state.collections) {
             let held = collection.held.as_ref();
@@ -336,6 +339,21 @@ impl Site {
             );
         }
         told
+    }
+
+    /// A token that ends soon, before the site refuses it.
+    fn token_ends(&self) -> Option<Mistake> {
+        let token = self.token().ok()??;
+        let ends = expiry(&token)?;
+        let now = self.host.now_unix().as_secs();
+        (ends > now && ends - now < SOON).then(|| Mistake {
+            file: "config.token".into(),
+            line: 0,
+            text: format!(
+                "the token ends at {}: write a newer one in its place",
+                time::rfc3339(ends)
+            ),
+        })
     }
 
     /// An answer made of the mirror: says so in a header (`warning: 110`) while what is mirrored may be old.
@@ -743,6 +761,14 @@ fn excerpt(text: &str) -> String {
     shown(&words.join(" "))
 }
 
+/// When a token ends, in seconds since 1970; `None`: it is no JSON Web Token, or has no end. What it says is not verified: that is the site's.
+fn expiry(token: &str) -> Option<u64> {
+    let payload = token.split('.').nth(1)?;
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    claims["exp"].as_u64()
+}
+
 /// 0 to 1.
 fn random() -> f64 {
     (RandomState::new().hash_one(0) >> 11) as f64 / (1_u64 << 53) as f64
@@ -780,6 +806,8 @@ const MOST_LOOKED_UP: usize = 1024 * 1024;
 pub(crate) const KEY: &str = "upstream";
 /// Seconds by which the store may be behind.
 const KEEP_EVERY: u64 = 300;
+/// Seconds before its end when a token is told of.
+const SOON: u64 = 3600;
 /// Words of an error page that are told.
 const MOST_WORDS: usize = 12;
 

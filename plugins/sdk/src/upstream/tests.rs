@@ -375,3 +375,35 @@ fn the_token_is_read_from_its_file_each_time_and_a_missing_one_is_named() {
     let shown: Vec<String> = shown.lock().unwrap().iter().map(|(_, value)| value.clone()).collect();
     assert_eq!(shown, ["Bearer one", "Bearer two"]);
 }
+
+#[test]
+fn a_token_that_ends_soon_is_told_before_it_is_refused() {
+    let (host, folder) = (FakeHost::new(), tempfile::tempdir().unwrap());
+    let site = Site::new(
+        host.host(),
+        &settings(serde_json::json!({"file": "site.token"})),
+        folder.path(),
+        "/v1",
+        LISTED,
+    );
+    let told = |claims: &str| {
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+        std::fs::write(folder.path().join("site.token"), format!("e30.{payload}.c2ln")).unwrap();
+        site.health("", Vec::new()).mistakes
+    };
+    // The fake clock stands at 1,700,000,000.
+    let soon = told(r#"{"exp": 1700000600}"#);
+    assert_eq!(
+        soon[0].to_string(),
+        "config.token: the token ends at 2023-11-14T22:23:20Z: write a newer one in its place"
+    );
+    for claims in [
+        r#"{"exp": 1700007200}"#,
+        r#"{"exp": 1600000000}"#,
+        r#"{"sub": "a"}"#,
+        "[]",
+        "nonsense",
+    ] {
+        assert_eq!(told(claims), [], "{claims}");
+    }
+}
