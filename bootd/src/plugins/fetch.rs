@@ -19,6 +19,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 const MOST_BYTES: usize = 256 * 1024 * 1024;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
+/// A connection that was idle for so long is not used again. Servers end idle ones by themselves, a bootd after 15 s: a request that is sent
+/// in that moment is lost, and whether it was obeyed is not known.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +32,10 @@ pub(super) enum FetchError {
     /// The file of trusted certificates cannot be used.
     #[error("ca {0}: {1}")]
     Ca(PathBuf, String),
-    /// No connection, no answer, or half of one.
+    /// No connection: nothing was sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// No answer, or half of one.
     #[error("{0}")]
     Network(String),
     /// It took too long.
@@ -112,6 +118,7 @@ impl Fetcher {
             .user_agent(concat!("bootd/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
             .no_proxy();
         if let Some(path) = ca {
             let pem = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
@@ -146,7 +153,11 @@ async fn answer(client: &Client, fetch: &Fetch) -> Result<Fetched, FetchError> {
         request = request.body(fetch.body.clone());
     }
     let request = request.build().map_err(|error| FetchError::Malformed(causes(&error)))?;
-    let network = |error: reqwest::Error| FetchError::Network(causes(&error.without_url()));
+    let network = |error: reqwest::Error| match (error.is_connect(), error.is_timeout()) {
+        (true, true) => FetchError::Connect(format!("no connection within {CONNECT:?}")),
+        (true, false) => FetchError::Connect(innermost(&error)),
+        (false, _) => FetchError::Network(innermost(&error)),
+    };
     let mut response = client.execute(request).await.map_err(network)?;
     let most = fetch.most_bytes.min(MOST_BYTES);
     if response.content_length().is_some_and(|length| length > most as u64) {
@@ -188,6 +199,15 @@ async fn answer(client: &Client, fetch: &Fetch) -> Result<Fetched, FetchError> {
     }
     fetched.body = String::from_utf8(body).map_err(|_| FetchError::NotText)?;
     Ok(fetched)
+}
+
+/// The end of a chain of errors: what stands before it says no more than that a request failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 /// An error with its causes, in one line.
@@ -318,7 +338,7 @@ mod tests {
         let fetcher = Fetcher::default();
         assert!(matches!(
             fetcher.fetch(&Fetch::get("http://127.0.0.1:1/"), &stopping),
-            Err(FetchError::Stopping | FetchError::Network(_))
+            Err(FetchError::Stopping | FetchError::Connect(_))
         ));
     }
 
@@ -327,7 +347,10 @@ mod tests {
         for url in ["", "no url", "ftp://x/"] {
             let error = fetch(&Fetch::get(url)).unwrap_err();
             assert!(
-                matches!(error, FetchError::Malformed(_) | FetchError::Network(_)),
+                matches!(
+                    error,
+                    FetchError::Malformed(_) | FetchError::Connect(_) | FetchError::Network(_)
+                ),
                 "{url}: {error}"
             );
         }

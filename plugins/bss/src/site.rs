@@ -73,8 +73,12 @@ impl Mirrored {
         }
         let answer = self.site.pass_on(request, PARAMETERS_PATH);
         if (200..300).contains(&answer.status) {
-            self.site.refresh(&self.reading(ledger), Trust::Obeyed);
-        } else if answer.status >= 500 {
+            let deleted = request.method == "DELETE";
+            return self
+                .site
+                .mark(self.site.read_back(&self.reading(ledger), deleted, answer));
+        }
+        if answer.status >= 500 {
             // It may have been taken all the same.
             self.site.hurry();
         }

@@ -136,7 +136,7 @@ impl Mirrored {
     /// Asks the site for what is due.
     pub(crate) fn look(&self, plugin: &CloudInit) {
         if self.site.is_due() {
-            self.refresh(&plugin.ledger, None);
+            self.refresh(&plugin.ledger);
         }
         if self.reads_overrides() {
             self.read_overrides(&plugin.ledger);
@@ -194,7 +194,13 @@ impl Mirrored {
             Some(id) => self.override_written(ledger, request, &xname::normalise(id)),
             None => {
                 let written = path.strip_prefix("/admin/groups/").map(group_key);
-                self.refresh(ledger, written);
+                let reader = Reader {
+                    of: self,
+                    ledger,
+                    written,
+                };
+                // What the request deleted is no loss; all else is guarded.
+                return self.site.read_back(&reader, false, answer);
             }
         }
         answer
@@ -283,11 +289,11 @@ impl Mirrored {
         self.site.health(&line, mistakes)
     }
 
-    fn refresh(&self, ledger: &Ledger, written: Option<String>) {
+    fn refresh(&self, ledger: &Ledger) {
         let reader = Reader {
             of: self,
             ledger,
-            written,
+            written: None,
         };
         let was_unwell = self.is_unwell();
         self.site.refresh(&reader, Trust::Guarded);

@@ -36,6 +36,14 @@ pub(crate) struct Change {
     pub(crate) applied: BTreeMap<Id, Option<String>>,
 }
 
+/// How much a [`Change`] changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Changes {
+    /// Rows that are new or others.
+    pub(crate) written: usize,
+    pub(crate) gone: usize,
+}
+
 /// A change in the making.
 pub(crate) struct Draft<'t> {
     tables: &'t Tables,
@@ -291,6 +299,22 @@ impl Change {
             && self.sets.is_empty()
             && self.members.is_empty()
             && self.applied.is_empty()
+    }
+
+    /// How many rows are written, and how many go.
+    pub(crate) fn counts(&self) -> Changes {
+        let mut changes = Changes::default();
+        let mut count = |written: bool| match written {
+            true => changes.written += 1,
+            false => changes.gone += 1,
+        };
+        self.components.values().for_each(|row| count(row.is_some()));
+        self.interfaces.values().for_each(|row| count(row.is_some()));
+        self.endpoints.values().for_each(|row| count(row.is_some()));
+        self.component_endpoints.values().for_each(|row| count(row.is_some()));
+        self.sets.values().for_each(|row| count(row.is_some()));
+        self.members.values().for_each(|is_member| count(*is_member));
+        changes
     }
 
     /// As one commit of the store.

@@ -102,20 +102,15 @@ impl Plugin for Smd {
     }
 
     fn run(&self) -> Result<(), Error> {
-        std::thread::scope(|threads| {
-            if let Some(site) = &self.service.site {
-                // A site that does not answer holds up nothing else.
-                let follow = || self.follow(site);
-                std::thread::Builder::new()
-                    .name("site".into())
-                    .spawn_scoped(threads, follow)?;
+        while self.service.host.sleep(LOOK_EVERY).is_ok() {
+            self.look(Looker::Run);
+            // A site that does not answer holds up only what is tried again anyway: requests and look-ups have threads of their own.
+            if let Some(site) = self.service.site.as_ref().filter(|site| site.is_due()) {
+                site.refresh(&Mirrored(&self.service), Trust::Guarded);
             }
-            while self.service.host.sleep(LOOK_EVERY).is_ok() {
-                self.look(Looker::Run);
-                self.service.tend();
-            }
-            Ok(())
-        })
+            self.service.tend();
+        }
+        Ok(())
     }
 
     fn handle(&self, request: Request) -> Answer {
@@ -144,16 +139,6 @@ impl From<Upstream> for upstream::Settings {
 }
 
 impl Smd {
-    /// Mirrors the site until the instance is to stop.
-    fn follow(&self, site: &Site) {
-        while self.service.host.sleep(LOOK_EVERY).is_ok() {
-            if site.is_due() {
-                site.refresh(&Mirrored(&self.service), Trust::Guarded);
-                self.service.tend();
-            }
-        }
-    }
-
     /// Brings the file's present state into effect.
     fn look(&self, who: Looker) {
         if let Some(file) = &self.file {

@@ -227,7 +227,7 @@ fn no_answer_of_a_broken_site_takes_anything_away_and_each_is_told() {
         (of(302, ""), "status 302"),
         (of(204, ""), "status 204"),
         (of(404, "404 page not found\n"), "status 404"),
-        (of(200, ""), "not JSON"),
+        (of(200, ""), "the answer is empty"),
         (of(200, "null"), "not an object"),
         (of(200, "[]"), "not an object"),
         (of(200, r#"{"error":"no"}"#), "the answer is not understood"),
@@ -235,7 +235,7 @@ fn no_answer_of_a_broken_site_takes_anything_away_and_each_is_told() {
             of(200, r#"{"code":500,"message":"no"}"#),
             "the answer is not understood",
         ),
-        (of(200, "<html>welcome</html>"), "not JSON"),
+        (of(200, "<html>welcome</html>"), "no JSON"),
         (of(200, &GROUPS[..60]), "not JSON"),
         (
             Err("the answer has more than 67108864 bytes".into()),
@@ -264,9 +264,9 @@ fn no_answer_of_a_broken_site_takes_anything_away_and_each_is_told() {
         );
         assert!(warning(&send(&plugin, "GET", "/cloud-init/admin/groups", "")).is_some());
         let mistakes = host.health().mistakes;
-        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        let last = mistakes.last().unwrap();
         assert!(
-            mistakes[1].text.contains(reason) && mistakes[1].text.contains("since 2023-"),
+            last.text.contains(reason) && last.text.contains("since 2023-"),
             "{mistakes:?}"
         );
         site.has(GET_DEFAULTS, DEFAULTS);
@@ -307,7 +307,7 @@ fn a_site_that_lost_all_is_held_back_until_it_has_it_again_or_the_operator_accep
     assert!(
         accepted
             .body
-            .starts_with(r#"{"accepted":["the site has lost 2 of 2 groups"#),
+            .starts_with(r#"{"accepted":["/admin/groups: 2 of 2 groups"#),
         "{}",
         accepted.body
     );
@@ -340,11 +340,7 @@ fn a_start_with_the_site_dead_serves_all_that_was_mirrored() {
             "{name}"
         );
     }
-    assert!(
-        host.health().text.ends_with("not refreshed since the start"),
-        "{}",
-        host.health().text
-    );
+    assert!(host.health().text.contains(" as of 2023-"), "{}", host.health().text);
 }
 
 #[test]

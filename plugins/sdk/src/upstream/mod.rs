@@ -11,16 +11,16 @@ mod state;
 pub use settings::{HoldBack, Refresh, Settings, Token, Url};
 pub use state::{Loss, Trust, Verdict};
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use crate::text::shown;
-use crate::wire::{Answer, Fetch, Fetched, Health, Mistake, Request};
+use crate::wire::{Answer, Commit, Fetch, Fetched, Health, Mistake, Request};
 use crate::{Host, HostError, Number, form, time};
-use state::{Collection, Outcome, Schedule};
+use state::{Collection, Kind, Outcome, Schedule, Trouble};
 
 /// A plugin's mirror of a site.
 pub trait Mirror {
@@ -30,6 +30,17 @@ pub trait Mirror {
     /// Reads what the site says of a collection, and compares it with what is there. The error says what is wrong with it: it is not a list
     /// of this kind at all. A bad row is the mirror's business, and costs only itself.
     fn read(&self, collection: usize, body: &str) -> Result<(Loss, Self::Change), String>;
+
+    /// The collection without whose rows those of this one are useless: while it is held back, so is every loss here.
+    fn goes_with(&self, collection: usize) -> Option<usize> {
+        let _ = collection;
+        None
+    }
+
+    /// Bytes that a collection may have. In memory a list of short rows is many times as large.
+    fn most_bytes(&self) -> usize {
+        16 * 1024 * 1024
+    }
 
     /// Stores a change and puts it into effect. What was not stored is read again with the next refresh.
     fn take(&self, collection: usize, change: Self::Change) -> Result<(), HostError>;
@@ -49,6 +60,8 @@ pub struct Site {
     host: Host,
     /// The service's URL, without a slash at its end.
     base: String,
+    /// Its path, as it is appended to `config.url`.
+    service: String,
     ca: Option<String>,
     token: Option<Token>,
     folder: PathBuf,
@@ -57,13 +70,15 @@ pub struct Site {
     /// One refresh at a time.
     turn: Mutex<()>,
     state: Mutex<State>,
-    was_stale: AtomicBool,
+    told: Mutex<Told>,
     numbers: Numbers,
 }
 
 struct State {
     schedule: Schedule,
     collections: Vec<Collection>,
+    /// In this run.
+    has_refreshed: bool,
 }
 
 /// Among bootd's metrics.
@@ -82,9 +97,21 @@ impl Site {
     pub fn new(host: Host, settings: &Settings, folder: &Path, service: &str, listed: &'static [Listed]) -> Self {
         let seconds = u64::from(settings.refresh.0);
         let ca = settings.ca.as_ref().map(|ca| folder.join(ca).display().to_string());
-        Self {
+        // What an earlier run knew. Without it a site that is dead for a week would seem dead since the restart.
+        let text = host.store_get(KEY).ok().flatten().unwrap_or_default();
+        let mut known: BTreeMap<String, Collection> = serde_json::from_str(&text).unwrap_or_default();
+        let collections = listed
+            .iter()
+            .map(|listed| known.remove(listed.path).unwrap_or_default());
+        let collections: Vec<Collection> = collections.collect();
+        let told = Told {
+            is_stale: collections.iter().any(|collection| collection.stale_since().is_some()),
+            ..Told::default()
+        };
+        let site = Self {
             host,
             base: format!("{}{service}", settings.url.text()),
+            service: service.into(),
             ca,
             token: settings.token.clone(),
             folder: folder.into(),
@@ -93,9 +120,10 @@ impl Site {
             turn: Mutex::default(),
             state: Mutex::new(State {
                 schedule: Schedule::new(Duration::from_secs(seconds)),
-                collections: vec![Collection::default(); listed.len()],
+                collections,
+                has_refreshed: false,
             }),
-            was_stale: AtomicBool::new(false),
+            told: Mutex::new(told),
             numbers: Numbers {
                 refreshes: host.counter("upstream_refreshes"),
                 unchanged: host.counter("upstream_unchanged"),
@@ -105,7 +133,9 @@ impl Site {
                 as_of: host.gauge("upstream_as_of_unix_s"),
                 passed_on: host.counter("upstream_writes_passed_on"),
             },
-        }
+        };
+        site.count();
+        site
     }
 
     /// The service's URL, without a slash at its end.
@@ -135,17 +165,65 @@ impl Site {
 
     /// Asks for each collection, and puts into effect what is new and believed.
     pub fn refresh<M: Mirror>(&self, mirror: &M, trust: Trust) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh_all(mirror, trust, None, &turn);
+    }
+
+    /// Reads back what a write that was passed on has changed, before its client hears of it. A site too slow for that is read with the next
+    /// refresh, which is due at once; the answer says so. What is deleted is obeyed: the site had it. Whatever else is gone at the same moment
+    /// may be the site's mistake.
+    pub fn read_back<M: Mirror>(&self, mirror: &M, deleted: bool, mut answer: Answer) -> Answer {
+        let until = Instant::now() + READ_BACK;
+        let turn = loop {
+            match self.turn.try_lock() {
+                Ok(turn) => break Some(turn),
+                Err(TryLockError::Poisoned(turn)) => break Some(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(TRY_AGAIN),
+                Err(TryLockError::WouldBlock) => break None,
+            }
+        };
+        let trust = if deleted { Trust::Obeyed } else { Trust::Guarded };
+        let is_whole = turn.is_some_and(|turn| self.refresh_all(mirror, trust, Some(until), &turn));
+        if !is_whole {
+            self.hurry();
+            let text = format!("199 bootd \"{} has taken it, and is read back later\"", self.base);
+            answer.headers.push(("warning".into(), text));
+        }
+        answer
+    }
+
+    /// `false`: not all of it was asked for in time.
+    fn refresh_all<M: Mirror>(&self, mirror: &M, trust: Trust, until: Option<Instant>, _: &MutexGuard<'_, ()>) -> bool {
         self.state().schedule.begin(self.host.now_boot());
         let mut outcome = Outcome::Good;
         for at in 0..self.listed.len() {
-            if self.refresh_one(mirror, at, trust) == Outcome::Bad {
-                outcome = Outcome::Bad;
+            let left = until.map_or(REFRESH, |until| until.saturating_duration_since(Instant::now()));
+            if left < LEAST {
+                return false;
+            }
+            match self.refresh_one(mirror, at, trust, left.min(REFRESH)) {
+                Refreshed::Good => {}
+                Refreshed::Bad => outcome = Outcome::Bad,
+                // It would not answer the next question either.
+                Refreshed::Unanswered(_) if until.is_some() => return false,
+                Refreshed::Unanswered(text) => {
+                    outcome = Outcome::Bad;
+                    for at in at..self.listed.len() {
+                        self.wrong(at, Kind::Unanswered, text.clone());
+                    }
+                    break;
+                }
+                Refreshed::Stopping => return true,
             }
         }
-        self.state().schedule.end(self.host.now_boot(), outcome, random());
+        {
+            let mut state = self.state();
+            state.schedule.end(self.host.now_boot(), outcome, random());
+            state.has_refreshed = true;
+        }
         self.numbers.refreshes.add(1);
         self.settle();
+        true
     }
 
     /// Lets through what is held back, for an operator who knows better, unless it has become worse meanwhile. The answer lists what was
@@ -153,25 +231,21 @@ impl Site {
     pub fn accept<M: Mirror>(&self, mirror: &M) -> Answer {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut accepted, mut left) = (Vec::new(), Vec::new());
-        for at in 0..self.listed.len() {
-            if self
-                .state()
-                .collections
-                .get(at)
-                .is_some_and(|collection| collection.held.is_some())
-            {
-                let text = self.held_text(at);
-                self.refresh_one(mirror, at, Trust::Accepted);
-                let is_held = self
-                    .state()
-                    .collections
-                    .get(at)
-                    .is_some_and(|collection| collection.held.is_some());
-                if is_held {
-                    left.push(self.held_text(at))
-                } else {
-                    accepted.push(text)
+        for (at, listed) in self.listed.iter().enumerate() {
+            let Some((_, told)) = self.held(at) else { continue };
+            let refreshed = self.refresh_one(mirror, at, Trust::Accepted, ACCEPT);
+            match (self.held(at), refreshed) {
+                (None, _) => accepted.push(format!(
+                    "{}: {} of {} {}",
+                    listed.path, told.lost, told.had, listed.rows
+                )),
+                (Some(_), Refreshed::Unanswered(text)) => {
+                    left.push(format!("{}: the site does not answer: {text}", listed.path));
                 }
+                (Some((_, now)), _) => left.push(format!(
+                    "{}: the site has lost {} of {} {} by now, which nobody has seen; ask again when it is so",
+                    listed.path, now.lost, now.had, listed.rows
+                )),
             }
         }
         self.settle();
@@ -185,25 +259,21 @@ impl Site {
         let good = state.collections.iter().map(|collection| collection.good);
         let as_of = match good.min().flatten() {
             Some(seconds) => format!(" as of {}", time::rfc3339(seconds)),
-            None => ", not refreshed since the start".into(),
+            None => ", not refreshed yet".into(),
         };
-        let since = |seconds: u64| time::rfc3339(seconds);
-        let mut told = Vec::new();
+        // Before the first refresh, and in `bootd check`: what can be seen without the site.
+        let mut told = if state.has_refreshed {
+            Vec::new()
+        } else {
+            self.unready()
+        };
+        told.extend(self.troubles(&state.collections));
         for (listed, collection) in self.listed.iter().zip(&state.collections) {
-            let texts = [
-                collection
-                    .trouble
-                    .as_ref()
-                    .map(|(from, text)| format!("{text}, since {}; what was mirrored before is served", since(*from))),
-                collection
-                    .held
-                    .as_ref()
-                    .map(|(from, loss)| held_back(listed, loss, &since(*from))),
-            ];
-            told.extend(texts.into_iter().flatten().map(|text| Mistake {
+            let held = collection.held.as_ref();
+            told.extend(held.map(|(since, loss)| Mistake {
                 file: format!("{}{}", self.base, listed.path),
                 line: 0,
-                text,
+                text: held_back(listed, loss, &time::rfc3339(*since)),
             }));
         }
         told.extend(mistakes);
@@ -211,6 +281,61 @@ impl Site {
             text: format!("{line}, mirrored from {}{as_of}", self.base),
             mistakes: told,
         }
+    }
+
+    /// What is wrong, each thing once.
+    fn troubles(&self, collections: &[Collection]) -> Vec<Mistake> {
+        let mut told: Vec<(&Trouble, Vec<&str>)> = Vec::new();
+        for (listed, collection) in self.listed.iter().zip(collections) {
+            let Some(trouble) = &collection.trouble else { continue };
+            match told.iter_mut().find(|(other, _)| other.text == trouble.text) {
+                Some((_, paths)) => paths.push(listed.path),
+                None => told.push((trouble, vec![listed.path])),
+            }
+        }
+        let mistake = |(trouble, paths): (&Trouble, Vec<&str>)| {
+            let (file, all) = match paths.as_slice() {
+                [path] => (format!("{}{path}", self.base), String::new()),
+                paths => (self.base.clone(), format!(" (all of {})", paths.join(", "))),
+            };
+            let since = time::rfc3339(trouble.since);
+            let text = format!(
+                "{}, since {since}; what was mirrored before is served{all}",
+                trouble.text
+            );
+            Mistake { file, line: 0, text }
+        };
+        told.into_iter().map(mistake).collect()
+    }
+
+    /// What is wrong with the settings that only files can show.
+    fn unready(&self) -> Vec<Mistake> {
+        let mut told = Vec::new();
+        let mut tell = |key: &str, text: String| {
+            told.push(Mistake {
+                file: format!("config.{key}"),
+                line: 0,
+                text,
+            });
+        };
+        if let Some(ca) = &self.ca {
+            match std::fs::read_to_string(ca) {
+                Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => {}
+                Ok(_) => tell("ca", format!("{ca} holds no certificate in PEM form")),
+                Err(error) => tell("ca", format!("{ca}: {error}")),
+            }
+        }
+        if let Err(text) = self.token() {
+            tell("token", text);
+        }
+        let doubled = format!("{0}{0}", self.service);
+        if !self.service.is_empty() && self.base.ends_with(&doubled) {
+            tell(
+                "url",
+                format!("{} is appended to it, and is in it already", self.service),
+            );
+        }
+        told
     }
 
     /// An answer made of the mirror: says so in a header (`warning: 110`) while what is mirrored may be old.
@@ -233,10 +358,11 @@ impl Site {
             "" => String::new(),
             query => format!("?{query}"),
         };
-        let carried = |(name, _): &&(String, String)| CARRIED_THERE.contains(&name.as_str());
+        // Of a field that stands twice the first: that is the token that was looked at here.
+        let first = |name: &&str| request.headers.iter().find(|(other, _)| other == *name).cloned();
         let fetch = Fetch {
             method: request.method.clone(),
-            headers: request.headers.iter().filter(carried).cloned().collect(),
+            headers: CARRIED_THERE.iter().filter_map(first).collect(),
             body: request.body.clone(),
             timeout_ms: WRITE_MS,
             ..self.fetch(&format!("{}{query}", segments.join("/")))
@@ -254,8 +380,13 @@ impl Site {
                 keep: false,
             },
             Err(error) => {
+                let text = unreachable(&error.to_string());
+                let took = match text.starts_with("cannot connect") {
+                    true => "nothing was written",
+                    false => "whether it took this is not known",
+                };
                 let detail = format!(
-                    "{} keeps this data, and whether it took this is not known: {error}. What this box serves is as it was.",
+                    "{} keeps this data, and {took}: {text}. What this box serves is as it was.",
                     self.base
                 );
                 Answer::problem(502, "Bad Gateway", &detail)
@@ -280,102 +411,124 @@ impl Site {
         self.host.fetch(&fetch).map_err(|error| error.to_string())
     }
 
-    fn refresh_one<M: Mirror>(&self, mirror: &M, at: usize, trust: Trust) -> Outcome {
+    fn refresh_one<M: Mirror>(&self, mirror: &M, at: usize, trust: Trust, within: Duration) -> Refreshed {
         let Some(listed) = self.listed.get(at) else {
-            return Outcome::Good;
+            return Refreshed::Good;
         };
         let (known, held) = {
             let state = self.state();
             let collection = state.collections.get(at).cloned().unwrap_or_default();
             (collection.validator, collection.held)
         };
-        let asked = self.ask(listed, known.clone());
-        let now = self.host.now_unix().as_secs();
-        let done = match asked {
-            Ok(New { body: None, validator }) => {
-                self.numbers.unchanged.add(1);
-                Done::Taken(validator.or(known))
-            }
+        let (body, validator) = match self.ask(listed, known.clone(), within, mirror.most_bytes()) {
             Ok(New {
                 body: Some(body),
                 validator,
-            }) => match mirror.read(at, &body) {
-                Err(text) => Done::Wrong(format!("the answer is not understood: {text}")),
-                Ok((loss, change)) => {
-                    drop(body);
-                    let trust = match (held, trust) {
-                        // Nobody saw this one.
-                        (Some((_, told)), Trust::Accepted) if loss.lost > told.lost => Trust::Guarded,
-                        (Some(_), Trust::Obeyed) => Trust::Guarded,
-                        _ => trust,
-                    };
-                    match self.guard.judge(loss, trust) {
-                        Verdict::HoldBack => Done::Held(loss),
-                        Verdict::Take => match mirror.take(at, change) {
-                            Ok(()) => Done::Taken(validator),
-                            Err(error) => Done::Wrong(format!("what the site says cannot be stored: {error}")),
-                        },
-                    }
-                }
-            },
-            Err(Unanswered::Wrong(text)) => Done::Wrong(text),
-            // Nothing is wrong with the site.
-            Err(Unanswered::Stopping) => return Outcome::Good,
-        };
-        let url = format!("{}{}", self.base, listed.path);
-        let mut state = self.state();
-        let Some(collection) = state.collections.get_mut(at) else {
-            return Outcome::Good;
-        };
-        match done {
-            Done::Taken(validator) => {
-                if collection.stale_since().is_some() {
-                    tracing::info!(url, "the site is mirrored again");
-                }
-                collection.took(now, validator);
-                Outcome::Good
+            }) => (body, validator),
+            Ok(New { body: None, validator }) => {
+                self.numbers.unchanged.add(1);
+                self.took(at, validator.or(known));
+                return Refreshed::Good;
             }
-            Done::Held(loss) => {
-                if collection.held.is_none() {
-                    let (had, lost) = (loss.had, loss.lost);
-                    tracing::warn!(
-                        url,
-                        had,
-                        lost,
-                        "a refresh would lose too much and is held back; see bootd nodes accept"
-                    );
-                }
-                collection.hold(now, loss);
-                Outcome::Good
+            Err(Unanswered::Stopping) => return Refreshed::Stopping,
+            Err(Unanswered::Silent(text)) => return Refreshed::Unanswered(text),
+            Err(Unanswered::Wrong(kind, text)) => return self.wrong(at, kind, text),
+        };
+        if let Err(text) = looks_like_json(&body) {
+            return self.wrong(at, Kind::Shape, text);
+        }
+        let (loss, change) = match mirror.read(at, &body) {
+            Ok(read) => read,
+            Err(text) => return self.wrong(at, Kind::Shape, format!("the answer is not understood: {text}")),
+        };
+        drop(body);
+        let trust = match (held, trust) {
+            // Nobody saw this one.
+            (Some((_, told)), Trust::Accepted) if loss.lost > told.lost => Trust::Guarded,
+            (Some(_), Trust::Obeyed) => Trust::Guarded,
+            _ => trust,
+        };
+        // What goes with something that is held back is held back with it.
+        let waits = trust == Trust::Guarded
+            && loss.lost > 0
+            && mirror.goes_with(at).is_some_and(|other| self.held(other).is_some());
+        if waits || self.guard.judge(loss, trust) == Verdict::HoldBack {
+            self.hold(at, loss);
+            return Refreshed::Good;
+        }
+        match mirror.take(at, change) {
+            Ok(()) => {
+                self.took(at, validator);
+                Refreshed::Good
             }
-            Done::Wrong(text) => {
-                if collection.trouble.is_none() {
-                    tracing::warn!(
-                        url,
-                        reason = text,
-                        "the site cannot be mirrored; what was mirrored before is served"
-                    );
-                }
-                collection.wrong(now, text);
-                self.numbers.failures.add(1);
-                Outcome::Bad
+            Err(HostError::Stopping) => Refreshed::Stopping,
+            Err(error) => {
+                let text = format!("what the site says cannot be stored: {error}");
+                self.wrong(at, Kind::Store, text)
             }
         }
     }
 
+    fn took(&self, at: usize, validator: Option<String>) {
+        let now = self.host.now_unix().as_secs();
+        if let Some(collection) = self.state().collections.get_mut(at) {
+            collection.took(now, validator);
+        }
+    }
+
+    fn hold(&self, at: usize, loss: Loss) {
+        let now = self.host.now_unix().as_secs();
+        let (mut state, path) = (self.state(), self.listed.get(at).map_or("", |listed| listed.path));
+        let Some(collection) = state.collections.get_mut(at) else {
+            return;
+        };
+        if collection.held.is_none() {
+            let (had, lost, site) = (loss.had, loss.lost, self.base.as_str());
+            tracing::warn!(
+                site,
+                path,
+                had,
+                lost,
+                "a refresh would lose too much and is held back; see bootd nodes accept"
+            );
+        }
+        collection.hold(now, loss);
+    }
+
+    fn wrong(&self, at: usize, kind: Kind, text: String) -> Refreshed {
+        // Parsers quote what they do not understand, whole.
+        let text = shown(&text);
+        let now = self.host.now_unix().as_secs();
+        if let Some(collection) = self.state().collections.get_mut(at) {
+            collection.wrong(now, kind, text);
+        }
+        self.numbers.failures.add(1);
+        Refreshed::Bad
+    }
+
+    fn held(&self, at: usize) -> Option<(u64, Loss)> {
+        self.state().collections.get(at)?.held
+    }
+
     /// What the site says of a collection, when it is something that can be believed at all.
-    fn ask(&self, listed: &Listed, known: Option<String>) -> Result<New, Unanswered> {
+    fn ask(
+        &self,
+        listed: &Listed,
+        known: Option<String>,
+        within: Duration,
+        most_bytes: usize,
+    ) -> Result<New, Unanswered> {
         let is_known = known.is_some();
         let mut fetch = Fetch {
-            timeout_ms: REFRESH_MS,
-            most_bytes: MOST_BYTES,
+            timeout_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+            most_bytes,
             known: Some(known.unwrap_or_default()),
             ..self.fetch(listed.path)
         };
-        self.show_token(&mut fetch).map_err(Unanswered::Wrong)?;
+        self.show_token(&mut fetch).map_err(Unanswered::Silent)?;
         let fetched = self.host.fetch(&fetch).map_err(|error| match error {
             HostError::Stopping => Unanswered::Stopping,
-            error => Unanswered::Wrong(error.to_string()),
+            error => Unanswered::Silent(unreachable(&error.to_string())),
         })?;
         match fetched.status {
             200 => Ok(New {
@@ -386,7 +539,7 @@ impl Site {
                 validator: fetched.validator,
                 body: None,
             }),
-            status => Err(Unanswered::Wrong(refusal(status, &fetched))),
+            status => Err(Unanswered::Wrong(Kind::Status(status), refusal(status, &fetched))),
         }
     }
 
@@ -398,8 +551,15 @@ impl Site {
     }
 
     fn show_token(&self, fetch: &mut Fetch) -> Result<(), String> {
+        if let Some(token) = self.token()? {
+            fetch.headers.push(("authorization".into(), format!("Bearer {token}")));
+        }
+        Ok(())
+    }
+
+    fn token(&self) -> Result<Option<String>, String> {
         let token = match &self.token {
-            None => return Ok(()),
+            None => return Ok(None),
             Some(Token::Env(name)) => {
                 std::env::var(name).map_err(|_| format!("config.token: the variable {name} is not set"))?
             }
@@ -412,17 +572,7 @@ impl Site {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("config.token: there is no token in it".into());
         }
-        fetch.headers.push(("authorization".into(), format!("Bearer {token}")));
-        Ok(())
-    }
-
-    fn held_text(&self, at: usize) -> String {
-        let state = self.state();
-        let held = state.collections.get(at).and_then(|collection| collection.held);
-        match (self.listed.get(at), held) {
-            (Some(listed), Some((since, loss))) => held_back(listed, &loss, &time::rfc3339(since)),
-            _ => String::new(),
-        }
+        Ok(Some(token.into()))
     }
 
     /// Since when what is mirrored may be old.
@@ -432,23 +582,71 @@ impl Site {
         stale.min()
     }
 
-    /// Tells what changed: in metrics, and to whoever is served kept answers.
+    /// Tells what changed: in metrics, in the log, in the store, and to whoever is served kept answers.
     fn settle(&self) {
+        let (held, as_of) = self.count();
+        let (trouble, text) = {
+            let state = self.state();
+            let trouble = state
+                .collections
+                .iter()
+                .find_map(|collection| collection.trouble.clone());
+            let paths = self.listed.iter().map(|listed| listed.path);
+            let kept: BTreeMap<&str, &Collection> = paths.zip(&state.collections).collect();
+            let text = serde_json::to_string(&kept).unwrap_or_default();
+            (trouble, text)
+        };
+        let is_stale = self.stale_since().is_some();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let site = self.base.as_str();
+        match (&told.kind, trouble) {
+            (before, Some(trouble)) if *before != Some(trouble.kind) => {
+                let reason = trouble.text;
+                tracing::warn!(
+                    site,
+                    reason,
+                    "the site cannot be mirrored; what was mirrored before is served"
+                );
+                told.kind = Some(trouble.kind);
+            }
+            (Some(_), None) => {
+                tracing::info!(site, "the site is mirrored again");
+                told.kind = None;
+            }
+            _ => {}
+        }
+        // Answers that are kept say whether they may be old.
+        let is_new = told.is_stale != is_stale || told.held != held;
+        if told.is_stale != is_stale {
+            self.host.bump();
+        }
+        (told.is_stale, told.held) = (is_stale, held);
+        // How old the mirror is must be known after a restart, too; to some minutes.
+        if is_new || as_of.unwrap_or(0) >= told.kept.saturating_add(KEEP_EVERY) {
+            let commit = Commit {
+                put: [(KEY.to_owned(), text)].into_iter().collect(),
+                ..Commit::default()
+            };
+            match self.host.store_commit(&commit) {
+                Ok(_) => told.kept = as_of.unwrap_or(0),
+                Err(error) => tracing::warn!(%error, "how old the mirror is cannot be stored"),
+            }
+        }
+    }
+
+    /// Sets the gauges: how many collections are held back, and as of when the oldest is.
+    fn count(&self) -> (usize, Option<u64>) {
         let (held, as_of) = {
             let state = self.state();
             let held = state.collections.iter().filter(|collection| collection.held.is_some());
             let good = state.collections.iter().map(|collection| collection.good);
             (held.count(), good.min().flatten())
         };
-        let is_stale = self.is_stale();
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.numbers.held_back.set(number(held as u64));
-        self.numbers.stale.set(i64::from(is_stale));
+        self.numbers.stale.set(i64::from(self.stale_since().is_some()));
         self.numbers.as_of.set(as_of.map_or(0, number));
-        // Answers that are kept say whether they may be old.
-        if self.was_stale.swap(is_stale, Ordering::AcqRel) != is_stale {
-            self.host.bump();
-        }
+        (held, as_of)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -465,16 +663,31 @@ struct New {
 
 /// Why it said nothing of use.
 enum Unanswered {
-    Wrong(String),
+    /// There is no answer.
+    Silent(String),
+    Wrong(Kind, String),
     /// The instance is to end.
     Stopping,
 }
 
-/// What came of it.
-enum Done {
-    Taken(Option<String>),
-    Held(Loss),
-    Wrong(String),
+/// What came of a refresh of a collection.
+enum Refreshed {
+    /// The site said how it is, be it held back.
+    Good,
+    Bad,
+    Unanswered(String),
+    /// The instance is to end.
+    Stopping,
+}
+
+/// What was told last.
+#[derive(Default)]
+struct Told {
+    kind: Option<Kind>,
+    is_stale: bool,
+    held: usize,
+    /// As of when the mirror is, in the store.
+    kept: u64,
 }
 
 fn held_back(listed: &Listed, loss: &Loss, since: &str) -> String {
@@ -494,14 +707,40 @@ fn refusal(status: u16, fetched: &Fetched) -> String {
             ),
             None => format!("status {status}"),
         },
-        401 | 403 => format!("status {status}: the token is refused; see config.token"),
-        _ => {
-            let words: Vec<&str> = fetched.body.split_whitespace().take(MOST_WORDS).collect();
-            format!("status {status} {}", shown(&words.join(" ")))
-                .trim_end()
-                .to_owned()
+        401 | 403 => {
+            let detail = serde_json::from_str::<serde_json::Value>(&fetched.body).unwrap_or_default();
+            let detail = detail["detail"]
+                .as_str()
+                .map_or(String::new(), |detail| format!(" ({})", excerpt(detail)));
+            format!("status {status}: the token is refused{detail}; see config.token")
         }
+        _ => format!("status {status} {}", excerpt(&fetched.body))
+            .trim_end()
+            .to_owned(),
     }
+}
+
+/// Why there is no answer, with what to do.
+fn unreachable(text: &str) -> String {
+    if text.contains("certificate") {
+        return format!("{text}; config.ca must hold what the site's certificate leads to");
+    }
+    text.to_owned()
+}
+
+/// No service that is mirrored answers with anything but JSON.
+fn looks_like_json(body: &str) -> Result<(), String> {
+    match body.trim_start().chars().next() {
+        Some('{' | '[' | 'n') => Ok(()),
+        Some(_) => Err(format!("the answer is no JSON: {}", excerpt(body))),
+        None => Err("the answer is empty".into()),
+    }
+}
+
+/// Some words of a text that others sent.
+fn excerpt(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().take(MOST_WORDS).collect();
+    shown(&words.join(" "))
 }
 
 /// 0 to 1.
@@ -522,15 +761,25 @@ const CARRIED_BACK: [&str; 7] = [
     "bss-referral-token",
 ];
 /// For a collection: large ones come slowly.
-const REFRESH_MS: u64 = 30_000;
+const REFRESH: Duration = Duration::from_secs(30);
+/// The same, while an operator waits.
+const ACCEPT: Duration = Duration::from_secs(8);
 /// For a write that is passed on.
 const WRITE_MS: u64 = 20_000;
+/// For reading it back, all collections together, and for the turn to do so.
+const READ_BACK: Duration = Duration::from_secs(15);
+/// Between two looks whether it is our turn.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// With less time than this nothing is asked any more.
+const LEAST: Duration = Duration::from_millis(100);
 /// The deadline of routes that pass writes on: for the write, and for reading it back.
 pub const PASS_ON_MS: u64 = 45_000;
-/// Bytes of a collection.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of one thing that is looked up.
 const MOST_LOOKED_UP: usize = 1024 * 1024;
+/// The key of the plugin's store where it is kept what is known of the site.
+pub(crate) const KEY: &str = "upstream";
+/// Seconds by which the store may be behind.
+const KEEP_EVERY: u64 = 300;
 /// Words of an error page that are told.
 const MOST_WORDS: usize = 12;
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::settings::HoldBack;
 
 /// What a refresh of a collection would lose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Loss {
     /// Rows that are mirrored now.
     pub had: usize,
@@ -47,17 +49,42 @@ impl HoldBack {
     }
 }
 
-/// What is known of one collection. Times are seconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What is known of one collection. Times are seconds since 1970. Kept in the store, but for the validator: the first refresh of a run reads all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Collection {
     /// Of what is mirrored.
+    #[serde(skip)]
     pub(super) validator: Option<String>,
     /// When the site last said that this is how it is.
     pub(super) good: Option<u64>,
-    /// Since when something is wrong, and what.
-    pub(super) trouble: Option<(u64, String)>,
+    /// What is wrong.
+    pub(super) trouble: Option<Trouble>,
     /// Since when a refresh is held back, and what it would lose.
     pub(super) held: Option<(u64, Loss)>,
+}
+
+/// What is wrong with a collection, or with its site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trouble {
+    /// Since when something is wrong.
+    pub(super) since: u64,
+    pub(super) kind: Kind,
+    pub(super) text: String,
+}
+
+/// What kind of trouble it is. Within one the text may be another each time, and is told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// The site gives no answer, or none is asked for: the same for all collections.
+    Unanswered,
+    /// It answers with this status.
+    Status(u16),
+    /// What it answers is no list of this kind.
+    Shape,
+    /// What it answers cannot be stored.
+    Store,
 }
 
 impl Collection {
@@ -72,9 +99,12 @@ impl Collection {
     }
 
     /// Nothing new is known, since this is wrong.
-    pub(super) fn wrong(&mut self, now: u64, text: String) {
-        let since = self.trouble.as_ref().map_or(now, |(since, _)| *since);
-        self.trouble = Some((since, text));
+    pub(super) fn wrong(&mut self, now: u64, kind: Kind, text: String) {
+        match &mut self.trouble {
+            Some(trouble) if trouble.kind == kind => {}
+            Some(trouble) => (trouble.kind, trouble.text) = (kind, text),
+            None => self.trouble = Some(Trouble { since: now, kind, text }),
+        }
     }
 
     /// The site says something that is held back.
@@ -86,7 +116,7 @@ impl Collection {
 
     /// Since when what is mirrored may be old; `None`: it is not.
     pub(super) fn stale_since(&self) -> Option<u64> {
-        let trouble = self.trouble.as_ref().map(|(since, _)| *since);
+        let trouble = self.trouble.as_ref().map(|trouble| trouble.since);
         let held = self.held.as_ref().map(|(since, _)| *since);
         trouble.into_iter().chain(held).min()
     }
@@ -254,9 +284,13 @@ mod tests {
     fn trouble_and_what_is_held_back_keep_their_first_time() {
         let mut collection = Collection::default();
         assert_eq!(collection.stale_since(), None);
-        collection.wrong(10, "a".into());
-        collection.wrong(20, "b".into());
-        assert_eq!(collection.trouble, Some((10, "b".into())));
+        collection.wrong(10, Kind::Status(500), "request 1".into());
+        collection.wrong(15, Kind::Status(500), "request 2".into());
+        let trouble = collection.trouble.clone().unwrap();
+        assert_eq!((trouble.since, trouble.text.as_str()), (10, "request 1"));
+        collection.wrong(20, Kind::Shape, "b".into());
+        let trouble = collection.trouble.clone().unwrap();
+        assert_eq!((trouble.since, trouble.text.as_str()), (10, "b"));
         let loss = Loss {
             had: 5,
             lost: 4,
@@ -264,7 +298,7 @@ mod tests {
         };
         collection.hold(30, loss);
         collection.hold(40, loss);
-        collection.wrong(50, "c".into());
+        collection.wrong(50, Kind::Unanswered, "c".into());
         assert_eq!(collection.stale_since(), Some(30));
         collection.took(60, None);
         assert_eq!((collection.stale_since(), collection.good), (None, Some(60)));

@@ -116,19 +116,26 @@ fn no_answer_of_a_broken_site_changes_what_is_mirrored_and_each_is_told() {
             ..Fetched::default()
         })
     };
-    let bad: [(Result<Fetched, String>, &str); 10] = [
+    let bad: [(Result<Fetched, String>, &str); 11] = [
         (
             of(500, "<html>the database is down</html>"),
             "status 500 <html>the database is down</html>",
         ),
         (of(302, ""), "leads to http://login.site/: set config.url"),
-        (of(401, "{}"), "status 401: the token is refused; see config.token"),
+        (
+            of(401, "{\"detail\": \"the token has expired\"}"),
+            "status 401: the token is refused (the token has expired); see config.token",
+        ),
         (of(204, ""), "status 204"),
         (of(404, "no such page"), "status 404 no such page"),
         (of(200, "{\"error\": 1}"), "the answer is not understood"),
         (of(200, "null"), "the answer is not understood"),
-        (of(200, "garb"), "the answer is not understood"),
-        (of(200, ""), "the answer is not understood"),
+        (of(200, "[1,"), "the answer is not understood"),
+        (
+            of(200, "<html>Maintenance until 18:00"),
+            "the answer is no JSON: <html>Maintenance until 18:00",
+        ),
+        (of(200, ""), "the answer is empty"),
         (Err("no whole answer within 30s".into()), "no whole answer within 30s"),
     ];
     for (answer, told) in bad {
@@ -138,10 +145,7 @@ fn no_answer_of_a_broken_site_changes_what_is_mirrored_and_each_is_told() {
         site.refresh(&lists, Trust::Guarded);
         assert_eq!(lists.has(), [vec![1, 2, 3, 4, 5], vec![7]], "{told}");
         let mistake = &site.health("", Vec::new()).mistakes[0];
-        assert!(
-            mistake.to_string().starts_with("http://site:1/v1/things: "),
-            "{mistake}"
-        );
+        assert!(mistake.to_string().starts_with("http://site:1/v1"), "{mistake}");
         assert!(
             mistake.text.contains(told) && mistake.text.contains("since 2023-"),
             "{mistake}"
@@ -178,12 +182,12 @@ fn a_large_loss_waits_until_the_site_says_something_else_or_the_operator_accepts
     answers(host, "[]", "[7]");
     let worse = site.accept(&lists).body;
     assert!(
-        worse.starts_with(r#"{"accepted":[],"left":["the site has lost 5 of 5"#),
+        worse.starts_with(r#"{"accepted":[],"left":["/things: the site has lost 5 of 5 things by now"#),
         "{worse}"
     );
     assert_eq!(lists.has()[0].len(), 5, "nobody saw that loss");
     let done = site.accept(&lists).body;
-    assert!(done.starts_with(r#"{"accepted":["the site has lost 5 of 5"#), "{done}");
+    assert!(done.starts_with(r#"{"accepted":["/things: 5 of 5 things"#), "{done}");
     assert!(lists.has()[0].is_empty());
     assert_eq!(site.accept(&lists).body, r#"{"accepted":[],"left":[]}"#);
     assert_eq!(host.metric("upstream_held_back"), Some(0));
@@ -213,6 +217,79 @@ fn an_answer_that_nothing_changed_is_believed_only_when_something_is_known() {
         site.health("", Vec::new()).mistakes[0]
             .text
             .starts_with("status 304, since")
+    );
+}
+
+#[test]
+fn how_old_the_mirror_is_and_since_when_its_site_is_dead_is_known_after_a_restart() {
+    let (host, before, lists) = filled();
+    host.answer_fetches(|_| Err("cannot connect: connection refused".into()));
+    before.refresh(&lists, Trust::Guarded);
+    drop(before);
+    let site = site(host);
+    assert_eq!(host.metric("upstream_as_of_unix_s"), Some(1_700_000_000));
+    assert_eq!(host.metric("upstream_stale"), Some(1));
+    let health = site.health("6 rows", Vec::new());
+    assert_eq!(
+        health.text,
+        "6 rows, mirrored from http://site:1/v1 as of 2023-11-14T22:13:20Z"
+    );
+    assert!(
+        health.mistakes[0].text.contains("since 2023-11-14T22:13:20Z"),
+        "{health:?}"
+    );
+    assert!(
+        site.mark(Answer::default()).headers[0]
+            .1
+            .contains("may be old since 2023-11-14")
+    );
+    assert!(site.is_due());
+}
+
+#[test]
+fn what_files_say_of_a_site_is_looked_at_before_it_is_asked() {
+    let (host, folder) = (FakeHost::new(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("ca.pem"), "-----BEGIN PRIVATE KEY-----").unwrap();
+    let settings = Settings {
+        url: serde_json::from_value("http://site:1/v1".into()).unwrap(),
+        ca: Some("ca.pem".into()),
+        ..settings(serde_json::json!({"file": "site.token"}))
+    };
+    let site = Site::new(host.host(), &settings, folder.path(), "/v1", LISTED);
+    let told: Vec<String> = site
+        .health("", Vec::new())
+        .mistakes
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(
+        told[0].starts_with("config.ca: ") && told[0].ends_with("holds no certificate in PEM form"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with("config.token: ") && told[1].contains("site.token"),
+        "{told:?}"
+    );
+    assert!(told[2].starts_with("config.url: /v1 is appended"), "{told:?}");
+}
+
+#[test]
+fn a_site_that_does_not_answer_is_asked_once_a_refresh_and_told_once() {
+    let (host, site, lists) = filled();
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    host.answer_fetches(move |_| {
+        *count.lock().unwrap() += 1;
+        Err("no whole answer within 30s".into())
+    });
+    site.refresh(&lists, Trust::Guarded);
+    assert_eq!(*asked.lock().unwrap(), 1);
+    let mistakes = site.health("", Vec::new()).mistakes;
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(
+        mistakes[0].to_string().ends_with("is served (all of /things, /others)"),
+        "{mistakes:?}"
     );
 }
 
@@ -296,5 +373,5 @@ fn the_token_is_read_from_its_file_each_time_and_a_missing_one_is_named() {
     std::fs::write(folder.path().join("site.token"), "two words").unwrap();
     site.refresh(&lists, Trust::Guarded);
     let shown: Vec<String> = shown.lock().unwrap().iter().map(|(_, value)| value.clone()).collect();
-    assert_eq!(shown, ["Bearer one", "Bearer one", "Bearer two", "Bearer two"]);
+    assert_eq!(shown, ["Bearer one", "Bearer two"]);
 }

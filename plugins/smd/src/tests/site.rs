@@ -181,16 +181,12 @@ fn a_rack_starts_with_what_it_mirrored_while_its_site_is_dead() {
         "{answer:?}"
     );
     let health = host.health();
-    assert!(
-        health.text.ends_with("not refreshed since the start"),
-        "{}",
-        health.text
-    );
-    assert_eq!(health.mistakes.len(), 5);
+    assert!(health.text.contains(" as of 2023-"), "{}", health.text);
+    assert_eq!(health.mistakes.len(), 1);
     assert!(
         health.mistakes[0]
             .to_string()
-            .starts_with("http://site:8081/hsm/v2/State/Components: connection refused, since 2023-"),
+            .starts_with("http://site:8081/hsm/v2: connection refused, since 2023-"),
         "{}",
         health.mistakes[0]
     );
@@ -263,10 +259,62 @@ fn a_site_that_lost_most_of_its_nodes_is_believed_only_when_the_operator_says_so
     );
     let accepted = send(&rack, "POST", "/bootd/v1/accept/smd", "");
     assert_eq!(accepted.status, 200);
-    assert!(accepted.body.contains("lost 4 of 5 nodes"), "{}", accepted.body);
+    assert!(
+        accepted.body.contains("/State/Components: 4 of 5 nodes"),
+        "{}",
+        accepted.body
+    );
     assert_eq!(host.published().len(), 6);
     assert_eq!(get(&rack, "/groups"), get(&site, "/groups"));
     assert!(host.health().mistakes.is_empty());
+}
+
+#[test]
+fn nodes_that_lose_their_interfaces_are_not_hidden_by_their_bmcs() {
+    let (site, _, host, rack) = mirrored();
+    for node in 1..5 {
+        let path = format!("/Inventory/EthernetInterfaces/525400beef0{node}");
+        assert_eq!(status(&site, "DELETE", &path, json!(null)), 200);
+    }
+    refresh(host, &rack);
+    assert!(!published(host, "x1000c0s0b0n0").unwrap().interfaces.is_empty());
+    let mistakes = host.health().mistakes;
+    assert!(mistakes[0].text.contains("lost 4 of 5 interfaces"), "{mistakes:?}");
+}
+
+#[test]
+fn while_nodes_are_held_back_so_is_what_makes_them_boot() {
+    let (site, _, host, rack) = mirrored();
+    // Most of the nodes, and a single interface.
+    for node in 0..3 {
+        let path = format!("/State/Components/x1000c0s0b{node}n0");
+        assert_eq!(status(&site, "DELETE", &path, json!(null)), 200);
+    }
+    assert_eq!(
+        status(
+            &site,
+            "DELETE",
+            "/Inventory/EthernetInterfaces/525400beef01",
+            json!(null)
+        ),
+        200
+    );
+    refresh(host, &rack);
+    let node = published(host, "x1000c0s0b0n0").unwrap();
+    assert_eq!((node.interfaces.len(), node.groups.len()), (1, 1));
+    let mistakes = host.health().mistakes;
+    assert!(mistakes[0].text.contains("lost 3 of 5 nodes"), "{mistakes:?}");
+    assert!(mistakes[1].text.contains("lost 1 of 5 interfaces"), "{mistakes:?}");
+    let accepted = send(&rack, "POST", "/bootd/v1/accept/smd", "");
+    assert!(accepted.body.ends_with(r#""left":[]}"#), "{}", accepted.body);
+    assert!(published(host, "x1000c0s0b0n0").is_none());
+    for list in LISTS {
+        assert_eq!(
+            send(&rack, "GET", list, "").body,
+            send(&site, "GET", list, "").body,
+            "{list}"
+        );
+    }
 }
 
 #[test]
@@ -315,6 +363,73 @@ fn a_write_goes_to_the_site_with_its_clients_token_and_is_here_when_it_is_answer
         (dead.status, dead.body.contains("http://site:8081/hsm/v2")),
         (502, true),
         "{dead:?}"
+    );
+}
+
+#[test]
+fn a_write_at_a_site_that_lost_everything_does_not_empty_the_rack() {
+    let (_, asked, host, rack) = mirrored();
+    let lost = Arc::new(FakeHost::new().start::<Smd>(json!({})).unwrap());
+    answer(host, &lost, &asked);
+    let component = json!({"Components": [{"ID": "x1000c0s0b6n0", "State": "On", "NID": 7}]});
+    assert_eq!(status(&rack, "POST", "/State/Components", component), 204);
+    assert_eq!(host.published().len(), 10);
+    assert!(
+        host.health().mistakes[0].text.contains("lost 5 of 5 nodes"),
+        "{:?}",
+        host.health()
+    );
+}
+
+#[test]
+fn a_row_that_cannot_be_read_any_more_keeps_what_it_had() {
+    let (site, _, host, rack) = mirrored();
+    let mut list = get(&site, "/State/Components");
+    for row in list["Components"].as_array_mut().unwrap() {
+        row["Role"] = json!("bad\u{7}role");
+        if row["ID"] == "x1000c0s0b0n0" {
+            row["Role"] = json!("Service");
+        }
+    }
+    host.answer_fetches(move |fetch| match fetch.url.ends_with("/State/Components") {
+        true => Ok(Fetched {
+            status: 200,
+            body: list.to_string(),
+            ..Fetched::default()
+        }),
+        false => Ok(of(&site, fetch)),
+    });
+    refresh(host, &rack);
+    assert_eq!(host.published().len(), 10);
+    assert_eq!(published(host, "x1000c0s0b0n0").unwrap().role, "Service");
+    assert_eq!(published(host, "x1000c0s0b1n0").unwrap().role, "Compute");
+    assert!(
+        host.health().mistakes[0]
+            .text
+            .starts_with("9 rows of the site are left out")
+    );
+}
+
+#[test]
+fn a_site_with_more_rows_than_an_inventory_holds_is_not_believed() {
+    let (_, _, host, rack) = mirrored();
+    let rows: Vec<String> = (0..200_001)
+        .map(|n| format!(r#"{{"ID":"x{}c0s{}b0n0"}}"#, n / 1000, n % 1000))
+        .collect();
+    let body = format!(r#"{{"Components":[{}]}}"#, rows.join(","));
+    host.answer_fetches(move |_| {
+        Ok(Fetched {
+            status: 200,
+            body: body.clone(),
+            ..Fetched::default()
+        })
+    });
+    refresh(host, &rack);
+    assert_eq!(host.published().len(), 10);
+    assert!(
+        host.health().mistakes[0].text.contains("more than 200000 rows"),
+        "{:?}",
+        host.health().mistakes[0]
     );
 }
 
