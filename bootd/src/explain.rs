@@ -247,7 +247,10 @@ fn script_urls(script: &str) -> Vec<Named> {
 /// The URLs that cloud-init includes.
 fn included(document: &Document) -> Vec<Named> {
     let is_include = document.status == 200 && document.body.starts_with("#include");
-    let urls = is_include.then(|| http_urls(&document.body)).unwrap_or_default();
+    let urls = match is_include {
+        true => http_urls(&document.body),
+        false => Vec::new(),
+    };
     let named = urls.into_iter().map(|(_, url)| Named {
         by: format!("#include in {}", document.path),
         url,

@@ -37,6 +37,7 @@ fn gone<'b>(book: &'b Book, listed: &'b Listed) -> impl Iterator<Item = &'b Targ
 mod tests {
     use std::collections::BTreeMap;
 
+    use bootd_sdk::changes::Changes;
     use serde_json::{Value, json};
 
     use super::*;
@@ -76,6 +77,26 @@ mod tests {
         assert_eq!(delete, ["config/0", "mac/52:54:00:be:ef:02"]);
         let (_, put, delete) = taken(&book, &list);
         assert!(put.is_empty() && delete.is_empty(), "{put:?} {delete:?}");
+    }
+
+    #[test]
+    fn targets_that_come_go_and_lead_elsewhere_are_counted() {
+        let (book, ..) = taken(&Book::default(), &json!([{"nids": [1, 2, 3], "kernel": "k"}]));
+        let list = json!([{"nids": [1], "kernel": "k"}, {"nids": [2, 4, 5], "kernel": "l"}]);
+        let changes = |list: &Value| mirror(&book, &boot_parameters(&list.to_string()).unwrap()).changes();
+        let (added, removed, changed) = (2, 1, 1);
+        assert_eq!(
+            changes(&list),
+            Changes {
+                added,
+                removed,
+                changed
+            }
+        );
+        assert_eq!(
+            changes(&json!([{"nids": [1, 2, 3], "kernel": "k"}])),
+            Changes::default()
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::book::{Book, By};
 use crate::mirror::{self, Part, Said, WrongShape};
+use bootd_sdk::changes::Changes;
 use bootd_sdk::upstream::Loss;
 
 use super::*;
@@ -37,6 +38,23 @@ fn what_a_site_says_becomes_the_book_and_the_same_again_changes_nothing() {
         let (same, changes) = mirror::draft(&book, part, &said.unwrap()).done();
         assert!(same == book && changes.is_empty(), "{changes:?}");
     }
+}
+
+#[test]
+fn rows_that_come_go_and_change_are_counted() {
+    let groups = r##"{"io":{"name":"io","file":{"content":"#c","filename":""}},"new":{"name":"new","file":{"content":"","filename":""}}}"##;
+    let changes =
+        |book: &Book, groups: &str| mirror::draft(book, Part::Groups, &mirror::groups(groups).unwrap()).changes();
+    let (added, removed, changed) = (1, 1, 1);
+    assert_eq!(
+        changes(&mirrored(), groups),
+        Changes {
+            added,
+            removed,
+            changed
+        }
+    );
+    assert_eq!(changes(&mirrored(), GROUPS), Changes::default());
 }
 
 #[test]
