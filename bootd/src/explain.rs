@@ -1,8 +1,9 @@
 //! All that a node would get, step by step, without a packet: the same functions that answer packets and requests are asked here.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
+use bootd_sdk::lead;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::{Answer, Node, Request};
 use serde::{Deserialize, Serialize};
@@ -166,10 +167,13 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
         None => Vec::new(),
     };
     let documents = asker.documents().await;
-    let advice = script
+    let mut advice: Vec<String> = script
         .iter()
         .flat_map(|script| seed_advice(&script.rewritten))
         .collect();
+    let script_urls = script.iter().flat_map(|script| script_urls(&script.rewritten));
+    let named: Vec<Named> = script_urls.chain(documents.iter().flat_map(included)).collect();
+    advice.extend(past_this_box(&Here::of(&app.config), &named).await);
     Explanation {
         mac: question.mac,
         arch: Some(arch.name().into()),
@@ -207,6 +211,153 @@ fn seed_advice(script: &str) -> Vec<String> {
     }
     advice
 }
+
+/// A URL that a node is given.
+#[derive(Debug, PartialEq, Eq)]
+struct Named {
+    /// What names it, for people.
+    by: String,
+    url: String,
+    /// How to name this box instead.
+    correction: &'static str,
+}
+
+/// The URLs of a boot script.
+fn script_urls(script: &str) -> Vec<Named> {
+    let mut named = Vec::new();
+    for (word, url) in http_urls(script) {
+        let is_seed = word.trim_start_matches(['"', '\'']).starts_with("ds=nocloud");
+        named.push(Named {
+            by: if is_seed {
+                "the kernel argument ds="
+            } else {
+                "the boot script"
+            }
+            .into(),
+            url,
+            correction: match is_seed {
+                true => "set ds= in the boot parameters to this box",
+                false => "correct the boot parameters, or see origin.from",
+            },
+        });
+    }
+    named
+}
+
+/// The URLs that cloud-init includes.
+fn included(document: &Document) -> Vec<Named> {
+    let is_include = document.status == 200 && document.body.starts_with("#include");
+    let urls = is_include.then(|| http_urls(&document.body)).unwrap_or_default();
+    let named = urls.into_iter().map(|(_, url)| Named {
+        by: format!("#include in {}", document.path),
+        url,
+        correction: match document.path.ends_with("/vendor-data") {
+            true => "set base-url in the cluster's defaults to this box",
+            false => "correct the group's document",
+        },
+    });
+    named.collect()
+}
+
+/// Each URL of a text with what is before it in its word.
+fn http_urls(text: &str) -> Vec<(String, String)> {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';');
+    let mut urls = Vec::new();
+    lead::led(text, |word, rest| {
+        if lead::origin(rest).is_some() {
+            let url = rest.split(ends).next().unwrap_or_default();
+            urls.push((word.to_owned(), url.to_owned()));
+        }
+        None
+    });
+    urls
+}
+
+/// What is to be said of URLs that are none of this box's. Each host is told once for each that names it.
+async fn past_this_box(here: &Here, named: &[Named]) -> Vec<String> {
+    let mut advice: Vec<String> = Vec::new();
+    let mut told = BTreeSet::new();
+    for named in named {
+        let origin = lead::origin(&named.url).unwrap_or_default();
+        if !told.insert((&named.by, &named.url[..origin])) {
+            continue;
+        }
+        let place = match here.leads(&named.url).await {
+            Place::Here | Place::Unknown => continue,
+            Place::OtherPort => "leads to a port of this box on which bootd does not listen",
+            Place::Elsewhere => "leads to another box",
+        };
+        let Named { by, url, correction } = named;
+        advice.push(format!("{by}: {place}: {url}: {correction}"));
+    }
+    advice
+}
+
+/// Where this box listens.
+struct Here {
+    addresses: BTreeSet<IpAddr>,
+    ports: BTreeSet<u16>,
+}
+
+/// Where a URL leads.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// To a listener.
+    Here,
+    /// To this box, past all listeners.
+    OtherPort,
+    Elsewhere,
+    /// Only the node knows.
+    Unknown,
+}
+
+impl Here {
+    fn of(config: &Config) -> Self {
+        let listeners = config.http.listeners.iter();
+        let towards_nodes = config.dhcp.subnets.iter().map(|subnet| subnet.server);
+        let addresses = towards_nodes.chain([config.address]).map(IpAddr::V4);
+        Self {
+            addresses: addresses.chain(listeners.clone().map(|l| l.address.ip())).collect(),
+            ports: listeners.map(|listener| listener.address.port()).collect(),
+        }
+    }
+
+    async fn leads(&self, url: &str) -> Place {
+        let Ok(url) = url::Url::parse(url) else {
+            return Place::Unknown;
+        };
+        let is_here = match url.host() {
+            Some(url::Host::Ipv4(ip)) => self.has(ip.into()),
+            Some(url::Host::Ipv6(ip)) => self.has(ip.into()),
+            // A variable of iPXE's.
+            Some(url::Host::Domain(name)) if name.contains('$') => return Place::Unknown,
+            Some(url::Host::Domain(name)) => {
+                let found = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((name, 0))).await;
+                let Ok(Ok(mut found)) = found else {
+                    return Place::Unknown;
+                };
+                found.any(|address| self.has(address.ip()))
+            }
+            None => return Place::Unknown,
+        };
+        let is_ours = url
+            .port_or_known_default()
+            .is_some_and(|port| self.ports.contains(&port));
+        match (is_here, is_ours) {
+            (true, true) => Place::Here,
+            (true, false) => Place::OtherPort,
+            (false, _) => Place::Elsewhere,
+        }
+    }
+
+    /// Only an address of this box can be bound to.
+    fn has(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(&ip) || UdpSocket::bind((ip, 0)).is_ok()
+    }
+}
+
+/// How long a name is looked up.
+const LOOK_UP: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Sizes of what a script names and this box serves.
 async fn files_of(app: &App, script: &str) -> Vec<File> {
@@ -424,7 +575,69 @@ fn text(answer: &Ready) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{file_urls, seed_advice};
+    use std::collections::BTreeSet;
+
+    use super::{Document, Here, Place, file_urls, included, past_this_box, script_urls, seed_advice};
+
+    fn here() -> Here {
+        Here {
+            addresses: BTreeSet::from(["10.1.0.1".parse().unwrap()]),
+            ports: BTreeSet::from([8081, 9000]),
+        }
+    }
+
+    #[tokio::test]
+    async fn urls_that_lead_nodes_to_another_box_are_told_once_a_host() {
+        let script = "#!ipxe\nkernel http://10.1.0.1:9000/b/k root=live:http://10.9.0.1:9000/b/r \
+                      ds=nocloud-net;s=http://10.9.0.1:8081/cloud-init/;h=x || goto retry\ninitrd http://10.9.0.1:9000/b/i\n\
+                      chain http://10.1.0.1:8081/boot/v1/bootscript?mac=x\nchain http://${next-server}:8081/x\n";
+        let document = |path: &str, status, body: &str| Document {
+            path: path.into(),
+            status,
+            body: body.into(),
+        };
+        let documents = [
+            document(
+                "/cloud-init/vendor-data",
+                200,
+                "#include\nhttp://10.9.0.1:8081/cloud-init/a.yaml\nhttp://10.9.0.1:8081/cloud-init/b.yaml\n",
+            ),
+            document("/cloud-init/a.yaml", 200, "#include\nhttp://10.1.0.1/x\n"),
+            document("/cloud-init/b.yaml", 200, "#cloud-config\nurl: http://10.9.0.9/\n"),
+            document("/cloud-init/c.yaml", 500, "#include\nhttp://10.9.0.9/\n"),
+        ];
+        let mut named = script_urls(script);
+        named.extend(documents.iter().flat_map(included));
+        assert_eq!(
+            past_this_box(&here(), &named).await,
+            [
+                "the boot script: leads to another box: http://10.9.0.1:9000/b/r: correct the boot parameters, or see origin.from",
+                "the kernel argument ds=: leads to another box: http://10.9.0.1:8081/cloud-init/: set ds= in the boot parameters to this box",
+                "#include in /cloud-init/vendor-data: leads to another box: http://10.9.0.1:8081/cloud-init/a.yaml: set base-url in the \
+                 cluster's defaults to this box",
+                "#include in /cloud-init/a.yaml: leads to a port of this box on which bootd does not listen: http://10.1.0.1/x: correct the \
+                 group's document",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn where_a_url_leads_is_known_of_addresses_and_of_names_that_can_be_looked_up() {
+        for (url, place) in [
+            ("http://10.1.0.1:8081/", Place::Here),
+            ("HTTP://10.1.0.1:9000", Place::Here),
+            ("http://127.0.0.1:8081/", Place::Here),
+            ("http://localhost:8081/", Place::Here),
+            ("https://10.1.0.1/", Place::OtherPort),
+            ("http://192.0.2.1:8081/", Place::Elsewhere),
+            ("http://[2001:db8::1]:8081/", Place::Elsewhere),
+            ("http://nowhere.invalid:8081/", Place::Unknown),
+            ("http://${next-server}:8081/", Place::Unknown),
+            ("http://:1/", Place::Unknown),
+        ] {
+            assert_eq!(here().leads(url).await, place, "{url}");
+        }
+    }
 
     #[test]
     fn a_seed_without_a_slash_at_its_end_is_advised_one() {

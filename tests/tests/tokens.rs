@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
 use bootd_tests::namespace::in_rack;
+use bootd_tests::ochami::{Ochami, commands};
 use bootd_tests::server;
 use bootd_tests::wire::Client;
-use bootd_tests::{Rack, SERVER};
+use bootd_tests::{Bootd, Rack, SERVER, SITE, Site, eventually_true};
+use serde_json::Value;
 
 const OPERATORS: &str = "/boot/v1/bootparameters";
 
@@ -51,4 +53,59 @@ fn operators_show_tokens_that_survive_a_restart_and_nodes_need_none() {
         ensure!(status == 200, "after a restart: {status} {said}");
         bootd.must_run()
     });
+}
+
+#[test]
+fn a_rack_that_knows_the_keys_of_its_site_by_their_url_takes_the_tokens_that_the_site_makes_and_passes_them_on() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let site = Site::new(&rack)?;
+        let upstream = site.start_bootd()?;
+        site.fill()?;
+        let of_site = token(&upstream)?;
+        rack.write("site.token", &of_site)?;
+        let config = site.rack_config(&rack);
+        let (before, after) = config.split_once("[auth]").context("no [auth]")?;
+        let (_, after) = after.split_once("[[").context("no table after [auth]")?;
+        let keys = "/bootd/v1/keys";
+        let auth = format!("[auth]\njwks = \"http://{SITE}:8081{keys}\"\naudiences = [\"bootd\"]\n");
+        rack.write("bootd.toml", &format!("{before}{auth}[[{after}"))?;
+        let mut bootd = rack.start_bootd()?;
+
+        let (operator, nobody) = (Ochami::with_token(&of_site), Ochami::with_token(""));
+        let shown: Value = serde_json::from_slice(&upstream.ask(&["token", "--keys"])?.stdout)?;
+        ensure!(
+            nobody.at(SITE).get(keys)?.json()? == shown,
+            "the keys of the site are others: {shown}"
+        );
+        ensure!(
+            nobody.get(keys)?.json()? != shown,
+            "the rack gives the keys of the site as its own"
+        );
+
+        let second = Duration::from_secs(5);
+        eventually_true(second, "the site's token is good at the rack", || {
+            operator.get(OPERATORS).is_ok_and(|answer| answer.status == 200)
+        })?;
+        eventually_true(second, "the rack has mirrored its site", || {
+            bootd
+                .ask_json(&["nodes"])
+                .is_ok_and(|view| view["nodes"].as_array().is_some_and(|nodes| nodes.len() >= 5))
+        })?;
+        operator.succeed(&commands::group_add("racked", "by the rack"))?;
+        let there = site.ochami().get("/hsm/v2/groups/racked")?;
+        ensure!(there.status == 200, "the site has no such group: {there:?}");
+        // Trust goes one way.
+        let of_rack = Ochami::with_token(&token(&bootd)?);
+        let refused = of_rack.at(SITE).get(OPERATORS)?;
+        ensure!(refused.status == 401, "{refused:?}");
+        bootd.must_run()
+    });
+}
+
+/// An operator's token.
+fn token(bootd: &Bootd) -> Result<String> {
+    let output = bootd.ask(&["token"])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -125,8 +125,12 @@ fn an_inventory_that_shrinks_at_once_is_held_back_until_the_operator_accepts_it(
         ensure!(components(&site.operator())? == 5);
         leases(&socket, NODE_5, 5)?;
 
-        let said = bootd.ask(&["nodes", "accept"])?;
-        ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let said = bootd.ask_json(&["nodes", "accept"])?;
+        let accepted = said["accepted"].as_array().map_or(0, Vec::len);
+        ensure!(accepted > 0 && said["left"] == json!([]), "{said:#}");
+        let log = std::fs::read_to_string(bootd.log())?;
+        let lines = log.matches("the operator accepts what was held back").count();
+        ensure!(lines == accepted, "{lines} lines in the log of {said:#}");
         eventually_true(REFRESH, "what the site says is taken", || {
             nodes(&bootd).is_ok_and(|nodes| nodes == 1)
         })?;

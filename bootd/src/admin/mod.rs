@@ -2,7 +2,7 @@
 //! `export` and `import`, and gives metrics.
 //!
 //! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload`, `POST /import` and `POST /accept`
-//! change something and `POST /token` makes a token, all else only reads. Never answers nodes.
+//! change something and `POST /token` makes a token, all else only reads; `GET /keys` gives the public keys. Never answers nodes.
 
 mod service;
 mod transfer;

@@ -158,6 +158,10 @@ impl Admin {
             "/export" => self.export(query).await,
             "/status" => json(&views::status(self)),
             "/nodes" => json(&views::nodes(&self.app, &self.app.inventory.snapshot())),
+            "/keys" => match &self.app.auth {
+                Some(auth) => json(&auth.key_set()),
+                None => error(StatusCode::NOT_FOUND, "no keys"),
+            },
             "/plugins" => json(&self.app.plugins.status()),
             "/metrics" => {
                 let mut response = Response::new(full(self.app.metrics.text()));

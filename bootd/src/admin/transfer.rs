@@ -15,6 +15,7 @@ use crate::plugins::{Lane, Routed};
 
 /// How long a plugin may take for all of its data: longer than for a node that waits.
 const DEADLINE: Duration = Duration::from_secs(60);
+
 /// What came of `bootd nodes accept`.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -93,13 +94,22 @@ pub(super) async fn accept(app: &App) -> Accepted {
                 let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
                 let texts = |field: &str| -> Vec<String> {
                     let texts = answer[field].as_array().into_iter().flatten();
-                    let texts = texts.filter_map(|text| text.as_str());
-                    texts.map(|text| format!("{name}: {text}")).collect()
+                    texts.filter_map(|text| text.as_str()).map(Into::into).collect()
                 };
-                done.accepted.extend(texts("accepted"));
-                done.left.extend(texts("left"));
+                // Who looks for rows one day finds when they went, and that somebody meant it.
+                for what in texts("accepted") {
+                    tracing::info!(plugin = name, what, "the operator accepts what was held back");
+                    done.accepted.push(format!("{name}: {what}"));
+                }
+                for what in texts("left") {
+                    tracing::warn!(plugin = name, what, "the operator accepts, and this is held back still");
+                    done.left.push(format!("{name}: {what}"));
+                }
             }
-            Err(error) => done.failed.push(error.to_string()),
+            Err(error) => {
+                tracing::warn!(plugin = name, %error, "the operator accepts, and the plugin could not be asked");
+                done.failed.push(error.to_string());
+            }
         }
     }
     done

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -113,6 +115,24 @@ impl Auth {
         }
     }
 
+    /// The public half of the own key as a set of keys (RFC 7517), for whoever is to trust the tokens that are made here. Keys of others are
+    /// not in it: who trusts this box need not trust them.
+    pub fn key_set(&self) -> Value {
+        // An uncompressed point: a byte 4, then both coordinates (SEC 1 section 2.3.3).
+        let coordinate = |skip: usize| {
+            let bytes: Vec<u8> = self.point.iter().skip(skip).take(32).copied().collect();
+            URL_SAFE_NO_PAD.encode(bytes)
+        };
+        json!({ "keys": [{
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.kid, "x": coordinate(1), "y": coordinate(33),
+        }] })
+    }
+
+    /// The name of the own key; another key has another.
+    pub fn key_id(&self) -> &str {
+        &self.kid
+    }
+
     /// The longest that a token may live which is made here.
     pub fn longest(&self) -> Duration {
         self.config.longest
@@ -135,6 +155,11 @@ impl Auth {
         encode(&header, &claims, &self.signing).map_err(|error| AuthError::Crypto(error.to_string()))
     }
 
+    /// How many keys of the site are trusted.
+    pub(super) fn of_site(&self) -> usize {
+        self.trusted.load().len() - 1
+    }
+
     /// Trusts the own key and those of a set; gives how many of the set can be used.
     pub(super) fn trust(&self, set: Option<&JwkSet>) -> usize {
         let own = Rules {
@@ -143,9 +168,8 @@ impl Auth {
         };
         let mut trusted = vec![Trusted::p256(&self.point, &self.kid, own)];
         trusted.extend(set.into_iter().flat_map(|set| Trusted::of_set(set, &self.config.rules)));
-        let count = trusted.len() - 1;
         self.trusted.store(trusted.into());
-        count
+        self.of_site()
     }
 }
 
@@ -259,6 +283,37 @@ mod tests {
         );
         std::fs::write(dir.path().join(FILE), b"garbage").unwrap();
         assert!(matches!(Auth::open(&config, dir.path()), Err(AuthError::NotAKey(..))));
+    }
+
+    #[test]
+    fn who_trusts_the_set_of_keys_of_a_box_takes_its_tokens_and_no_others() {
+        let (at_site, at_rack) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let site = Auth::open(&AuthConfig::default(), at_site.path()).unwrap();
+        let other = Auth::open(&AuthConfig::default(), tempfile::tempdir().unwrap().path()).unwrap();
+        assert_ne!(site.key_set(), other.key_set());
+        let keys = at_rack.path().join("site.jwks");
+        std::fs::write(&keys, site.key_set().to_string()).unwrap();
+        let config = AuthConfig {
+            jwks: Some(Jwks::File(keys)),
+            rules: Rules {
+                issuers: Vec::new(),
+                audiences: vec![OWN.into()],
+            },
+            ..AuthConfig::default()
+        };
+        let rack = Auth::open(&config, at_rack.path()).unwrap();
+        let check = |by: &Auth| {
+            let token = by.mint("operator", &[], Duration::from_secs(60)).unwrap();
+            rack.check(Some(&format!("Bearer {token}")), Wanted::Write).map(drop)
+        };
+        assert_eq!(check(&site), Ok(()));
+        assert_eq!(check(&rack), Ok(()));
+        assert_eq!(check(&other), Err(Refused::UnknownKey));
+        // The set is the rack's own key alone, and no half of it is secret.
+        let set = rack.key_set();
+        assert_eq!(set["keys"].as_array().unwrap().len(), 1);
+        assert_eq!(set["keys"][0]["kid"], rack.key_id());
+        assert!(set["keys"][0]["d"].is_null());
     }
 
     #[test]

@@ -137,7 +137,11 @@ impl Auth {
     /// What is wrong with the site's keys, for `bootd status`.
     pub fn trouble(&self) -> Option<String> {
         let (jwks, trouble) = (self.config.jwks.as_ref()?, self.site.trouble.load_full()?);
-        Some(format!("auth.jwks: {jwks}: {trouble}; the keys from before stay"))
+        let meanwhile = match self.of_site() {
+            0 => "no key of it is known yet, so its tokens are refused",
+            _ => "the keys from before stay",
+        };
+        Some(format!("auth.jwks: {jwks}: {trouble}; {meanwhile}"))
     }
 
     async fn read(&self, jwks: &Jwks) -> Result<Vec<u8>, String> {
@@ -228,19 +232,32 @@ async fn fetch(url: &str, ca: Option<&Path>) -> Result<Vec<u8>, String> {
     if let Some(ca) = ca {
         client = client.tls_certs_only(certificates(ca)?);
     }
-    let client = client.build().map_err(|error| error.to_string())?;
-    let mut response = client.get(url).send().await.map_err(|error| error.to_string())?;
+    let client = client.build().map_err(|error| innermost(&error))?;
+    let mut response = client.get(url).send().await.map_err(|error| innermost(&error))?;
     if !response.status().is_success() {
         return Err(format!("answered {}", response.status()));
     }
     let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| error.to_string())? {
+    while let Some(part) = response.chunk().await.map_err(|error| innermost(&error))? {
         if body.len() + part.len() > MOST {
             return Err(format!("more than {MOST} bytes"));
         }
         body.extend_from_slice(&part);
     }
     Ok(body)
+}
+
+/// The end of a chain of errors: what stands before it says that a request failed, and repeats its URL.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    let text = last.to_string();
+    match text.contains("certificate") {
+        true => format!("{text} (auth.ca names the certificates that are trusted)"),
+        false => text,
+    }
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ async fn however_many_tokens_name_unknown_keys_the_site_is_asked_once_in_a_while
         late: NEVER,
     };
     let auth = auth(&server, pace);
-    until(|| server.asked() == 1).await;
+    until(|| auth.site.looks.borrow().ended == 1).await;
     assert!(!auth.look_again().await, "the last look is just over");
     tokio::time::sleep(pace.soon).await;
     let many: Vec<_> = (0..50)
@@ -224,6 +224,29 @@ async fn an_error_page_keeps_the_keys_from_before_and_is_shown_until_it_is_gone(
     until(|| check(&auth, &b).is_ok()).await;
     assert_eq!(check(&auth, &a), Err(Refused::UnknownKey));
     until(|| auth.trouble().is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_cannot_be_asked_is_told_with_the_cause_and_what_it_means_for_tokens() {
+    let server = Server::new(String::new());
+    let pace = Pace {
+        soon: NEVER,
+        late: NEVER,
+    };
+    // It does not speak TLS.
+    let secure = Server {
+        url: server.url.replace("http:", "https:"),
+        ..server
+    };
+    let auth = auth(&secure, pace);
+    until(|| auth.trouble().is_some()).await;
+    let trouble = auth.trouble().unwrap();
+    assert!(trouble.contains("InvalidContentType"), "{trouble}");
+    assert!(
+        trouble.ends_with("; no key of it is known yet, so its tokens are refused"),
+        "{trouble}"
+    );
+    assert_eq!(trouble.matches(&secure.url).count(), 1, "{trouble}");
 }
 
 #[test]

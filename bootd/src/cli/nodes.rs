@@ -2,13 +2,14 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Exit, Look, Place, ask};
+use super::{Exit, Look, ask};
 use crate::admin::Accepted;
 use crate::admin::views::Nodes;
 
 /// What to do with nodes.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+// Good before and after what to do.
+#[command(mut_arg("config", |arg| arg.global(true)), mut_arg("json", |arg| arg.global(true)))]
 pub struct Arguments {
     #[command(flatten)]
     look: Look,
@@ -19,32 +20,36 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// Let through what is held back: a site that is mirrored says that much of what it had is gone, and it is so. `bootd status` says what.
-    Accept(Place),
+    Accept,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
     match &arguments.act {
-        Some(Act::Accept(place)) => accept(place),
+        Some(Act::Accept) => accept(&arguments.look),
         None => look(&arguments.look),
     }
 }
 
-fn accept(place: &Place) -> Exit {
-    let done: Accepted = match ask::post(place, "/accept") {
+fn accept(look: &Look) -> Exit {
+    let done: Accepted = match ask::post(&look.place, "/accept") {
         Ok(done) => done,
         Err(exit) => return exit,
     };
-    for text in &done.accepted {
-        say!("accepted: {text}");
-    }
-    for text in &done.left {
-        say!("held back still: {text}");
+    if look.json {
+        say!("{:#}", serde_json::json!(done));
+    } else {
+        for text in &done.accepted {
+            say!("accepted: {text}");
+        }
+        for text in &done.left {
+            say!("held back still: {text}");
+        }
+        if done.accepted.is_empty() && done.left.is_empty() && done.failed.is_empty() {
+            say!("nothing is held back");
+        }
     }
     for text in &done.failed {
         eprintln!("bootd: {text}");
-    }
-    if done.accepted.is_empty() && done.left.is_empty() && done.failed.is_empty() {
-        say!("nothing is held back");
     }
     if done.failed.is_empty() && done.left.is_empty() {
         Exit::Good
@@ -115,4 +120,33 @@ fn look(look: &Look) -> Exit {
         );
     }
     Exit::Good
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::{Cli, Verb};
+
+    #[test]
+    fn options_are_good_before_and_after_what_to_do() {
+        for line in [
+            "bootd nodes --config F --json",
+            "bootd nodes --config F --json accept",
+            "bootd nodes accept --config F --json",
+            "bootd nodes --json accept --config F",
+        ] {
+            let Verb::Nodes(arguments) = Cli::try_parse_from(line.split(' ')).unwrap().verb else {
+                panic!("{line}")
+            };
+            assert_eq!(arguments.look.place.config.to_str(), Some("F"), "{line}");
+            assert!(arguments.look.json, "{line}");
+            assert_eq!(arguments.act.is_some(), line.contains("accept"), "{line}");
+        }
+        let Verb::Nodes(plain) = Cli::try_parse_from(["bootd", "nodes", "accept"]).unwrap().verb else {
+            panic!()
+        };
+        assert_eq!(plain.look.place.config.to_str(), Some(crate::config::DEFAULT_PATH));
+        assert!(!plain.look.json);
+    }
 }

@@ -1,13 +1,14 @@
 //! HTTP: the listeners, who may have what, and what answers.
 //!
 //! `service` accepts connections and bounds them; `tls` has the certificates of those that speak TLS; `paths` says which paths a listener
-//! serves; `bodies` and `answers` bound what requests and answers take; `router` leads a request to a plugin's route, a loader or an artifact; `artifacts`
-//! answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
+//! serves; `bodies` and `answers` bound what requests and answers take; `router` leads a request to a plugin's route, a loader, an artifact or the
+//! public `keys`; `artifacts` answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
 
 mod answers;
 pub mod artifacts;
 mod bodies;
 mod deadline;
+mod keys;
 pub mod loaders;
 mod paths;
 pub mod range;

@@ -1,4 +1,4 @@
-//! Leads a request to what answers it: a plugin's route, a loader, or an artifact.
+//! Leads a request to what answers it: a plugin's route, a loader, an artifact, or the own public keys.
 //!
 //! Knows who is asking (the peer, behind trusted proxies the one that they name; the node of that address), whether they may, and which
 //! URLs lead to this box. Each request is answered, counted and logged, whatever comes.
@@ -20,7 +20,7 @@ use percent_encoding::percent_decode_str;
 use super::answers::Answers;
 use super::bodies::{Bodies, Sender};
 use super::paths::{Lead, lead};
-use super::{Body, Certificates, artifacts, full, loaders};
+use super::{Body, Certificates, artifacts, full, keys, loaders};
 use crate::auth::{Auth, Refused, Wanted};
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
@@ -137,6 +137,11 @@ impl App {
             Lead::To(other) => Cow::Owned(other),
             Lead::Nowhere => return text(StatusCode::NOT_FOUND, "404 page not found\n"),
         };
+        if path == keys::PATH
+            && let Some(auth) = &self.auth
+        {
+            return keys::respond(auth, &head.method, &head.headers);
+        }
         let (plugin, route) = match self.plugins.route(head.method.as_str(), &path) {
             Routed::To(plugin, route) => (plugin, route),
             Routed::OtherMethods(methods) => {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -205,26 +206,46 @@ async fn serve(
             converse(TokioIo::new(stream), service, HEAD_TIMEOUT, &shutdown).await
         }
     };
-    if let Err(error) = ended {
-        // A node that reboots in the middle of a download is ordinary.
-        let reason = if error.is_parse() {
-            "bad_request"
-        } else if error.is_timeout() {
-            "head_timeout"
-        } else {
-            "connection"
-        };
-        app.metrics.refused("http", reason, &peer, &error);
+    match ended {
+        Ended::Left => {}
+        Ended::Idle => app.metrics.done("http", "idle_end"),
+        Ended::Failed(error) => {
+            // A node that reboots in the middle of a download is ordinary.
+            let reason = if error.is_parse() {
+                "bad_request"
+            } else if error.is_timeout() {
+                "head_timeout"
+            } else {
+                "connection"
+            };
+            app.metrics.refused("http", reason, &peer, &error);
+        }
     }
 }
 
+/// How a conversation ended.
+#[derive(Debug)]
+enum Ended {
+    /// The client left, or the present request was the last.
+    Left,
+    /// The client had its answers, and kept the connection longer than it needed it. Nothing is refused to it.
+    Idle,
+    /// The client broke the rules, or sent no head in time, or is gone in the middle of something.
+    Failed(hyper::Error),
+}
+
 /// Answers requests until the client leaves, breaks the rules, or sends nothing for so long. After a stop the present request is the last.
-async fn converse<I, S>(io: I, service: S, head_timeout: Duration, shutdown: &CancellationToken) -> hyper::Result<()>
+async fn converse<I, S>(io: I, service: S, head_timeout: Duration, shutdown: &CancellationToken) -> Ended
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
 {
     let deadline = HeadDeadline::new(head_timeout);
+    let has_asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        has_asked.store(true, Ordering::Relaxed);
+        service.call(request)
+    });
     let served = http1::Builder::new()
         .timer(deadline.clone())
         .header_read_timeout(head_timeout)
@@ -237,7 +258,11 @@ where
     loop {
         tokio::select! {
             biased;
-            ended = served.as_mut() => return ended,
+            ended = served.as_mut() => return match ended {
+                Ok(()) => Ended::Left,
+                Err(error) if error.is_timeout() && has_asked.load(Ordering::Relaxed) => Ended::Idle,
+                Err(error) => Ended::Failed(error),
+            },
             () = shutdown.cancelled(), if !stopping => {
                 stopping = true;
                 served.as_mut().graceful_shutdown();
@@ -258,7 +283,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(200);
 
     /// A client, and how its conversation ends.
-    fn conversation() -> (DuplexStream, tokio::task::JoinHandle<hyper::Result<()>>) {
+    fn conversation() -> (DuplexStream, tokio::task::JoinHandle<Ended>) {
         let (client, server) = tokio::io::duplex(4096);
         let ended = tokio::spawn(async {
             let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(full("text"))) });
@@ -280,8 +305,11 @@ mod tests {
             }
             let started = Instant::now();
             client.write_all(b"GET / HTTP/1.1\r\nhost: x").await.unwrap();
-            let error = ended.await.unwrap().unwrap_err();
-            assert!(error.is_timeout(), "{error}");
+            match ended.await.unwrap() {
+                Ended::Failed(error) if requests == 0 => assert!(error.is_timeout(), "{error}"),
+                Ended::Idle if requests > 0 => {}
+                other => panic!("{requests}: {other:?}"),
+            }
             // The alarm was set before this request, or with it.
             assert!(
                 started.elapsed() < 2 * SHORT + Duration::from_secs(5),
@@ -289,6 +317,19 @@ mod tests {
                 started.elapsed()
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_kept_after_its_answers_ends_in_time_and_is_no_refusal_and_one_that_never_asks_is() {
+        let (mut client, ended) = conversation();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.ends_with(b"text"));
+        assert!(matches!(ended.await.unwrap(), Ended::Idle));
+        let (mut silent, ended) = conversation();
+        assert_eq!(silent.read_to_end(&mut answer).await.unwrap(), 0);
+        assert!(matches!(ended.await.unwrap(), Ended::Failed(error) if error.is_timeout()));
     }
 
     #[tokio::test]
@@ -303,6 +344,6 @@ mod tests {
             }
         }
         drop(client);
-        assert!(ended.await.unwrap().is_ok());
+        assert!(matches!(ended.await.unwrap(), Ended::Left));
     }
 }

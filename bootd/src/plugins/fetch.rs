@@ -19,6 +19,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 const MOST_BYTES: usize = 256 * 1024 * 1024;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
+/// A connection that was idle for so long is not used again. Servers end idle ones by themselves, a bootd after 15 s: a request that is sent
+/// in that moment is lost, and whether it was obeyed is not known.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,7 @@ impl Fetcher {
             .user_agent(concat!("bootd/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
             .no_proxy();
         if let Some(path) = ca {
             let pem = std::fs::read(path).map_err(|error| bad(error.to_string()))?;

@@ -1,7 +1,8 @@
 //! One plugin instance: its threads, its calls, its deadlines, its end.
 //!
 //! A call is a job on the instance's own threads, behind a bounded queue: requests on a small pool, look-ups of nodes on a thread beside it,
-//! so that slow requests do not delay a node just added, and what is passed on to another service on threads beside both. Who asked waits for the answer until the deadline and then goes on without it. A
+//! so that slow requests do not delay a node just added, and what is passed on to another service on threads beside both. Who asked waits for
+//! the answer until the deadline and then goes on without it. A
 //! thread that does not come back is counted and never killed. An instance that is retired takes no new call, finishes those that it has,
 //! is told to stop, and is freed by its own thread: whoever retires it waits for nothing.
 #![allow(unsafe_code)]
@@ -182,6 +183,8 @@ struct Job {
     call: Call,
     reply: Reply,
     deadline: Instant,
+    /// What its thread may take, from when it begins: one that waited long for its turn does not hang when it takes its time.
+    within: Duration,
     /// A write holds it until its call returns.
     _pass: Option<Pass>,
 }
@@ -398,14 +401,15 @@ impl Instance {
         deadline: Instant,
     ) -> Result<Answer, CallError> {
         let (reply, wait) = oneshot::channel();
-        let jobs = match lane {
-            Lane::Quick => &self.requests,
-            Lane::Patient => &self.patient,
+        let (jobs, within) = match lane {
+            Lane::Quick => (&self.requests, Duration::ZERO),
+            Lane::Patient => (&self.patient, deadline.saturating_duration_since(Instant::now())),
         };
         jobs.submit(Job {
             call: Call::Handle(Arc::clone(text)),
             reply: Reply::Task(reply),
             deadline,
+            within,
             _pass: pass,
         })?;
         match tokio::time::timeout_at(deadline.into(), wait).await {
@@ -427,6 +431,7 @@ impl Instance {
             call: Call::Resolve(mac),
             reply: Reply::Thread(reply),
             deadline: Instant::now() + deadline,
+            within: Duration::ZERO,
             _pass: None,
         })?;
         let text = match wait.recv_timeout(deadline) {
@@ -476,7 +481,7 @@ impl Inner {
             if Instant::now() > job.deadline {
                 continue;
             }
-            *locked(&self.busy[number]) = Some(job.deadline);
+            *locked(&self.busy[number]) = Some(job.deadline.max(Instant::now() + job.within));
             let result = in_call(|| self.call(&job.call));
             *locked(&self.busy[number]) = None;
             match job.reply {

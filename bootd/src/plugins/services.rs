@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bootd_abi as abi;
 use bootd_sdk::text::{given, lent};
-use bootd_sdk::wire::{Commit, EventKind, Happening, Health, Node, Query, Report};
+use bootd_sdk::wire::{Commit, EventKind, Happening, Health, Mistake, Node, Query, Report};
 use bootd_sdk::xname;
 use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
@@ -77,7 +77,26 @@ impl Shared {
         }
     }
 
-    fn take_health(&self, health: Health) {
+    fn take_health(&self, mut health: Health) {
+        // A plugin may quote what others sent it.
+        shorten(&mut health.text);
+        if let Some(more) = health
+            .mistakes
+            .len()
+            .checked_sub(MOST_MISTAKES)
+            .filter(|more| *more > 0)
+        {
+            health.mistakes.truncate(MOST_MISTAKES);
+            health.mistakes.push(Mistake {
+                file: self.name.clone(),
+                line: 0,
+                text: format!("and {more} more mistakes"),
+            });
+        }
+        for mistake in &mut health.mistakes {
+            shorten(&mut mistake.file);
+            shorten(&mut mistake.text);
+        }
         let mistakes = i64::try_from(health.mistakes.len()).unwrap_or(i64::MAX);
         self.core.metrics.set(&self.name, "data_mistakes", mistakes);
         let before = std::mem::replace(&mut *locked(&self.health), health.clone());
@@ -92,6 +111,19 @@ impl Shared {
         }
     }
 }
+
+/// Cuts a text that is too long for a line.
+fn shorten(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(MOST_SAID) {
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+/// Mistakes that a plugin may tell at once.
+const MOST_MISTAKES: usize = 1000;
+/// Characters of a text of its health.
+const MOST_SAID: usize = 1000;
 
 /// The services of one plugin instance.
 pub(super) struct Services {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use bootd_sdk::changes::Changes;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
 use serde::{Deserialize, Serialize};
@@ -227,6 +228,7 @@ pub(crate) struct Draft {
     book: Book,
     put: BTreeMap<String, String>,
     delete: BTreeSet<String>,
+    changes: Changes,
 }
 
 impl Draft {
@@ -235,7 +237,13 @@ impl Draft {
             book: book.clone(),
             put: BTreeMap::new(),
             delete: BTreeSet::new(),
+            changes: Changes::default(),
         }
+    }
+
+    /// Targets that lead elsewhere than before.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changes
     }
 
     /// The target leads to this config from now on. Where it stands in lists stays, when it led to one before.
@@ -246,6 +254,10 @@ impl Draft {
             return;
         }
         let order = old.map_or(self.book.next_order, |old| old.order);
+        match old {
+            None => self.changes.added += 1,
+            Some(old) => self.changes.changed += usize::from(old.config.id != config.id),
+        }
         self.book.next_order = self.book.next_order.max(order + 1);
         let stored = StoredRow {
             config: config.id,
@@ -264,6 +276,7 @@ impl Draft {
         if let Some(old) = self.book.rows.remove(target) {
             self.put.remove(&target.key());
             self.delete.insert(target.key());
+            self.changes.removed += 1;
             self.count(&old.config, -1);
         }
     }

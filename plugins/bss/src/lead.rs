@@ -3,6 +3,7 @@
 //! Pure. What names an origin leads where the host says. In front of a site, what names the site leads to this box, and so does the seed of
 //! cloud-init, whatever its host: nodes must not be led past the rack because a name was forgotten. All else stays byte for byte.
 
+use bootd_sdk::lead::{self, Name, ends_segment, origin};
 use bootd_sdk::wire::{Rewrite, rewrite};
 
 /// How URLs are led for one request.
@@ -15,72 +16,13 @@ pub(crate) struct Lead<'a> {
     pub(crate) site: Option<&'a [Name]>,
 }
 
-/// A URL that all URLs of a site's service begin with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Name {
-    /// Scheme, host and port; compared without case.
-    origin: String,
-    /// What follows, without a slash at its end.
-    path: String,
-}
-
-impl Name {
-    /// The names of these URLs; one whose port goes without saying has two.
-    pub(crate) fn all<'u>(urls: impl IntoIterator<Item = &'u str>) -> Vec<Self> {
-        let mut names = Vec::new();
-        for url in urls {
-            let (origin, path) = url.split_at(origin(url).unwrap_or(url.len()));
-            let name = |origin: &str| Self {
-                origin: origin.into(),
-                path: path.trim_end_matches('/').into(),
-            };
-            names.push(name(origin));
-            for (scheme, port) in [("http://", ":80"), ("https://", ":443")] {
-                let Some(host) = without_case(origin, scheme) else {
-                    continue;
-                };
-                if let Some(short) = origin.strip_suffix(port) {
-                    names.push(name(short));
-                } else if !host.rsplit(']').next().is_some_and(|host| host.contains(':')) {
-                    names.push(name(&format!("{origin}{port}")));
-                }
-            }
-        }
-        names
-    }
-
-    /// How many bytes of this text are the name, when it begins with it.
-    fn begins(&self, text: &str) -> Option<usize> {
-        let rest = without_case(text, &self.origin)?.strip_prefix(self.path.as_str())?;
-        ends_segment(rest).then(|| text.len() - rest.len())
-    }
-}
-
 impl Lead<'_> {
     /// The text with its URLs led. URLs begin where [`rewrite`] finds them.
     pub(crate) fn led(&self, text: &str) -> String {
         let Some(site) = self.site else {
             return rewrite(text, self.rewrites);
         };
-        let mut out = String::with_capacity(text.len() + 16);
-        let (mut rest, mut before, mut word) = (text, ' ', text);
-        while let Some(c) = rest.chars().next() {
-            if before.is_whitespace() {
-                word = rest;
-            }
-            let may_begin = before.is_whitespace() || matches!(before, '=' | ':' | ';' | ',' | '"' | '\'');
-            let so_far = &word[..word.len() - rest.len()];
-            if let Some((bytes, to)) = may_begin.then(|| self.begin(site, so_far, rest)).flatten() {
-                out.push_str(&to);
-                rest = &rest[bytes..];
-                before = '/';
-            } else {
-                out.push(c);
-                rest = &rest[c.len_utf8()..];
-                before = c;
-            }
-        }
-        out
+        lead::led(text, |word, rest| self.begin(site, word, rest))
     }
 
     /// How many bytes of this text are led where. `word`: what is before it in its word.
@@ -118,27 +60,6 @@ fn seed(url: &str) -> Option<usize> {
         }
     }
     url[..host].ends_with(SEED_PORT).then_some(host)
-}
-
-/// How many bytes of a URL are scheme, host and port; `None`: it is none of `http` and `https`.
-fn origin(url: &str) -> Option<usize> {
-    let rest = without_case(url, "http://").or_else(|| without_case(url, "https://"))?;
-    let host = rest.find(|c: char| is_end(c)).unwrap_or(rest.len());
-    (host > 0).then(|| url.len() - rest.len() + host)
-}
-
-fn without_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
-    let (start, rest) = text.split_at_checked(prefix.len())?;
-    start.eq_ignore_ascii_case(prefix).then_some(rest)
-}
-
-fn ends_segment(rest: &str) -> bool {
-    rest.chars().next().is_none_or(is_end)
-}
-
-/// What no host and no segment of a path goes on with.
-fn is_end(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '/' | '?' | '#' | ',' | ';' | '"' | '\'')
 }
 
 /// Where OpenCHAMI's gateways have what serves cloud-init's documents: of both generations.
@@ -284,26 +205,5 @@ mod tests {
             lead.led("s3://a/k ds=nocloud;s=http://x/cloud-init"),
             "http://b/a/k ds=nocloud;s=http://x/cloud-init"
         );
-    }
-
-    #[test]
-    fn a_port_that_goes_without_saying_may_be_said() {
-        for (url, text) in [
-            ("http://site", "http://site:80/a"),
-            ("http://site:80/", "http://site/a"),
-            ("https://site", "https://site:443/a"),
-            ("https://site:443", "https://site/a"),
-            ("http://[fd00::1]/", "http://[fd00::1]:80/a"),
-            ("http://[fd00::1]:80", "http://[fd00::1]/a"),
-        ] {
-            let names = Name::all([url]);
-            let lead = Lead {
-                base: BOX,
-                rewrites: &[],
-                site: Some(&names),
-            };
-            assert_eq!(lead.led(text), "http://10.1.0.1:8081/a", "{url}");
-            assert_eq!(lead.led("http://site:81/a"), "http://site:81/a");
-        }
     }
 }

@@ -35,9 +35,9 @@ mod yaml;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bootd_sdk::form;
 use bootd_sdk::prelude::*;
-use bootd_sdk::xname;
+use bootd_sdk::text::counted;
+use bootd_sdk::{form, xname};
 
 use history::History;
 use ledger::{Ledger, Written};
@@ -238,7 +238,11 @@ impl Bss {
     fn say(&self) {
         self.status.say(|| {
             let book = self.ledger.book();
-            let line = format!("{} boot parameters for {} targets", book.len(), book.targets());
+            let line = format!(
+                "{} of boot parameters for {}",
+                counted(book.len(), "set"),
+                counted(book.targets(), "target")
+            );
             match &self.source {
                 Source::Files(files) => files.health(&line),
                 Source::Site(site) => site.health(&line),

@@ -26,6 +26,7 @@ pub(crate) struct Listed {
     /// How much more is wrong.
     pub(crate) untold: usize,
     targets: HashSet<Target>,
+    too_many: bool,
 }
 
 /// Why a body is not a list.
@@ -35,6 +36,8 @@ pub(crate) enum Shape {
     NoList(String),
     #[error("none of its {0} entries can be used; the first: {1}")]
     NothingGood(usize, String),
+    #[error("it names more than {MOST_TARGETS} targets")]
+    TooMany,
 }
 
 /// What BSS lists: an array, or `null` for nothing at all.
@@ -111,6 +114,10 @@ impl Listed {
                 Some(_) => self.tell(format!("{name}: {kind} must be a list")),
             }
         }
+        if self.targets.len() + targets.len() > MOST_TARGETS {
+            self.too_many = true;
+            return;
+        }
         let names_nobody = KINDS.iter().all(|(kind, _)| is_empty(map.get(*kind)));
         if service == Service::Boot && names_nobody {
             targets.push(Target::Host(DEFAULT.into()));
@@ -153,6 +160,9 @@ impl Listed {
     }
 
     fn judged(self, all: usize, good: usize) -> Result<Self, Shape> {
+        if self.too_many {
+            return Err(Shape::TooMany);
+        }
         if all > 0 && (good == 0 || self.entries.is_empty() && !self.told.is_empty()) {
             let first = self.told.first().cloned().unwrap_or_default();
             return Err(Shape::NothingGood(all, first));
@@ -270,6 +280,9 @@ fn named(value: &Value) -> String {
 
 /// What is wrong with more entries is only counted.
 const MOST_TOLD: usize = 20;
+
+/// Targets of a site: twice as many as an inventory has rows.
+const MOST_TARGETS: usize = 2 * bootd_sdk::json::Rows::MOST;
 
 #[cfg(test)]
 mod tests {

@@ -3,14 +3,16 @@
 //! Reads are answered from the book, and say when it may be old. Writes are the site's: they are passed on with their client's token, and read
 //! back. boot-service is only read.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 
+use bootd_sdk::changes::Changes;
+use bootd_sdk::lead::Name;
 use bootd_sdk::prelude::*;
 use bootd_sdk::upstream::{Listed as Collection, Loss, Mirror, Site, Trust};
 use bootd_sdk::wire::Health;
 
-use crate::lead::Name;
 use crate::ledger::{Ledger, NotWritten};
 use crate::listed::{self, Listed};
 use crate::mirror;
@@ -71,8 +73,12 @@ impl Mirrored {
         }
         let answer = self.site.pass_on(request, PARAMETERS_PATH);
         if (200..300).contains(&answer.status) {
-            self.site.refresh(&self.reading(ledger), Trust::Obeyed);
-        } else if answer.status >= 500 {
+            let deleted = request.method == "DELETE";
+            return self
+                .site
+                .mark(self.site.read_back(&self.reading(ledger), deleted, answer));
+        }
+        if answer.status >= 500 {
             // It may have been taken all the same.
             self.site.hurry();
         }
@@ -141,11 +147,15 @@ impl Mirror for Reading<'_> {
     }
 
     fn take(&self, _: usize, listed: Listed) -> Result<(), HostError> {
-        let written = self
-            .ledger
-            .write(|book| Ok::<_, Infallible>(mirror::mirror(book, &listed)));
+        let changes = Cell::new(Changes::default());
+        let written = self.ledger.write(|book| {
+            let draft = mirror::mirror(book, &listed);
+            changes.set(draft.changes());
+            Ok::<_, Infallible>(draft)
+        });
         match written {
             Ok(_) => {
+                changes.get().log(ROWS, self.mirrored.site.url());
                 let mistakes = self.told(listed);
                 *self.mirrored.mistakes.lock().unwrap_or_else(PoisonError::into_inner) = mistakes;
                 Ok(())

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bootd_sdk::prelude::*;
 use bootd_sdk::sources::{Seen, Sources};
+use bootd_sdk::text::counted;
 use bootd_sdk::wire::Health;
 
 use crate::apply::{self, Gone};
@@ -93,7 +94,7 @@ impl Watched {
     pub(crate) fn health(&self, line: &str) -> Health {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         Health {
-            text: seen.said(&format!("{line}; {} files are applied", self.count)),
+            text: seen.said(&format!("{line}; {} applied", counted(self.count, "file"))),
             mistakes: seen.mistakes.clone(),
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bootd_sdk::changes::Changes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -134,6 +135,15 @@ impl Book {
         rows.take_while(begins).chain(unread)
     }
 
+    /// The xnames of the nodes about which something is different. An instance id alone, which every node has at a site, is nothing that
+    /// anybody wrote.
+    pub(crate) fn overrides(&self) -> impl Iterator<Item = &str> {
+        let rows = self.rows.range(INSTANCE.to_owned()..);
+        rows.map_while(|(key, row)| Some((key.strip_prefix(INSTANCE)?, row)))
+            .filter(|(_, row)| row.by != By::Site || says_more_than_ids(&row.value))
+            .map(|(id, _)| id)
+    }
+
     /// Makes the document of a row anew.
     fn make(&mut self, key: &str) {
         let value = self.rows.get(key).map(|row| &*row.value);
@@ -164,7 +174,9 @@ impl Book {
 /// The next book, and what the store must write for it.
 pub(crate) struct Draft {
     book: Book,
-    changes: BTreeMap<String, Option<String>>,
+    /// What the store must write.
+    stored: BTreeMap<String, Option<String>>,
+    changes: Changes,
 }
 
 impl Draft {
@@ -172,8 +184,14 @@ impl Draft {
     pub(crate) fn of(book: &Book) -> Self {
         Self {
             book: book.clone(),
-            changes: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            changes: Changes::default(),
         }
+    }
+
+    /// Rows that say something else than before, whoever said it.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changes
     }
 
     /// Writes rows.
@@ -189,10 +207,12 @@ impl Draft {
             by,
             value: Arc::clone(value),
         };
-        if self.book.rows.get(key) == Some(&row) {
-            return;
+        match self.book.rows.get(key) {
+            Some(old) if *old == row => return,
+            Some(old) => self.changes.changed += usize::from(old.value != row.value),
+            None => self.changes.added += 1,
         }
-        self.changes
+        self.stored
             .insert(key.into(), Some(text(&Stored { by, value: &**value })));
         self.book.unread.remove(key);
         self.book.rows.insert(key.into(), row);
@@ -203,7 +223,8 @@ impl Draft {
     pub(crate) fn remove(&mut self, key: &str) {
         let is_unread = self.book.unread.remove(key);
         if self.book.rows.remove(key).is_some() || is_unread {
-            self.changes.insert(key.into(), None);
+            self.stored.insert(key.into(), None);
+            self.changes.removed += 1;
             self.book.make(key);
         }
     }
@@ -212,18 +233,25 @@ impl Draft {
     pub(crate) fn note_applied(&mut self, now: Rows) {
         for (key, value) in &now {
             if self.book.applied.get(key) != Some(value) {
-                self.changes.insert(format!("{APPLIED}{key}"), Some(text(&**value)));
+                self.stored.insert(format!("{APPLIED}{key}"), Some(text(&**value)));
             }
         }
         let gone = self.book.applied.keys().filter(|key| !now.contains_key(*key));
-        self.changes.extend(gone.map(|key| (format!("{APPLIED}{key}"), None)));
+        self.stored.extend(gone.map(|key| (format!("{APPLIED}{key}"), None)));
         self.book.applied = now;
     }
 
     /// The book, and what the store must write for it: texts by key, none for those to delete.
     pub(crate) fn done(self) -> (Book, BTreeMap<String, Option<String>>) {
-        (self.book, self.changes)
+        (self.book, self.stored)
     }
+}
+
+fn says_more_than_ids(instance: &Value) -> bool {
+    let fields = instance.as_object().map(Map::keys).into_iter().flatten();
+    fields
+        .into_iter()
+        .any(|field| !matches!(field.as_str(), "id" | "instance-id"))
 }
 
 /// Whether a document can be made of a row.

@@ -3,11 +3,10 @@
 //! Open, and for the node whose address asks; the same documents under `/admin/impersonation` ask for a token. A name of a path is only ever
 //! looked up in a map. Templates are never rendered here: the node does that, with its own meta-data.
 
-use bootd_sdk::form;
+use bootd_sdk::lead::{self, Name};
 use bootd_sdk::prelude::*;
 use bootd_sdk::text::shown;
-use bootd_sdk::wire::{Rewrite, rewrite};
-use bootd_sdk::xname;
+use bootd_sdk::{form, xname};
 
 use crate::book::Documents;
 use crate::model::Content;
@@ -23,7 +22,7 @@ pub(crate) struct Makings<'a> {
     pub(crate) boot_url: &'a str,
     pub(crate) request: &'a Request,
     /// What URLs of the site's documents begin with: they lead to this box. `None`: all URLs stay as they are.
-    pub(crate) site: Option<&'a [String]>,
+    pub(crate) site: Option<&'a [Name]>,
 }
 
 /// A document of the node whose address asks.
@@ -105,14 +104,12 @@ fn led(makings: &Makings<'_>, text: &str) -> String {
         return text.to_owned();
     };
     let to = here(makings);
-    let names = site.iter().chain(&makings.documents.defaults.base_url);
-    let rewrites: Vec<Rewrite> = names
-        .map(|from| Rewrite {
-            from: from.clone(),
-            to: to.clone(),
-        })
-        .collect();
-    rewrite(text, &rewrites)
+    let configured = Name::all(makings.documents.defaults.base_url.as_deref());
+    lead::led(text, |_, rest| {
+        let names = site.iter().chain(&configured);
+        let bytes = names.filter_map(|name| name.begins(rest)).max();
+        bytes.map(|bytes| (bytes, to.clone()))
+    })
 }
 
 fn vendor_data(makings: &Makings<'_>, node: &Node) -> Answer {

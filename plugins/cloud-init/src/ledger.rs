@@ -201,4 +201,4 @@ fn read(host: Host) -> Result<(Book, u64), HostError> {
 /// The key of the number that each write counts up.
 const REVISION: &str = "revision";
 /// How often a write decides anew because another instance wrote meanwhile.
-const MOST_TRIES: usize = 8;
+const MOST_TRIES: usize = 32;

@@ -5,6 +5,7 @@
 //! waits for the site longer than a moment: it gets its document without, and that is told. Writes are the site's; what came of them is
 //! read back. What was here before the site was asked stays until the site says something else.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bootd_sdk::changes::Changes;
+use bootd_sdk::lead::Name;
 use bootd_sdk::prelude::*;
 use bootd_sdk::text::shown;
 use bootd_sdk::upstream::{Listed, Loss, Mirror, Site, Trust};
@@ -40,7 +43,7 @@ pub(crate) struct Mirrored {
     api: Api,
     instances: Instances,
     /// `None`: URLs that name the site stay as they are.
-    names: Option<Vec<String>>,
+    names: Option<Vec<Name>>,
     /// The site's defaults were taken: only then a document says what is different about its node.
     has_defaults: AtomicBool,
     /// What is wrong with single rows, by collection.
@@ -59,8 +62,19 @@ pub(crate) struct Mirrored {
 struct Trouble {
     /// Since when the site gives none, and why.
     failing: Option<(u64, String)>,
-    /// Why it gives none of these nodes.
-    refused: BTreeMap<String, String>,
+    /// It gives none of these nodes.
+    refused: BTreeMap<String, Refusal>,
+}
+
+/// Why the site does not say what is different about a node.
+struct Refusal {
+    /// Since when, in seconds since 1970.
+    since: u64,
+    /// The same, on the clock that never jumps.
+    begun: Duration,
+    times: u32,
+    /// What it said last.
+    text: String,
 }
 
 /// Among bootd's metrics.
@@ -93,7 +107,9 @@ impl Mirrored {
             site: Site::new(host, &settings.site(), folder, settings.service(), listed),
             api: settings.api,
             instances: settings.instance,
-            names: settings.rewrite.then(|| settings.names()),
+            names: settings
+                .rewrite
+                .then(|| Name::all(settings.names().iter().map(String::as_str))),
             has_defaults: AtomicBool::new(false),
             mistakes: Mutex::default(),
             rounds: Mutex::default(),
@@ -120,7 +136,7 @@ impl Mirrored {
     /// Asks the site for what is due.
     pub(crate) fn look(&self, plugin: &CloudInit) {
         if self.site.is_due() {
-            self.refresh(&plugin.ledger, None);
+            self.refresh(&plugin.ledger);
         }
         if self.reads_overrides() {
             self.read_overrides(&plugin.ledger);
@@ -128,7 +144,7 @@ impl Mirrored {
     }
 
     /// What URLs of the site's documents begin with, when they lead to this box.
-    pub(crate) fn names(&self, request: &Request) -> Option<&[String]> {
+    pub(crate) fn names(&self, request: &Request) -> Option<&[Name]> {
         self.names.as_deref().filter(|_| request.leads_here)
     }
 
@@ -178,7 +194,13 @@ impl Mirrored {
             Some(id) => self.override_written(ledger, request, &xname::normalise(id)),
             None => {
                 let written = path.strip_prefix("/admin/groups/").map(group_key);
-                self.refresh(ledger, written);
+                let reader = Reader {
+                    of: self,
+                    ledger,
+                    written,
+                };
+                // What the request deleted is no loss; all else is guarded.
+                return self.site.read_back(&reader, false, answer);
             }
         }
         answer
@@ -240,9 +262,22 @@ impl Mirrored {
             );
             mistakes.push(mistake("instance overrides".into(), text));
         }
-        let mut refused = trouble.refused.iter();
-        for (id, text) in refused.by_ref().take(MOST_TOLD) {
-            mistakes.push(mistake(format!("instance override of {id}"), text.clone()));
+        let now = self.host.now_boot();
+        let mut refused = trouble.refused.iter().filter(|(id, refusal)| {
+            // Most are over in a moment. Who has an override goes on with it: that is worth no warning before it lasts.
+            refusal.times > 1 && (now >= refusal.begun + A_WHILE || !is_known(book, id))
+        });
+        for (id, refusal) in refused.by_ref().take(MOST_TOLD) {
+            let meanwhile = match is_known(book, id) {
+                true => "the node gets what was mirrored before",
+                false => "the node gets its documents without",
+            };
+            let text = format!(
+                "{}, since {}; {meanwhile}; the site is asked again within 10 minutes",
+                refusal.text,
+                time::rfc3339(refusal.since)
+            );
+            mistakes.push(mistake(format!("instance override of {id}"), text));
         }
         let more = refused.count();
         if more > 0 {
@@ -254,13 +289,17 @@ impl Mirrored {
         self.site.health(&line, mistakes)
     }
 
-    fn refresh(&self, ledger: &Ledger, written: Option<String>) {
+    fn refresh(&self, ledger: &Ledger) {
         let reader = Reader {
             of: self,
             ledger,
-            written,
+            written: None,
         };
+        let was_unwell = self.is_unwell();
         self.site.refresh(&reader, Trust::Guarded);
+        if was_unwell && !self.is_unwell() {
+            self.rounds().ask_again(self.host.now_boot());
+        }
     }
 
     fn reads_overrides(&self) -> bool {
@@ -288,7 +327,11 @@ impl Mirrored {
                 id: Some(id.clone()),
                 ..Query::default()
             };
-            let Some(node) = self.host.node(&query) else { continue };
+            let Some(node) = self.host.node(&query) else {
+                self.trouble().refused.remove(&id);
+                self.rounds().forget(&id);
+                continue;
+            };
             match self.ask(ledger, &node, PATIENCE) {
                 Answered::Own(own) => owns.push(*own),
                 Answered::Refused(text) => self.refused(&id, text),
@@ -320,8 +363,37 @@ impl Mirrored {
             .collect();
         self.trouble().refused.retain(|id, _| nodes.contains(id));
         self.rounds().list(now, nodes, known);
+        if !self.is_unwell() {
+            self.forget_gone(ledger, now);
+        }
         let (unknown, _) = self.count_unknown();
         self.numbers.unknown.set(i64::try_from(unknown).unwrap_or(i64::MAX));
+    }
+
+    /// Deletes what is mirrored of nodes that left the inventory.
+    fn forget_gone(&self, ledger: &Ledger, now: Duration) {
+        let gone = self.rounds().gone(now);
+        if gone.is_empty() {
+            return;
+        }
+        let written = ledger.write(|book| {
+            let mut draft = Draft::of(book);
+            for id in gone.iter().filter(|id| is_known(book, id)) {
+                draft.remove(&instance_key(id));
+            }
+            Ok::<_, Infallible>(draft)
+        });
+        match written {
+            Ok(_) => tracing::info!(
+                nodes = gone.len(),
+                "what was mirrored of nodes that left the inventory is deleted"
+            ),
+            // The next listing finds them again.
+            Err(NotWritten::Store(error)) => {
+                tracing::error!(%error, "what is mirrored of nodes that left cannot be deleted")
+            }
+            Err(NotWritten::Refused(never)) => match never {},
+        }
     }
 
     fn count_unknown(&self) -> (usize, usize) {
@@ -381,12 +453,20 @@ impl Mirrored {
                     )
                 }
                 Ok(Read::AnotherNodes) => Answered::Refused(format!(
-                    "the site answers {path} with the document of another node: it does not believe X-Forwarded-For"
+                    "the site answers {path} with the document of another node: it does not believe X-Forwarded-For: {TRUSTED}"
                 )),
                 Err(text) => Answered::Refused(format!("the site's document is not understood: {text}")),
             },
-            404 => Answered::Refused(format!("{path}: status 404 {}", words(&fetched.body))),
-            422 => Answered::Refused(format!("{path}: status 422: the site knows no node with this address")),
+            status @ (404 | 422) => {
+                let text = format!("{path}: status {status} {}", words(&fetched.body));
+                Answered::Refused(match asked {
+                    Asked::ByName => text.trim_end().to_owned(),
+                    Asked::ByAddress(ip) => format!(
+                        "{}: the site knows no node with the address {ip}, or does not believe X-Forwarded-For: {TRUSTED}",
+                        text.trim_end()
+                    ),
+                })
+            }
             status => Answered::Failed(format!("{path}: status {status} {}", words(&fetched.body))),
         }
     }
@@ -434,11 +514,19 @@ impl Mirrored {
 
     fn refused(&self, id: &str, text: String) {
         self.numbers.failed.add(1);
+        let now = self.host.now_boot();
         let mut trouble = self.trouble();
         trouble.failing = None;
-        trouble.refused.insert(id.into(), text);
+        let refusal = trouble.refused.entry(id.into()).or_insert_with(|| Refusal {
+            since: self.host.now_unix().as_secs(),
+            begun: now,
+            times: 0,
+            text: String::new(),
+        });
+        refusal.times = refusal.times.saturating_add(1);
+        refusal.text = text;
         drop(trouble);
-        self.rounds().refuse(id);
+        self.rounds().refuse(now, id);
     }
 
     fn failed(&self, id: &str, unread: Vec<String>, text: String) {
@@ -547,14 +635,21 @@ impl Mirror for Reader<'_> {
     }
 
     fn take(&self, collection: usize, (part, said): Self::Change) -> Result<(), HostError> {
-        let written = self
-            .ledger
-            .write(|book| Ok::<_, Infallible>(mirror::draft(book, part, &said)));
+        let changes = Cell::new(Changes::default());
+        let written = self.ledger.write(|book| {
+            let draft = mirror::draft(book, part, &said);
+            changes.set(draft.changes());
+            Ok::<_, Infallible>(draft)
+        });
         match written {
             Ok(Written::New) => {
                 self.of.host.bump();
-                if part == Part::Defaults {
-                    self.of.rounds().again(self.of.host.now_boot());
+                let rows = self.of.listed().get(collection).map_or("", |listed| listed.rows);
+                changes.get().log(rows, self.of.site.url());
+                let now = self.of.host.now_boot();
+                match part {
+                    Part::Defaults => self.of.rounds().again(now),
+                    Part::Groups | Part::Instances => self.of.rounds().ask_again(now),
                 }
             }
             Ok(Written::Same) => {}
@@ -618,5 +713,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_WAITING: usize = 2;
 /// A site that takes longer is slow.
 const SLOW: Duration = Duration::from_millis(200);
+/// How long an override that is mirrored may be refused before that is told.
+const A_WHILE: Duration = Duration::from_secs(60);
+/// What to do when the site does not believe in whose name it is asked.
+const TRUSTED: &str = "the trusted_proxies of its listener must list this box, or config.instance be another";
 /// Nodes whose refused overrides are told one by one.
 const MOST_TOLD: usize = 3;

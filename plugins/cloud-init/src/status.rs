@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use bootd_sdk::prelude::*;
-use bootd_sdk::text::shown;
+use bootd_sdk::text::{counted, shown};
 use bootd_sdk::wire::{Health, Mistake};
 
 use crate::book::Book;
@@ -35,9 +35,12 @@ impl Status {
 
 /// What there is.
 pub(crate) fn line(book: &Book) -> String {
-    let documents = &book.documents;
-    let (groups, instances) = (documents.groups.len(), documents.instances.len());
-    format!("{groups} groups and {instances} node overrides")
+    let (groups, overrides) = (book.documents.groups.len(), book.overrides().count());
+    format!(
+        "{} and {}",
+        counted(groups, "group"),
+        counted(overrides, "node override")
+    )
 }
 
 /// Stored rows that cannot be read.

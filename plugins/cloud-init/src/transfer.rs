@@ -16,7 +16,8 @@ use crate::ledger::{Ledger, NotWritten};
 pub(crate) fn export(book: &Book) -> Answer {
     let documents = &book.documents;
     let groups = documents.groups.values().map(|group| doc(&group.data)).collect();
-    let instances = documents.instances.values().map(|own| doc(&**own)).collect();
+    let instances = book.overrides().filter_map(|id| documents.instances.get(id));
+    let instances = instances.map(|own| doc(&**own)).collect();
     let body = document(&[
         ("cluster-defaults".into(), doc(&*documents.defaults)),
         ("groups".into(), Doc::List(groups)),

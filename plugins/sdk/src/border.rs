@@ -128,7 +128,16 @@ fn configuration<P: Plugin>(text: Option<&str>) -> Result<(wire::Configuration, 
         ));
     }
     let by_mode = P::SETTINGS_BY_MODE.then_some(mode);
-    let settings = settings(config.config.clone(), by_mode)?;
+    let settings = settings(config.config.clone(), by_mode).map_err(|wrong| {
+        // One word was forgotten, and each key would be told as a mistake of its own.
+        let may_mirror = by_mode == Some("local") && P::MODES.contains(&"upstream");
+        match may_mirror && wrong.contains("unknown field `url`") {
+            true => {
+                "url is no setting of mode = \"local\", which is the default: did you mean mode = \"upstream\"?".into()
+            }
+            false => wrong,
+        }
+    })?;
     Ok((config, settings))
 }
 
@@ -361,6 +370,55 @@ mod tests {
         assert!(refused("local", json("[1, 2]")).0);
         let (bad, text) = refused("upstream", json(r#"{"url": "x"}"#));
         assert!(bad && text.contains("not available in this version"), "{text}");
+    }
+
+    struct Mirroring;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum ByMode {
+        Local(Settings),
+        Upstream(serde::de::IgnoredAny),
+    }
+
+    impl Plugin for Mirroring {
+        const NAME: &'static str = "mirroring";
+        const SETTINGS_BY_MODE: bool = true;
+        type Settings = ByMode;
+
+        fn init(start: Start<ByMode>, _: &mut wire::Setup) -> Result<Self, Error> {
+            match start.settings {
+                ByMode::Local(settings) => Err(format!("{settings:?}").into()),
+                ByMode::Upstream(_) => Ok(Self),
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_where_the_mode_was_forgotten_is_one_mistake_with_what_was_meant() {
+        let settings = serde_json::json!({"ca": "a", "refresh_s": 5, "token": {"file": "b"}, "url": "c"});
+        for mode in ["", "local"] {
+            let mistake = FakeHost::new()
+                .start_in::<Mirroring>(mode, settings.clone())
+                .err()
+                .unwrap();
+            assert!(mistake.is_bad_argument);
+            assert!(
+                mistake.text.ends_with("did you mean mode = \"upstream\"?"),
+                "{}",
+                mistake.text
+            );
+            assert!(!mistake.text.contains("token"), "{}", mistake.text);
+        }
+        assert!(FakeHost::new().start_in::<Mirroring>("upstream", settings).is_ok());
+        let mistake = FakeHost::new()
+            .start_in::<Mirroring>("", serde_json::json!({"ca": "a"}))
+            .err()
+            .unwrap();
+        assert!(mistake.text.contains("unknown field `ca`"), "{}", mistake.text);
+        // One that knows no other mode.
+        let (bad, text) = refused("local", serde_json::json!({"url": "c"}));
+        assert!(bad && text.contains("unknown field `url`"), "{text}");
     }
 
     #[test]

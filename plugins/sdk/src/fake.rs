@@ -189,9 +189,11 @@ impl FakeHost {
         lock(&self.refused).remove(id);
     }
 
-    /// What the plugin's store has.
+    /// What the plugin's store has, but for what the SDK keeps of a site.
     pub fn stored(&self) -> BTreeMap<String, String> {
-        lock(&self.store).clone()
+        let mut stored = lock(&self.store).clone();
+        stored.remove(crate::upstream::KEY);
+        stored
     }
 
     /// Puts a row into the plugin's store, as another version of it may have.

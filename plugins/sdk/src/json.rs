@@ -3,7 +3,9 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Reads one document whose outermost object has its keys in any case. `T`'s fields are named in lower case; those of inner structs fold
@@ -117,8 +119,54 @@ impl<'de> Visitor<'de> for Reading {
     }
 }
 
+/// The rows of a list, each as its text: at most [`Rows::MOST`], so that a small body cannot become many of them.
+#[derive(Debug, Default)]
+pub struct Rows<'b>(pub Vec<&'b RawValue>);
+
+impl Rows<'_> {
+    /// As many as an inventory holds.
+    pub const MOST: usize = 200_000;
+}
+
+impl<'de: 'b, 'b> Deserialize<'de> for Rows<'b> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Rows<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Rows<'de>, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(row) = list.next_element()? {
+                    if rows.len() == Rows::MOST {
+                        return Err(de::Error::custom(format!("it has more than {} rows", Rows::MOST)));
+                    }
+                    rows.push(row);
+                }
+                Ok(Rows(rows))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_list_has_a_bound() {
+        let list = |rows: usize| format!("[{}]", vec!["0"; rows].join(","));
+        assert_eq!(
+            serde_json::from_str::<Rows<'_>>(&list(Rows::MOST)).unwrap().0.len(),
+            Rows::MOST
+        );
+        let error = serde_json::from_str::<Rows<'_>>(&list(Rows::MOST + 1)).unwrap_err();
+        assert!(error.to_string().starts_with("it has more than 200000 rows"), "{error}");
+        assert!(serde_json::from_str::<Rows<'_>>("{}").is_err());
+    }
+
     use serde::Deserialize;
 
     use super::*;

@@ -30,12 +30,14 @@
 //! ```
 
 mod border;
+pub mod changes;
 pub mod etag;
 pub mod fake;
 pub mod file;
 pub mod form;
 mod host;
 pub mod json;
+pub mod lead;
 pub mod mac;
 pub mod sources;
 pub mod text;

@@ -1,4 +1,5 @@
 //! Texts across the border: lent for a call ([`abi::Str`]), or given away with the means to free them ([`abi::Buf`]). Used by both sides.
+//! And texts for people.
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;
@@ -113,8 +114,22 @@ pub fn shown(text: &str) -> String {
     out
 }
 
+/// How many of something there are, for people: `1 group`, `2 groups`. `one`: a word whose plural ends with an s.
+pub fn counted(count: usize, one: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{s}")
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(
+            [0, 1, 2].map(|n| super::counted(n, "group")),
+            ["0 groups", "1 group", "2 groups"]
+        );
+    }
+
     #[test]
     fn what_others_sent_stays_on_its_line() {
         assert_eq!(super::shown("a\nb\u{1b}[31m größe"), "a\\nb\\u{1b}[31m größe");

@@ -154,7 +154,7 @@ fn upstream_bug_configs_that_nobody_uses_stay_after_an_update_here_they_go() {
     let again = host.start::<Bss>(json!({})).unwrap();
     assert_eq!(list(&again, "").as_array().unwrap().len(), 1);
     assert!(
-        host.health().text.starts_with("1 boot parameters for 1 targets"),
+        host.health().text.starts_with("1 set of boot parameters for 1 target"),
         "{}",
         host.health().text
     );

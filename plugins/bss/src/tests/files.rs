@@ -165,13 +165,13 @@ fn a_file_that_was_wrong_at_the_start_keeps_what_is_gone_from_all() {
 fn what_the_api_writes_is_in_the_health_after_a_look() {
     let (host, bss) = start(json!({}));
     let said = || host.health().text;
-    assert_eq!(said(), "0 boot parameters for 0 targets; 0 files are applied");
+    assert_eq!(said(), "0 sets of boot parameters for 0 targets; 0 files applied");
     assert_eq!(
         send(&bss, "PUT", PATH, r#"{"nids":[1,2],"kernel":"http://h/k"}"#).status,
         200
     );
     look(host, &bss, 1);
-    assert_eq!(said(), "1 boot parameters for 2 targets; 0 files are applied");
+    assert_eq!(said(), "1 set of boot parameters for 2 targets; 0 files applied");
 }
 
 #[test]

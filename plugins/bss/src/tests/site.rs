@@ -126,7 +126,7 @@ fn a_sites_list_is_served_as_the_site_serves_it() {
     assert!(answer.keep && warned(&answer).is_none());
     assert_eq!(
         host.health().text,
-        "5 boot parameters for 5 targets, mirrored from http://site:8081/boot/v1 as of 2023-11-14T22:13:20Z"
+        "5 sets of boot parameters for 5 targets, mirrored from http://site:8081/boot/v1 as of 2023-11-14T22:13:20Z"
     );
     assert_eq!(host.health().mistakes, []);
 }
@@ -190,10 +190,10 @@ fn no_answer_of_a_broken_site_changes_anything_and_each_is_told() {
             reply(200, r#"{"type":"about:blank","title":"Unauthorized","status":401}"#),
             "it is no list",
         ),
-        (reply(200, "<html>login</html>"), "it is no list"),
-        (reply(200, "garbage"), "it is no list"),
-        (reply(200, &half), "it is no list: EOF"),
-        (reply(200, ""), "it is no list: EOF"),
+        (reply(200, "<html>login</html>"), "the answer is no JSON"),
+        (reply(200, "garbage"), "the answer is no JSON"),
+        (reply(200, &half), "it is no list"),
+        (reply(200, ""), "the answer is empty"),
         (
             reply(200, "[1,2]"),
             "none of its 2 entries can be used; the first: entry 1: ",
@@ -279,7 +279,7 @@ fn a_large_loss_is_held_back_until_the_operator_accepts_it() {
         let answer = send(&bss, "POST", "/bootd/v1/accept/bss", "");
         assert_eq!(answer.status, 200);
         assert!(
-            answer.body.contains(&format!("the site has lost {lost} of 5")),
+            answer.body.contains(&format!("/bootparameters: {lost} of 5 targets")),
             "{}",
             answer.body
         );
@@ -341,7 +341,7 @@ fn everything_is_there_after_a_start_with_the_site_dead() {
     look(host, &bss);
     assert_eq!(kernels(&bss).len(), 5);
     assert!(
-        host.health().text.ends_with("not refreshed since the start"),
+        host.health().text.ends_with(" as of 2023-11-14T22:13:20Z"),
         "{}",
         host.health().text
     );
@@ -853,7 +853,7 @@ fn settings_of_the_other_mode_and_wrong_ones_are_refused() {
     };
     for (mode, config, told) in [
         ("upstream", json!({"url": URL, "boot": "x"}), "unknown field `boot`"),
-        ("local", json!({"url": URL}), "unknown field `url`"),
+        ("local", json!({"url": URL}), "did you mean mode = \"upstream\"?"),
         ("upstream", json!({}), "missing field `url`"),
         (
             "upstream",
@@ -897,4 +897,24 @@ fn no_mutation_of_a_list_panics_or_empties_the_mirror() {
         look(host, &bss);
         assert!(kernels(&bss).len() >= 2, "{text}");
     });
+}
+
+#[test]
+fn a_write_at_a_site_that_lost_everything_does_not_empty_the_mirror() {
+    let (host, bss, site) = mirrored();
+    site.lists(&json!([{"macs": ["52:54:00:be:ef:77"], "kernel": "http://h/new", "params": "ro"}]));
+    let answer = send(
+        &bss,
+        "POST",
+        PATH,
+        r#"{"macs": ["52:54:00:be:ef:77"], "kernel": "http://h/new"}"#,
+    );
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+    assert_eq!(kernels(&bss).len(), 5);
+    assert!(
+        host.health()
+            .mistakes
+            .iter()
+            .any(|mistake| mistake.text.contains("held back"))
+    );
 }

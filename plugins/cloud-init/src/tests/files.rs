@@ -238,15 +238,12 @@ fn a_mistake_in_one_file_holds_back_only_that_file_and_health_names_it() {
     let hostname = || read(&plugin, "/cloud-init/admin/instance-info")["x1000c0s0b0n0"]["hostname"].clone();
     assert_eq!(hostname(), "old");
     assert_eq!(told(host), ["1: id must be the xname of a node, such as x1000c0s0b0n0"]);
-    let text = format!(
-        "2 groups and 1 node overrides; held back until right: {}",
-        own.display()
-    );
+    let text = format!("2 groups and 1 node override; held back until right: {}", own.display());
     assert_eq!(host.health().text, text);
     write(&own, "- id: x1000c0s0b0n0\n  hostname: new\n");
     look(host, &plugin, 2);
     assert_eq!(hostname(), "new");
-    assert_eq!(host.health().text, "2 groups and 1 node overrides");
+    assert_eq!(host.health().text, "2 groups and 1 node override");
 }
 
 #[test]
@@ -275,5 +272,5 @@ fn what_the_api_writes_is_in_the_health_after_a_look() {
     assert_eq!(host.health().text, "0 groups and 0 node overrides");
     assert_eq!(status(&plugin, "POST", GROUPS, r#"{"name":"a"}"#), 201);
     look(host, &plugin, 1);
-    assert_eq!(host.health().text, "1 groups and 0 node overrides");
+    assert_eq!(host.health().text, "1 group and 0 node overrides");
 }

@@ -417,7 +417,7 @@ fn mistakes_are_told_with_their_line_and_cost_only_their_row() {
         "{told:#?}"
     );
     assert!(told[4].ends_with("g.yaml:1, which counts"), "{told:#?}");
-    assert_eq!(host.health().text, "1 groups and 1 node overrides");
+    assert_eq!(host.health().text, "1 group and 1 node override");
 }
 
 #[test]

@@ -14,8 +14,8 @@ pub use state::{Loss, Trust, Verdict};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use crate::text::shown;
 use crate::wire::{Answer, Commit, Fetch, Fetched, Health, Mistake, Request};
@@ -35,6 +35,11 @@ pub trait Mirror {
     fn goes_with(&self, collection: usize) -> Option<usize> {
         let _ = collection;
         None
+    }
+
+    /// Bytes that a collection may have. In memory a list of short rows is many times as large.
+    fn most_bytes(&self) -> usize {
+        16 * 1024 * 1024
     }
 
     /// Stores a change and puts it into effect. What was not stored is read again with the next refresh.
@@ -160,14 +165,47 @@ impl Site {
 
     /// Asks for each collection, and puts into effect what is new and believed.
     pub fn refresh<M: Mirror>(&self, mirror: &M, trust: Trust) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh_all(mirror, trust, None, &turn);
+    }
+
+    /// Reads back what a write that was passed on has changed, before its client hears of it. A site too slow for that is read with the next
+    /// refresh, which is due at once; the answer says so. What is deleted is obeyed: the site had it. Whatever else is gone at the same moment
+    /// may be the site's mistake.
+    pub fn read_back<M: Mirror>(&self, mirror: &M, deleted: bool, mut answer: Answer) -> Answer {
+        let until = Instant::now() + READ_BACK;
+        let turn = loop {
+            match self.turn.try_lock() {
+                Ok(turn) => break Some(turn),
+                Err(TryLockError::Poisoned(turn)) => break Some(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(TRY_AGAIN),
+                Err(TryLockError::WouldBlock) => break None,
+            }
+        };
+        let trust = if deleted { Trust::Obeyed } else { Trust::Guarded };
+        let is_whole = turn.is_some_and(|turn| self.refresh_all(mirror, trust, Some(until), &turn));
+        if !is_whole {
+            self.hurry();
+            let text = format!("199 bootd \"{} has taken it, and is read back later\"", self.base);
+            answer.headers.push(("warning".into(), text));
+        }
+        answer
+    }
+
+    /// `false`: not all of it was asked for in time.
+    fn refresh_all<M: Mirror>(&self, mirror: &M, trust: Trust, until: Option<Instant>, _: &MutexGuard<'_, ()>) -> bool {
         self.state().schedule.begin(self.host.now_boot());
         let mut outcome = Outcome::Good;
         for at in 0..self.listed.len() {
-            match self.refresh_one(mirror, at, trust) {
+            let left = until.map_or(REFRESH, |until| until.saturating_duration_since(Instant::now()));
+            if left < LEAST {
+                return false;
+            }
+            match self.refresh_one(mirror, at, trust, left.min(REFRESH)) {
                 Refreshed::Good => {}
                 Refreshed::Bad => outcome = Outcome::Bad,
                 // It would not answer the next question either.
+                Refreshed::Unanswered(_) if until.is_some() => return false,
                 Refreshed::Unanswered(text) => {
                     outcome = Outcome::Bad;
                     for at in at..self.listed.len() {
@@ -175,7 +213,7 @@ impl Site {
                     }
                     break;
                 }
-                Refreshed::Stopping => return,
+                Refreshed::Stopping => return true,
             }
         }
         {
@@ -185,6 +223,7 @@ impl Site {
         }
         self.numbers.refreshes.add(1);
         self.settle();
+        true
     }
 
     /// Lets through what is held back, for an operator who knows better, unless it has become worse meanwhile. The answer lists what was
@@ -194,7 +233,7 @@ impl Site {
         let (mut accepted, mut left) = (Vec::new(), Vec::new());
         for (at, listed) in self.listed.iter().enumerate() {
             let Some((_, told)) = self.held(at) else { continue };
-            let refreshed = self.refresh_one(mirror, at, Trust::Accepted);
+            let refreshed = self.refresh_one(mirror, at, Trust::Accepted, ACCEPT);
             match (self.held(at), refreshed) {
                 (None, _) => accepted.push(format!(
                     "{}: {} of {} {}",
@@ -319,10 +358,11 @@ impl Site {
             "" => String::new(),
             query => format!("?{query}"),
         };
-        let carried = |(name, _): &&(String, String)| CARRIED_THERE.contains(&name.as_str());
+        // Of a field that stands twice the first: that is the token that was looked at here.
+        let first = |name: &&str| request.headers.iter().find(|(other, _)| other == *name).cloned();
         let fetch = Fetch {
             method: request.method.clone(),
-            headers: request.headers.iter().filter(carried).cloned().collect(),
+            headers: CARRIED_THERE.iter().filter_map(first).collect(),
             body: request.body.clone(),
             timeout_ms: WRITE_MS,
             ..self.fetch(&format!("{}{query}", segments.join("/")))
@@ -371,7 +411,7 @@ impl Site {
         self.host.fetch(&fetch).map_err(|error| error.to_string())
     }
 
-    fn refresh_one<M: Mirror>(&self, mirror: &M, at: usize, trust: Trust) -> Refreshed {
+    fn refresh_one<M: Mirror>(&self, mirror: &M, at: usize, trust: Trust, within: Duration) -> Refreshed {
         let Some(listed) = self.listed.get(at) else {
             return Refreshed::Good;
         };
@@ -380,7 +420,7 @@ impl Site {
             let collection = state.collections.get(at).cloned().unwrap_or_default();
             (collection.validator, collection.held)
         };
-        let (body, validator) = match self.ask(listed, known.clone()) {
+        let (body, validator) = match self.ask(listed, known.clone(), within, mirror.most_bytes()) {
             Ok(New {
                 body: Some(body),
                 validator,
@@ -456,6 +496,8 @@ impl Site {
     }
 
     fn wrong(&self, at: usize, kind: Kind, text: String) -> Refreshed {
+        // Parsers quote what they do not understand, whole.
+        let text = shown(&text);
         let now = self.host.now_unix().as_secs();
         if let Some(collection) = self.state().collections.get_mut(at) {
             collection.wrong(now, kind, text);
@@ -469,11 +511,17 @@ impl Site {
     }
 
     /// What the site says of a collection, when it is something that can be believed at all.
-    fn ask(&self, listed: &Listed, known: Option<String>) -> Result<New, Unanswered> {
+    fn ask(
+        &self,
+        listed: &Listed,
+        known: Option<String>,
+        within: Duration,
+        most_bytes: usize,
+    ) -> Result<New, Unanswered> {
         let is_known = known.is_some();
         let mut fetch = Fetch {
-            timeout_ms: REFRESH_MS,
-            most_bytes: MOST_BYTES,
+            timeout_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+            most_bytes,
             known: Some(known.unwrap_or_default()),
             ..self.fetch(listed.path)
         };
@@ -713,17 +761,23 @@ const CARRIED_BACK: [&str; 7] = [
     "bss-referral-token",
 ];
 /// For a collection: large ones come slowly.
-const REFRESH_MS: u64 = 30_000;
+const REFRESH: Duration = Duration::from_secs(30);
+/// The same, while an operator waits.
+const ACCEPT: Duration = Duration::from_secs(8);
 /// For a write that is passed on.
 const WRITE_MS: u64 = 20_000;
+/// For reading it back, all collections together, and for the turn to do so.
+const READ_BACK: Duration = Duration::from_secs(15);
+/// Between two looks whether it is our turn.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// With less time than this nothing is asked any more.
+const LEAST: Duration = Duration::from_millis(100);
 /// The deadline of routes that pass writes on: for the write, and for reading it back.
 pub const PASS_ON_MS: u64 = 45_000;
-/// Bytes of a collection.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of one thing that is looked up.
 const MOST_LOOKED_UP: usize = 1024 * 1024;
 /// The key of the plugin's store where it is kept what is known of the site.
-const KEY: &str = "upstream";
+pub(crate) const KEY: &str = "upstream";
 /// Seconds by which the store may be behind.
 const KEEP_EVERY: u64 = 300;
 /// Words of an error page that are told.

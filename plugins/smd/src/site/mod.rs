@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::prelude::*;
-use bootd_sdk::upstream::{Listed, Loss, Mirror, Site, Trust};
+use bootd_sdk::upstream::{Listed, Loss, Mirror, Site};
 use bootd_sdk::wire::Fetched;
 use bootd_sdk::xname;
 
@@ -63,11 +63,13 @@ impl Mirror for Mirrored<'_> {
         match collection {
             0 => {
                 let read = rows::components(body)?;
-                Ok(news(components(&self.0.tables(), read.rows), read.left_out))
+                let unclear = read.unclear.iter().map(|id| xname::normalise(id).into()).collect();
+                Ok(news(components(&self.0.tables(), read.rows, unclear), read.left_out))
             }
             1 => {
                 let read = rows::interfaces(body)?;
-                Ok(news(interfaces(&self.0.tables(), read.rows), read.left_out))
+                let unclear = read.unclear.iter().filter_map(|mac| mac.parse().ok()).collect();
+                Ok(news(interfaces(&self.0.tables(), read.rows, unclear), read.left_out))
             }
             2 | 3 => {
                 let family = if collection == 2 {
@@ -76,14 +78,20 @@ impl Mirror for Mirrored<'_> {
                     Family::Partition
                 };
                 let read = rows::sets(family, body)?;
-                Ok(news(sets(&self.0.tables(), family, read.rows), read.left_out))
+                let unclear = read.unclear.iter().map(|label| label.to_lowercase().into()).collect();
+                Ok(news(sets(&self.0.tables(), family, read.rows, unclear), read.left_out))
             }
             _ => {
                 let read = rows::managed(body)?;
                 let rows = read.rows.into_iter().flatten().collect();
-                Ok(news(managed(&self.0.tables(), rows), read.left_out))
+                let unclear = read.unclear.iter().map(|id| xname::normalise(id).into()).collect();
+                Ok(news(managed(&self.0.tables(), rows, unclear), read.left_out))
             }
         }
+    }
+
+    fn most_bytes(&self) -> usize {
+        64 * 1024 * 1024
     }
 
     /// A node without its interfaces does not boot, and one without its groups not as it should.
@@ -136,7 +144,10 @@ pub(crate) fn look_up(service: &Service, site: &Site, mac: Mac) -> Option<Node> 
         let Some(found) = get(format!("/State/Components/{id}"))? else {
             return Ok(None);
         };
-        let (_, component) = rows::one_component(&found.body)?;
+        let (told, component) = rows::one_component(&found.body)?;
+        if told != id {
+            return Err(format!("the site tells of {told} who asks for {id}"));
+        }
         change.components.insert(Arc::clone(&id), Some(component));
         // Without its groups it boots all the same; the next refresh has them.
         if let Some(found) = get(format!("/memberships/{id}"))? {
@@ -171,10 +182,13 @@ pub(crate) fn look_up(service: &Service, site: &Site, mac: Mac) -> Option<Node> 
 /// Passes a request on, and reads back what it changed before its client hears of it.
 pub(crate) fn pass_on(service: &Service, site: &Site, request: &Request, path: &str) -> Answer {
     let answer = site.pass_on(request, path);
-    if request.method != "GET" && (200..300).contains(&answer.status) {
-        site.refresh(&Mirrored(service), Trust::Obeyed);
-        service.tend();
+    if request.method == "GET" || !(200..300).contains(&answer.status) {
+        return answer;
     }
+    // A list of members that is set leaves others out.
+    let deleted = request.method == "DELETE" || (request.method == "PUT" && path.ends_with("/members"));
+    let answer = site.read_back(&Mirrored(service), deleted, answer);
+    service.tend();
     answer
 }
 
@@ -183,10 +197,10 @@ fn news(compared: (Loss, Change), left_out: LeftOut) -> (Loss, News) {
     (loss, News { change, left_out })
 }
 
-/// What a list of all components changes. The loss is counted in nodes, unless there is none among what is mirrored.
-fn components(tables: &Tables, rows: Vec<(Id, Component)>) -> (Loss, Change) {
+/// What a list of all components changes. The loss is counted in nodes, unless there is none among what is mirrored. `seen`: rows that are
+/// there and cannot be read.
+fn components(tables: &Tables, rows: Vec<(Id, Component)>, mut seen: HashSet<Id>) -> (Loss, Change) {
     let mut change = Change::default();
-    let mut seen = HashSet::with_capacity(rows.len());
     let counts = |kind: &str| tables.counts().nodes == 0 || is_node(kind);
     let mut loss = Loss {
         had: tables.components.values().filter(|row| counts(row.kind)).count(),
@@ -218,9 +232,8 @@ fn components(tables: &Tables, rows: Vec<(Id, Component)>) -> (Loss, Change) {
 }
 
 /// What a list of all interfaces changes. The loss is counted in those of nodes, unless there is none among what is mirrored: BMCs' would hide it.
-fn interfaces(tables: &Tables, rows: Vec<(Mac, Interface)>) -> (Loss, Change) {
+fn interfaces(tables: &Tables, rows: Vec<(Mac, Interface)>, mut seen: HashSet<Mac>) -> (Loss, Change) {
     let mut change = Change::default();
-    let mut seen = HashSet::with_capacity(rows.len());
     for (mac, row) in rows {
         if seen.insert(mac) && tables.interfaces.get(&mac) != Some(&row) {
             change.interfaces.insert(mac, Some(row));
@@ -241,10 +254,9 @@ fn interfaces(tables: &Tables, rows: Vec<(Mac, Interface)>) -> (Loss, Change) {
     (loss, change)
 }
 
-fn sets(tables: &Tables, family: Family, rows: Vec<rows::SetRow>) -> (Loss, Change) {
+fn sets(tables: &Tables, family: Family, rows: Vec<rows::SetRow>, mut seen: HashSet<Id>) -> (Loss, Change) {
     let (mut change, mut loss) = (Change::default(), Loss::default());
     let known = tables.sets(family);
-    let mut seen = HashSet::with_capacity(rows.len());
     for rows::SetRow { label, set, members } in rows {
         if !seen.insert(Arc::clone(&label)) {
             continue;
@@ -282,9 +294,8 @@ fn sets(tables: &Tables, family: Family, rows: Vec<rows::SetRow>) -> (Loss, Chan
 }
 
 /// What is managed, with what is known by it of Redfish endpoints and of the names of nodes.
-fn managed(tables: &Tables, rows: Vec<rows::ManagedRow>) -> (Loss, Change) {
+fn managed(tables: &Tables, rows: Vec<rows::ManagedRow>, mut seen: HashSet<Id>) -> (Loss, Change) {
     let mut change = Change::default();
-    let mut seen = HashSet::with_capacity(rows.len());
     let mut parents = BTreeMap::new();
     for rows::ManagedRow { id, row, parent } in rows {
         if !seen.insert(Arc::clone(&id)) {

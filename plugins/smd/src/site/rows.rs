@@ -3,13 +3,14 @@
 //! A list that is none is refused as a whole. A row that cannot be read costs only itself: real sites have rows that their own SMD would no
 //! longer take. Unknown words of a field are none; rows are not held to the rules of the API, which their own service keeps.
 
-use bootd_sdk::json::null_is_default;
+use std::collections::HashSet;
+
+use bootd_sdk::json::{Rows, null_is_default};
 use bootd_sdk::mac::Mac;
 use bootd_sdk::text::shown;
 use bootd_sdk::{time, xname};
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::api::{is_clean, is_label, xname_of};
 use crate::rows::{Address, Component, ComponentEndpoint, Endpoint, Family, Id, Interface, Nic, Redfish, Set};
@@ -19,6 +20,8 @@ use crate::values::{self, Word};
 #[derive(Debug, Default)]
 pub(super) struct Read<R> {
     pub(super) rows: Vec<R>,
+    /// What names a row that cannot be read: it keeps what it had.
+    pub(super) unclear: HashSet<String>,
     pub(super) left_out: LeftOut,
 }
 
@@ -32,22 +35,26 @@ pub(crate) struct LeftOut {
 
 /// Reads each row of a list by itself. Rows of which not one can be read are no list of this kind.
 fn each<'b, T: Deserialize<'b>, R>(
-    list: Vec<&'b RawValue>,
+    list: Rows<'b>,
+    name: &str,
     row: impl Fn(T) -> Result<R, String>,
 ) -> Result<Read<R>, String> {
     let mut read = Read {
-        rows: Vec::with_capacity(list.len()),
+        rows: Vec::with_capacity(list.0.len()),
+        unclear: HashSet::new(),
         left_out: LeftOut::default(),
     };
-    for raw in list {
+    for raw in list.0 {
         let one = serde_json::from_str::<T>(raw.get()).map_err(|error| error.to_string());
         match one.and_then(&row) {
             Ok(row) => read.rows.push(row),
             Err(text) => {
                 read.left_out.count += 1;
                 if read.left_out.count == 1 {
-                    read.left_out.first = text;
+                    read.left_out.first = shown(&text);
                 }
+                let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+                read.unclear.extend(value[name].as_str().map(str::to_owned));
             }
         }
     }
@@ -73,10 +80,10 @@ pub(super) fn components(body: &str) -> Result<Read<(Id, Component)>, String> {
     #[derive(Deserialize)]
     struct List<'b> {
         #[serde(rename = "Components", borrow)]
-        list: Vec<&'b RawValue>,
+        list: Rows<'b>,
     }
     let List { list } = serde_json::from_str(body).map_err(|error| error.to_string())?;
-    each(list, component)
+    each(list, "ID", component)
 }
 
 /// A component by itself.
@@ -194,7 +201,7 @@ pub(super) fn interfaces(body: &str) -> Result<Read<(Mac, Interface)>, String> {
     }
     begins(body, '[')?;
     let list = serde_json::from_str(body).map_err(|error| error.to_string())?;
-    each(list, |posted: InterfaceIn| {
+    each(list, "MACAddress", |posted: InterfaceIn| {
         let mac: Mac = posted.mac.parse().map_err(|error| format!("{error}"))?;
         let component = match posted.component.as_str() {
             "" => Id::from(""),
@@ -256,7 +263,11 @@ pub(super) fn sets(family: Family, body: &str) -> Result<Read<SetRow>, String> {
     }
     begins(body, '[')?;
     let list = serde_json::from_str(body).map_err(|error| error.to_string())?;
-    each(list, |posted: SetIn| {
+    let name = match family {
+        Family::Group => "label",
+        Family::Partition => "name",
+    };
+    each(list, name, |posted: SetIn| {
         let label = match family {
             Family::Group => posted.label.to_lowercase(),
             Family::Partition => posted.name.to_lowercase(),
@@ -356,11 +367,11 @@ pub(super) fn managed(body: &str) -> Result<Read<Option<ManagedRow>>, String> {
     #[derive(Deserialize)]
     struct List<'b> {
         #[serde(rename = "ComponentEndpoints", borrow)]
-        list: Vec<&'b RawValue>,
+        list: Rows<'b>,
     }
     begins(body, '{')?;
     let List { list } = serde_json::from_str(body).map_err(|error| error.to_string())?;
-    each(list, one_managed)
+    each(list, "ID", one_managed)
 }
 
 fn one_managed(posted: ManagedIn) -> Result<Option<ManagedRow>, String> {
