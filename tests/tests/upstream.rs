@@ -218,7 +218,7 @@ const NONSENSE: [(&str, Conduct, &str); 12] = [
     (
         "garbage",
         Conduct::Says(200, "<html><body>It works!</body></html>"),
-        "not understood",
+        "no JSON",
     ),
     ("half a body", Conduct::Half, ""),
     ("1 GB", Conduct::Huge { announced: true }, "bytes"),
