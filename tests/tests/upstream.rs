@@ -344,6 +344,8 @@ fn writes_go_to_the_site_with_the_callers_token_and_are_there_at_once() {
             ensure!(!refused[0].body.is_empty(), "{write:?}: no word of why");
         }
         ensure!(all(&rack_side)? == before, "something changed with the site dead");
+        let log = std::fs::read_to_string(bootd.log())?;
+        ensure!(!log.contains(rack_side.token()), "a token is in the log");
         bootd.must_run()
     });
 }
