@@ -614,26 +614,11 @@ fn is_false(value: &bool) -> bool {
 /// cannot be within one: white space, `=`, `:` or `;` that ends a prefix such as `root=live:`, a quote or a comma. All else stays byte for byte.
 /// Where several rewrites match, the longest `from` wins.
 pub fn rewrite(text: &str, rewrites: &[Rewrite]) -> String {
-    let mut out = String::with_capacity(text.len() + 16);
-    let mut rest = text;
-    let mut before = ' ';
-    while let Some(c) = rest.chars().next() {
-        let may_begin = before.is_whitespace() || matches!(before, '=' | ':' | ';' | ',' | '"' | '\'');
-        let best = rewrites
-            .iter()
-            .filter(|r| may_begin && !r.from.is_empty() && rest.starts_with(r.from.as_str()))
-            .max_by_key(|r| r.from.len());
-        if let Some(found) = best {
-            out.push_str(&found.to);
-            rest = &rest[found.from.len()..];
-            before = '/';
-        } else {
-            out.push(c);
-            rest = &rest[c.len_utf8()..];
-            before = c;
-        }
-    }
-    out
+    crate::lead::led(text, |_, rest| {
+        let fits = |r: &&Rewrite| !r.from.is_empty() && rest.starts_with(r.from.as_str());
+        let best = rewrites.iter().filter(fits).max_by_key(|r| r.from.len())?;
+        Some((best.from.len(), best.to.clone()))
+    })
 }
 
 #[cfg(test)]
