@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::draft::{Change, Draft, Origin, member_key, set_key};
 use crate::rows::{Family, Id};
 use crate::site::{LISTED, LeftOut};
-use crate::tables::Tables;
+use crate::tables::{Revisions, Tables};
 
 /// What smd holds, and how it is changed.
 pub(crate) struct Service {
@@ -96,9 +96,23 @@ impl Service {
         self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The entity tag of everything that is listed now.
-    pub(crate) fn tag(&self) -> String {
-        self.tags.tag(self.tables().revision())
+    /// The entity tag of what is listed now. A whole list of some rows changes with these only; whatever else may depend on all rows.
+    pub(crate) fn tag(&self, request: &Request) -> String {
+        let Revisions {
+            components,
+            interfaces,
+            managed,
+            sets,
+        } = self.tables().revisions();
+        let path = request.path.trim_end_matches('/');
+        let revision = match path.strip_prefix("/hsm/v2").filter(|_| request.query.is_empty()) {
+            Some("/State/Components") => components,
+            Some("/Inventory/EthernetInterfaces") => interfaces,
+            Some("/Inventory/ComponentEndpoints") => managed,
+            Some("/groups" | "/partitions") => sets,
+            _ => components + interfaces + managed + sets,
+        };
+        self.tags.tag(revision)
     }
 
     /// Answers a request that writes: what `decide` drafted is durable and in effect before its answer is given. An `Err` writes nothing.

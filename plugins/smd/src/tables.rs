@@ -29,8 +29,7 @@ pub(crate) struct Tables {
     managed: BTreeSet<(Id, Id)>,
     /// Lists of actions that rows share.
     actions: Vec<Arc<[Box<str>]>>,
-    /// Counts the changes.
-    revision: u64,
+    revisions: Revisions,
     /// Components that are nodes, and all others that the inventory takes.
     counts: Counts,
 }
@@ -41,6 +40,17 @@ pub(crate) struct Sets {
     pub(crate) rows: BTreeMap<Id, (Set, BTreeSet<Id>)>,
     /// Labels by member, sorted.
     of: HashMap<Id, Vec<Id>>,
+}
+
+/// Other numbers after each change of these rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Revisions {
+    pub(crate) components: u64,
+    pub(crate) interfaces: u64,
+    /// Redfish endpoints, and what they manage.
+    pub(crate) managed: u64,
+    /// Groups and partitions, with their members.
+    pub(crate) sets: u64,
 }
 
 /// How many there are.
@@ -56,9 +66,9 @@ impl Tables {
         &self.sets[family.at()]
     }
 
-    /// Another number after each change.
-    pub(crate) fn revision(&self) -> u64 {
-        self.revision
+    /// Counts the changes of what is listed together.
+    pub(crate) fn revisions(&self) -> Revisions {
+        self.revisions
     }
 
     /// How many nodes and controllers there are.
@@ -166,7 +176,16 @@ impl Tables {
 
     /// Puts a change in.
     pub(crate) fn apply(&mut self, change: Change) {
-        self.revision += 1;
+        let Revisions {
+            components,
+            interfaces,
+            managed,
+            sets,
+        } = &mut self.revisions;
+        *components += u64::from(!change.components.is_empty());
+        *interfaces += u64::from(!change.interfaces.is_empty());
+        *managed += u64::from(!change.endpoints.is_empty() || !change.component_endpoints.is_empty());
+        *sets += u64::from(!change.sets.is_empty() || !change.members.is_empty());
         for (id, row) in change.components {
             self.put_component(id, row);
         }

@@ -305,7 +305,7 @@ pub(crate) fn answer(service: &Service, request: &Request) -> Answer {
     };
     let Some(site) = &service.site else {
         return match request.method.as_str() {
-            "GET" => etag::answer(request, &service.tag(), handled),
+            "GET" => etag::answer(request, &service.tag(request), handled),
             _ => handled(),
         };
     };
@@ -317,7 +317,7 @@ pub(crate) fn answer(service: &Service, request: &Request) -> Answer {
             );
             problem(409, &detail)
         }
-        "GET" if !path.starts_with(REDFISH) => site.mark(etag::answer(request, &service.tag(), handled)),
+        "GET" if !path.starts_with(REDFISH) => site.mark(etag::answer(request, &service.tag(request), handled)),
         "POST" if place.path.contains("/Query") => site.mark(handled()),
         _ => {
             let below = path.strip_prefix("/hsm/v2").unwrap_or(path);

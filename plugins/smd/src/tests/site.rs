@@ -136,6 +136,46 @@ fn an_unchanged_site_is_asked_once_a_list_and_nothing_is_written_or_published() 
 }
 
 #[test]
+fn a_change_of_one_list_leaves_the_tags_of_the_others() {
+    let (site, asked, host, rack) = mirrored();
+    assert_eq!(
+        status(
+            &site,
+            "PATCH",
+            "/State/Components/x1000c0s0b0n0/NID",
+            json!({"NID": 99})
+        ),
+        204
+    );
+    let unchanged = host.metric("upstream_unchanged").unwrap();
+    asked.lock().unwrap().clear();
+    refresh(host, &rack);
+    assert_eq!(get(&rack, "/State/Components/ByNID/99")["ID"], "x1000c0s0b0n0");
+    assert_eq!(host.metric("upstream_unchanged"), Some(unchanged + 4));
+    // What depends on several of them has another tag after each.
+    let tag = |path: &str| {
+        send(&site, "GET", path, "")
+            .headers
+            .iter()
+            .find(|(name, _)| name == "etag")
+            .unwrap()
+            .1
+            .clone()
+    };
+    let before: Vec<String> = ["/memberships", "/State/Components?group=compute", "/groups"]
+        .map(tag)
+        .into();
+    assert_eq!(status(&site, "POST", "/groups", json!({"label": "more"})), 201);
+    let after: Vec<String> = ["/memberships", "/State/Components?group=compute", "/groups"]
+        .map(tag)
+        .into();
+    assert!(
+        before.iter().zip(&after).all(|(before, after)| before != after),
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
 fn what_changes_at_the_site_is_here_after_the_next_refresh() {
     let (site, _, host, rack) = mirrored();
     nodes(&site, &[("x1000c0s0b5n0", 6)]);
@@ -568,5 +608,5 @@ fn settings_of_the_other_mode_are_mistakes() {
         "{text}"
     );
     assert!(text.contains("token: it must be {") && !text.contains("eyJ"), "{text}");
-    assert!(start("local", json!({"url": "http://site"})).contains("unknown field `url`"));
+    assert!(start("local", json!({"url": "http://site"})).contains("did you mean mode = \"upstream\"?"));
 }
