@@ -806,8 +806,8 @@ const MOST_LOOKED_UP: usize = 1024 * 1024;
 pub(crate) const KEY: &str = "upstream";
 /// Seconds by which the store may be behind.
 const KEEP_EVERY: u64 = 300;
-/// Seconds before its end when a token is told of.
-const SOON: u64 = 3600;
+/// Seconds before its end when a token is told of: those of OpenCHAMI live for an hour, and are renewed in time by who renews them.
+const SOON: u64 = 300;
 /// Words of an error page that are told.
 const MOST_WORDS: usize = 12;
 

@@ -392,10 +392,10 @@ fn a_token_that_ends_soon_is_told_before_it_is_refused() {
         site.health("", Vec::new()).mistakes
     };
     // The fake clock stands at 1,700,000,000.
-    let soon = told(r#"{"exp": 1700000600}"#);
+    let soon = told(r#"{"exp": 1700000200}"#);
     assert_eq!(
         soon[0].to_string(),
-        "config.token: the token ends at 2023-11-14T22:23:20Z: write a newer one in its place"
+        "config.token: the token ends at 2023-11-14T22:16:40Z: write a newer one in its place"
     );
     for claims in [
         r#"{"exp": 1700007200}"#,
