@@ -201,13 +201,17 @@ impl Site {
         for at in 0..self.listed.len() {
             let left = until.map_or(REFRESH, |until| until.saturating_duration_since(Instant::now()));
             if left < LEAST {
+                self.settle();
                 return false;
             }
             match self.refresh_one(mirror, at, trust, left.min(REFRESH)) {
                 Refreshed::Good => {}
                 Refreshed::Bad => outcome = Outcome::Bad,
                 // It would not answer the next question either.
-                Refreshed::Unanswered(_) if until.is_some() => return false,
+                Refreshed::Unanswered(_) if until.is_some() => {
+                    self.settle();
+                    return false;
+                }
                 Refreshed::Unanswered(text) => {
                     outcome = Outcome::Bad;
                     for at in at..self.listed.len() {
@@ -257,19 +261,17 @@ impl Site {
 
     /// How the plugin is: what it has, as of when, and what is wrong. `mistakes` are the mirror's own.
     pub fn health(&self, line: &str, mistakes: Vec<Mistake>) -> Health {
+        // Files are read before the lock is taken: answers wait for it. Before the first refresh, and in `bootd check`, they are all that
+        // can be seen without the site.
+        let has_refreshed = self.state().has_refreshed;
+        let mut told = if has_refreshed { Vec::new() } else { self.unready() };
+        told.extend(self.token_ends());
         let state = self.state();
         let good = state.collections.iter().map(|collection| collection.good);
         let as_of = match good.min().flatten() {
             Some(seconds) => format!(" as of {}", time::rfc3339(seconds)),
             None => ", not refreshed yet".into(),
         };
-        // Before the first refresh, and in `bootd check`: what can be seen without the site.
-        let mut told = if state.has_refreshed {
-            Vec::new()
-        } else {
-            self.unready()
-        };
-        told.extend(self.token_ends());
         told.extend(self.troubles(&state.collections));
         for (listed, collection) in self.listed.iter().zip(&state.collections) {
             let held = collection.held.as_ref();
