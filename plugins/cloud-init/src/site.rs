@@ -17,8 +17,7 @@ use std::time::Duration;
 use bootd_sdk::changes::Changes;
 use bootd_sdk::lead::Name;
 use bootd_sdk::prelude::*;
-use bootd_sdk::text::shown;
-use bootd_sdk::upstream::{Listed, Loss, Mirror, Site, Trust};
+use bootd_sdk::upstream::{Listed, Loss, Mirror, Site, Trust, excerpt};
 use bootd_sdk::{form, time, xname};
 
 use crate::CloudInit;
@@ -458,7 +457,7 @@ impl Mirrored {
                 Err(text) => Answered::Refused(format!("the site's document is not understood: {text}")),
             },
             status @ (404 | 422) => {
-                let text = format!("{path}: status {status} {}", words(&fetched.body));
+                let text = format!("{path}: status {status} {}", excerpt(&fetched.body));
                 Answered::Refused(match asked {
                     Asked::ByName => text.trim_end().to_owned(),
                     Asked::ByAddress(ip) => format!(
@@ -467,7 +466,7 @@ impl Mirrored {
                     ),
                 })
             }
-            status => Answered::Failed(format!("{path}: status {status} {}", words(&fetched.body))),
+            status => Answered::Failed(format!("{path}: status {status} {}", excerpt(&fetched.body))),
         }
     }
 
@@ -672,12 +671,6 @@ fn is_known(book: &Book, id: &str) -> bool {
 fn any_address(node: &Node) -> Option<IpAddr> {
     let mut ips = node.interfaces.iter().flat_map(|interface| &interface.ips);
     ips.next().map(|address| address.ip)
-}
-
-/// The begin of an error page.
-fn words(body: &str) -> String {
-    let words: Vec<&str> = body.split_whitespace().take(12).collect();
-    shown(&words.join(" "))
 }
 
 const CLOUD_INIT: &[Listed] = &[

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bootd_sdk::changes::Changes;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Commit;
 use serde::Serialize;
@@ -34,14 +35,6 @@ pub(crate) struct Change {
     pub(crate) members: BTreeMap<(Family, Id, Id), bool>,
     /// `applied/<xname>`: a row of the nodes file as it was last applied.
     pub(crate) applied: BTreeMap<Id, Option<String>>,
-}
-
-/// How much a [`Change`] changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Changes {
-    /// Rows that are new or others.
-    pub(crate) written: usize,
-    pub(crate) gone: usize,
 }
 
 /// A change in the making.
@@ -301,19 +294,30 @@ impl Change {
             && self.applied.is_empty()
     }
 
-    /// How many rows are written, and how many go.
-    pub(crate) fn counts(&self) -> Changes {
+    /// What it changes of these tables.
+    pub(crate) fn counts(&self, tables: &Tables) -> Changes {
         let mut changes = Changes::default();
-        let mut count = |written: bool| match written {
-            true => changes.written += 1,
-            false => changes.gone += 1,
+        let mut count = |is_there: bool, was_there: bool| match (is_there, was_there) {
+            (true, false) => changes.added += 1,
+            (true, true) => changes.changed += 1,
+            (false, true) => changes.removed += 1,
+            (false, false) => {}
         };
-        self.components.values().for_each(|row| count(row.is_some()));
-        self.interfaces.values().for_each(|row| count(row.is_some()));
-        self.endpoints.values().for_each(|row| count(row.is_some()));
-        self.component_endpoints.values().for_each(|row| count(row.is_some()));
-        self.sets.values().for_each(|row| count(row.is_some()));
-        self.members.values().for_each(|is_member| count(*is_member));
+        for (id, row) in &self.components {
+            count(row.is_some(), tables.components.contains_key(id));
+        }
+        for (mac, row) in &self.interfaces {
+            count(row.is_some(), tables.interfaces.contains_key(mac));
+        }
+        for (id, row) in &self.component_endpoints {
+            count(row.is_some(), tables.component_endpoints.contains_key(id));
+        }
+        for ((family, label), row) in &self.sets {
+            count(row.is_some(), tables.sets(*family).get(label).is_some());
+        }
+        for ((family, label, id), is_member) in &self.members {
+            count(*is_member, tables.sets(*family).labels_of(id).contains(label));
+        }
         changes
     }
 

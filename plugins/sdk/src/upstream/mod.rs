@@ -757,8 +757,8 @@ fn looks_like_json(body: &str) -> Result<(), String> {
     }
 }
 
-/// Some words of a text that others sent.
-fn excerpt(text: &str) -> String {
+/// Some words of a text that others sent, such as an error page.
+pub fn excerpt(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().take(MOST_WORDS).collect();
     shown(&words.join(" "))
 }

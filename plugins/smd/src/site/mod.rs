@@ -16,7 +16,7 @@ use bootd_sdk::upstream::{Listed, Loss, Mirror, Site};
 use bootd_sdk::wire::Fetched;
 use bootd_sdk::xname;
 
-use crate::draft::{Change, Changes};
+use crate::draft::Change;
 use crate::rows::{Component, Family, Id, Interface, Redfish};
 use crate::service::Service;
 use crate::tables::{Tables, is_node};
@@ -100,13 +100,10 @@ impl Mirror for Mirrored<'_> {
     }
 
     fn take(&self, collection: usize, news: News) -> Result<(), HostError> {
-        let changes = news.change.counts();
+        let changes = news.change.counts(&self.0.tables());
         self.0.write_site(news.change)?;
-        if changes != Changes::default() {
-            let path = LISTED.get(collection).map_or("", |listed| listed.path);
-            let Changes { written, gone } = changes;
-            tracing::info!(path, written, gone, "the site has changed");
-        }
+        let rows = LISTED.get(collection).map_or("", |listed| listed.rows);
+        changes.log(rows, self.0.site.as_ref().map_or("", Site::url));
         self.0.left_out(collection, news.left_out);
         Ok(())
     }

@@ -91,7 +91,7 @@ pub(super) fn one_component(body: &str) -> Result<(Id, Component), String> {
     component(serde_json::from_str(body).map_err(|error| error.to_string())?)
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct ComponentIn {
     #[serde(rename = "ID", deserialize_with = "null_is_default")]
@@ -121,27 +121,6 @@ struct ComponentIn {
     reservation_disabled: bool,
     #[serde(deserialize_with = "null_is_default")]
     locked: bool,
-}
-
-impl Default for ComponentIn {
-    fn default() -> Self {
-        Self {
-            id: String::new(),
-            state: String::new(),
-            flag: String::new(),
-            enabled: None,
-            software_status: String::new(),
-            role: String::new(),
-            sub_role: String::new(),
-            nid: Value::Null,
-            subtype: String::new(),
-            net_type: String::new(),
-            arch: String::new(),
-            class: String::new(),
-            reservation_disabled: false,
-            locked: false,
-        }
-    }
 }
 
 fn component(posted: ComponentIn) -> Result<(Id, Component), String> {
