@@ -9,11 +9,14 @@
 
 pub mod answer;
 pub mod boot;
+#[cfg(test)]
+mod conformance;
 pub mod encode;
 pub mod explain;
 pub mod options;
 pub mod policy;
 pub mod pool;
+pub mod rehearsal;
 pub mod reply;
 pub mod request;
 mod rows;
