@@ -105,7 +105,7 @@ pub struct Service {
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
     let mut ports = Vec::new();
     for name in &deps.config.interfaces {
-        let port = v4::service::Port::open(name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
+        let port = v4::port::Port::open(name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
             interface: name.clone(),
             source,
         })?;
@@ -123,7 +123,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
         let interface = port.name().to_owned();
         let thread = std::thread::Builder::new()
             .name(format!("dhcp-{interface}"))
-            .spawn(move || v4::service::receive(&shell, &port, &ending))
+            .spawn(move || v4::port::receive(&shell, &port, &ending))
             // Threads that run already end with `service`.
             .map_err(|source| DhcpError::Thread { interface, source })?;
         service.threads.push(thread);
