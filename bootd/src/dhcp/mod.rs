@@ -4,6 +4,7 @@
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
 
+mod ignored;
 pub mod solicitation;
 pub mod v4;
 
@@ -22,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::net::{Icmp6, Interface, NetError};
 use crate::state::{Store, StoreError};
 
+pub use ignored::{Ignored, IgnoredError};
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::pool::State;
@@ -37,6 +39,8 @@ pub struct Deps {
     pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whom the operator has ignored.
+    pub ignored: Arc<Ignored>,
     /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.
     pub unknown: Arc<dyn Fn(Mac, Option<Then>) -> Lookup + Send + Sync>,
 }

@@ -114,6 +114,8 @@ pub enum Why {
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
+    /// The operator has it ignored: `bootd nodes ignore`.
+    ByOperator,
 }
 
 impl Why {
@@ -136,6 +138,7 @@ impl Why {
             Self::NotOurLease => "not_our_lease",
             Self::UnknownInform => "inform_of_unknown",
             Self::LookupUnderWay => "lookup_under_way",
+            Self::ByOperator => "ignored_by_operator",
         }
     }
 }
@@ -161,6 +164,7 @@ impl fmt::Display for Why {
             Self::LookupUnderWay => {
                 "the plugins are being asked about it since an earlier packet, which is answered then"
             }
+            Self::ByOperator => "the operator has it ignored (`bootd nodes unignore` ends that)",
         })
     }
 }

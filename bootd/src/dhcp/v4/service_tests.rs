@@ -13,7 +13,7 @@ use super::super::reply::Envelope;
 use super::super::request::HEADER;
 use super::super::testing::{Client, Random, config, mac, node, receiving, site, snapshot};
 use super::*;
-use crate::dhcp::Then;
+use crate::dhcp::{Ignored, Then};
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
 use crate::state::Store;
@@ -87,6 +87,7 @@ impl Bench {
             snapshot: Arc::clone(&snapshot),
             store: store.clone(),
             metrics: Arc::clone(&metrics),
+            ignored: Arc::new(Ignored::open(store.clone()).unwrap()),
             unknown: Arc::new(move |mac, then| {
                 to_plugins.lock().unwrap().send((mac, then)).unwrap();
                 *said.lock().unwrap()
@@ -129,6 +130,18 @@ impl Bench {
         let label = format!("what=\"{what}\"");
         self.metrics.text().lines().any(|line| line.contains(&label))
     }
+}
+
+#[test]
+fn whom_the_operator_ignores_gets_no_answer_until_that_ends() {
+    let bench = Bench::new();
+    let ignored = &bench.shell.deps().ignored;
+    ignored.add(mac(1)).unwrap();
+    bench.packet(&Client::new(1).discover());
+    assert!(bench.counted("ignored_by_operator"));
+    assert!(bench.sent.try_recv().is_err());
+    ignored.remove(mac(1)).unwrap();
+    bench.reply(&Client::new(1).discover());
 }
 
 #[test]
