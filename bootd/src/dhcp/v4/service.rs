@@ -172,7 +172,7 @@ impl Shell {
     fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
         let (receiving, outlet) = (arrived.receiving, arrived.outlet);
         if request.mac.is_some_and(|mac| self.deps.ignored.contains(mac)) {
-            return self.ignored(Why::ByOperator, request);
+            return ignored(Why::ByOperator, request, desk);
         }
         let snapshot = self.deps.snapshot.load();
         let verdict = answer(request, &self.policy, &snapshot, receiving);
