@@ -65,6 +65,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let files = Arc::new(ArcSwap::from_pointee(files));
     let config = Arc::new(config);
 
+    let ignored = Arc::new(dhcp::Ignored::open(store.clone())?);
     // Packets first: they need no plugin, so a plugin that hangs in its start delays none.
     let plugins: Arc<OnceLock<Arc<Plugins>>> = Arc::default();
     let asked = Arc::clone(&plugins);
@@ -73,6 +74,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         snapshot: inventory.shared(),
         store: store.clone(),
         metrics: Arc::clone(&metrics),
+        ignored: Arc::clone(&ignored),
         unknown: Arc::new(move |mac, then| match asked.get() {
             Some(plugins) => plugins.unknown(mac, then),
             None => dhcp::Lookup::Nobody,
@@ -123,6 +125,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),
             store: store.clone(),
+            ignored,
             started: std::time::Instant::now(),
             warnings,
             missing: ArcSwap::default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bootd_sdk::mac::Mac;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{transfer, views};
+use crate::dhcp::{Ignored, IgnoredError};
 use crate::explain;
 use crate::http::{App, Body, full};
 use crate::state::Store;
@@ -46,6 +48,8 @@ pub struct Admin {
     pub app: Arc<App>,
     /// What survives; it knows whether the disk fails.
     pub store: Store,
+    /// Whom DHCP does not answer.
+    pub ignored: Arc<Ignored>,
     /// When bootd became ready.
     pub started: std::time::Instant,
     /// Warnings of the start, such as missing loaders.
@@ -146,18 +150,20 @@ impl Admin {
             (&Method::POST, "/accept") => return json(&transfer::accept(&self.app).await),
             (&Method::POST, "/reload") => return self.reload(query).await,
             (&Method::POST, "/token") => return self.token(query),
+            (&Method::POST, "/ignore") => return self.ignore(query, Ignored::add).await,
+            (&Method::POST, "/unignore") => return self.ignore(query, Ignored::remove).await,
             (&Method::GET, _) => {}
             _ => {
                 return error(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST for /accept, /reload, /import and /token, are served here",
+                    "only GET, and POST for /accept, /ignore, /unignore, /reload, /import and /token, are served here",
                 );
             }
         }
         match head.uri.path() {
             "/export" => self.export(query).await,
             "/status" => json(&views::status(self)),
-            "/nodes" => json(&views::nodes(&self.app, &self.app.inventory.snapshot())),
+            "/nodes" => json(&views::nodes(self, &self.app.inventory.snapshot())),
             "/keys" => match &self.app.auth {
                 Some(auth) => json(&auth.key_set()),
                 None => error(StatusCode::NOT_FOUND, "no keys"),
@@ -175,6 +181,27 @@ impl Admin {
                 Err(text) => error(StatusCode::BAD_REQUEST, &text),
             },
             _ => error(StatusCode::NOT_FOUND, "no such view"),
+        }
+    }
+
+    /// Has DHCP ignore the hardware address that the query names, or answer it again.
+    async fn ignore(&self, query: &str, change: fn(&Ignored, Mac) -> Result<bool, IgnoredError>) -> Response<Body> {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        let mac = match pairs.find(|(key, _)| key == "mac").map(|(_, text)| text.parse::<Mac>()) {
+            Some(Ok(mac)) => mac,
+            Some(Err(bad)) => return error(StatusCode::BAD_REQUEST, &bad.to_string()),
+            None => return error(StatusCode::BAD_REQUEST, "mac=MAC is missing"),
+        };
+        let ignored = Arc::clone(&self.ignored);
+        let done = tokio::task::spawn_blocking(move || change(&ignored, mac)).await;
+        match done {
+            Ok(Ok(changed)) => {
+                let ignored = self.ignored.contains(mac);
+                tracing::info!(%mac, ignored, changed, "the operator decides whether dhcp answers");
+                json(&views::Ignoring { mac, ignored, changed })
+            }
+            Ok(Err(failed)) => error(StatusCode::SERVICE_UNAVAILABLE, &failed.to_string()),
+            Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "a bug in bootd; see the log"),
         }
     }
 

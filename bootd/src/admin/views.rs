@@ -1,5 +1,6 @@
 //! What the commands show, as JSON. The schema of a node is the one that plugins publish.
 
+use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,20 @@ pub struct Nodes<N = Node> {
     pub nodes: Vec<OwnedNode<N>>,
     /// Rows that are left out.
     pub refused: Vec<RefusedRow>,
+    /// Hardware addresses that DHCP does not answer, because the operator says so.
+    #[serde(default)]
+    pub ignored: Vec<Mac>,
+}
+
+/// What became of `bootd nodes ignore` or `unignore`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ignoring {
+    /// The client.
+    pub mac: Mac,
+    /// Whether it is ignored now.
+    pub ignored: bool,
+    /// Whether it was otherwise before.
+    pub changed: bool,
 }
 
 /// A node and whose it is.
@@ -76,7 +91,8 @@ pub struct ListenerStatus {
     pub auth: String,
 }
 
-pub(super) fn nodes<'a>(app: &App, snapshot: &'a Snapshot) -> Nodes<&'a Node> {
+pub(super) fn nodes<'a>(admin: &Admin, snapshot: &'a Snapshot) -> Nodes<&'a Node> {
+    let app = &admin.app;
     let nodes = snapshot.entries().iter().map(|entry| OwnedNode {
         plugin: entry.owner.to_string(),
         last_good: app.inventory.is_last_good(&entry.owner),
@@ -85,6 +101,7 @@ pub(super) fn nodes<'a>(app: &App, snapshot: &'a Snapshot) -> Nodes<&'a Node> {
     Nodes {
         nodes: nodes.collect(),
         refused: refused(app),
+        ignored: admin.ignored.all().iter().copied().collect(),
     }
 }
 

@@ -1,10 +1,11 @@
-//! `bootd nodes`, and `bootd nodes accept`
+//! `bootd nodes`, and what it does with them: `accept`, `ignore`, `unignore`
 
+use bootd_sdk::mac::Mac;
 use clap::{Args, Subcommand};
 
 use super::{Exit, Look, ask};
 use crate::admin::Accepted;
-use crate::admin::views::Nodes;
+use crate::admin::views::{Ignoring, Nodes};
 
 /// What to do with nodes.
 #[derive(Debug, Args)]
@@ -21,11 +22,24 @@ pub struct Arguments {
 enum Act {
     /// Let through what is held back: a site that is mirrored says that much of what it had is gone, and it is so. `bootd status` says what.
     Accept,
+    /// Answer no DHCP of these clients any more, whatever the inventory says; also after a restart.
+    Ignore(Clients),
+    /// Answer them again.
+    Unignore(Clients),
+}
+
+#[derive(Debug, Args)]
+struct Clients {
+    /// Hardware addresses.
+    #[arg(value_name = "MAC", required = true)]
+    macs: Vec<Mac>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
     match &arguments.act {
         Some(Act::Accept) => accept(&arguments.look),
+        Some(Act::Ignore(clients)) => ignoring(&arguments.look, "/ignore", &clients.macs),
+        Some(Act::Unignore(clients)) => ignoring(&arguments.look, "/unignore", &clients.macs),
         None => look(&arguments.look),
     }
 }
@@ -56,6 +70,26 @@ fn accept(look: &Look) -> Exit {
     } else {
         Exit::Failed
     }
+}
+
+fn ignoring(look: &Look, path: &str, macs: &[Mac]) -> Exit {
+    let mut all = Vec::new();
+    for mac in macs {
+        let done: Ignoring = match ask::post(&look.place, &format!("{path}?mac={mac}")) {
+            Ok(done) => done,
+            Err(exit) => return exit,
+        };
+        if !look.json {
+            let now = if done.ignored { "ignored" } else { "answered" };
+            let so = if done.changed { "now" } else { "already" };
+            say!("{mac}: {so} {now}");
+        }
+        all.push(done);
+    }
+    if look.json {
+        say!("{:#}", serde_json::json!(all));
+    }
+    Exit::Good
 }
 
 fn look(look: &Look) -> Exit {
@@ -107,6 +141,9 @@ fn look(look: &Look) -> Exit {
         }
     }
     say!("{} nodes", view.nodes.len());
+    for mac in &view.ignored {
+        say!("ignored by DHCP: {mac} (`bootd nodes unignore {mac}` ends that)");
+    }
     for left_out in &view.refused {
         let row = if left_out.row.is_empty() {
             "a row"
@@ -135,13 +172,18 @@ mod tests {
             "bootd nodes --config F --json accept",
             "bootd nodes accept --config F --json",
             "bootd nodes --json accept --config F",
+            "bootd nodes ignore 02:00:00:00:00:01 --config F --json",
         ] {
             let Verb::Nodes(arguments) = Cli::try_parse_from(line.split(' ')).unwrap().verb else {
                 panic!("{line}")
             };
             assert_eq!(arguments.look.place.config.to_str(), Some("F"), "{line}");
             assert!(arguments.look.json, "{line}");
-            assert_eq!(arguments.act.is_some(), line.contains("accept"), "{line}");
+            assert_eq!(
+                arguments.act.is_some(),
+                line.contains("accept") || line.contains("ignore"),
+                "{line}"
+            );
         }
         let Verb::Nodes(plain) = Cli::try_parse_from(["bootd", "nodes", "accept"]).unwrap().verb else {
             panic!()

@@ -4,6 +4,7 @@
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
 
+mod ignored;
 pub mod solicitation;
 pub mod v4;
 
@@ -22,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::net::{Icmp6, Interface, NetError};
 use crate::state::{Store, StoreError};
 
+pub use ignored::{Ignored, IgnoredError};
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::pool::State;
@@ -37,6 +39,8 @@ pub struct Deps {
     pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whom the operator has ignored.
+    pub ignored: Arc<Ignored>,
     /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.
     pub unknown: Arc<dyn Fn(Mac, Option<Then>) -> Lookup + Send + Sync>,
 }
@@ -104,8 +108,8 @@ pub struct Service {
 /// Opens all sockets, reads the leases of earlier runs, and begins to answer.
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
     let mut ports = Vec::new();
-    for name in &deps.config.interfaces {
-        let port = v4::service::Port::open(name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
+    for name in names(&deps.config) {
+        let port = v4::port::Port::open(&name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
             interface: name.clone(),
             source,
         })?;
@@ -123,7 +127,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
         let interface = port.name().to_owned();
         let thread = std::thread::Builder::new()
             .name(format!("dhcp-{interface}"))
-            .spawn(move || v4::service::receive(&shell, &port, &ending))
+            .spawn(move || v4::port::receive(&shell, &port, &ending))
             // Threads that run already end with `service`.
             .map_err(|source| DhcpError::Thread { interface, source })?;
         service.threads.push(thread);
@@ -148,8 +152,8 @@ impl Service {
     /// A thread an interface; where the system has no IPv6 there is none, which costs iPXE its wait and nothing else.
     fn answer_solicitations(&mut self) {
         let deps = self.shell.deps().clone();
-        for name in &deps.config.interfaces {
-            let opened = Interface::find(name).and_then(|interface| Icmp6::open(&interface));
+        for name in names(&deps.config) {
+            let opened = Interface::find(&name).and_then(|interface| Icmp6::open(&interface));
             let spawned = opened.map_err(|error| error.to_string()).and_then(|socket| {
                 let (metrics, ending, on) = (Arc::clone(&deps.metrics), Arc::clone(&self.ending), name.clone());
                 std::thread::Builder::new()
@@ -177,6 +181,11 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The interfaces as the configuration names them.
+fn names(config: &Config) -> Vec<String> {
+    config.interfaces.iter().map(ToString::to_string).collect()
 }
 
 /// How often the interfaces are looked at: they get other addresses, go, and come back as other ones.

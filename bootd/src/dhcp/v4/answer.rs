@@ -114,6 +114,8 @@ pub enum Why {
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
+    /// The operator has it ignored: `bootd nodes ignore`.
+    ByOperator,
 }
 
 impl Why {
@@ -136,6 +138,7 @@ impl Why {
             Self::NotOurLease => "not_our_lease",
             Self::UnknownInform => "inform_of_unknown",
             Self::LookupUnderWay => "lookup_under_way",
+            Self::ByOperator => "ignored_by_operator",
         }
     }
 }
@@ -161,6 +164,7 @@ impl fmt::Display for Why {
             Self::LookupUnderWay => {
                 "the plugins are being asked about it since an earlier packet, which is answered then"
             }
+            Self::ByOperator => "the operator has it ignored (`bootd nodes unignore` ends that)",
         })
     }
 }
@@ -199,13 +203,17 @@ pub fn answer<'a>(
         Ok(None) => return Verdict::Unknown(mac, Missing::Address),
         Err(why) => return Verdict::Ignore(why),
     };
-    let node = Some(&**node);
-    let asker = Asker { request, mac, node };
+    let asker = Asker {
+        request,
+        mac,
+        node: Some(&**node),
+        server: Policy::server_of(subnet, ip, receiving),
+    };
     let reply = |kind, lease| Verdict::Reply(Reply::grant(kind, asker, policy, subnet, lease));
     match kind {
         Kind::Discover => reply(ReplyKind::Offer, Some((ip, policy.lease_time))),
         Kind::Request if named(request).any(|named| named != ip) => {
-            Verdict::Nak(Reply::nak(asker, policy, subnet.server), NakWhy::OtherAddress)
+            Verdict::Nak(Reply::nak(asker, policy), NakWhy::OtherAddress)
         }
         Kind::Request => reply(ReplyKind::Ack, Some((ip, policy.lease_time))),
         // The answer goes to an address that the packet names.
@@ -251,6 +259,7 @@ fn place<'a>(
     // A renewal comes without relay from wherever the node is; the address that it uses says where.
     Ok(served()
         .find(|(_, ip)| request.used_ip() == Some(*ip))
+        .or_else(|| served().find(|(subnet, _)| Policy::is_addressed(subnet, receiving)))
         .or_else(|| served().find(|(subnet, _)| Policy::is_local(subnet, receiving)))
         .or_else(|| served().next()))
 }
