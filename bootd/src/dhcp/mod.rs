@@ -108,8 +108,8 @@ pub struct Service {
 /// Opens all sockets, reads the leases of earlier runs, and begins to answer.
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
     let mut ports = Vec::new();
-    for name in &deps.config.interfaces {
-        let port = v4::port::Port::open(name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
+    for name in names(&deps.config) {
+        let port = v4::port::Port::open(&name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
             interface: name.clone(),
             source,
         })?;
@@ -152,8 +152,8 @@ impl Service {
     /// A thread an interface; where the system has no IPv6 there is none, which costs iPXE its wait and nothing else.
     fn answer_solicitations(&mut self) {
         let deps = self.shell.deps().clone();
-        for name in &deps.config.interfaces {
-            let opened = Interface::find(name).and_then(|interface| Icmp6::open(&interface));
+        for name in names(&deps.config) {
+            let opened = Interface::find(&name).and_then(|interface| Icmp6::open(&interface));
             let spawned = opened.map_err(|error| error.to_string()).and_then(|socket| {
                 let (metrics, ending, on) = (Arc::clone(&deps.metrics), Arc::clone(&self.ending), name.clone());
                 std::thread::Builder::new()
@@ -181,6 +181,11 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The interfaces as the configuration names them.
+fn names(config: &Config) -> Vec<String> {
+    config.interfaces.iter().map(ToString::to_string).collect()
 }
 
 /// How often the interfaces are looked at: they get other addresses, go, and come back as other ones.
