@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::selector::Selector;
 use super::v4::port::{Port, Receiver};
 use super::v4::service::Shell;
 use super::{DhcpError, LOOK_AGAIN, solicitation};
+use crate::config::Selector;
 use crate::net::{Changed, Changes, Icmp6, Interface};
 
 /// What is wrong with interfaces at present, for the operator.
@@ -204,7 +204,7 @@ impl Running {
     /// Opens the sockets for unicast. When they cannot be had, the first one hears everything.
     fn spread(&mut self, shell: &Arc<Shell>) {
         self.spread = Threads::default();
-        let threads = THREADS;
+        let threads = shell.deps().config.dhcp.threads;
         if threads < 2 {
             return;
         }
@@ -289,5 +289,3 @@ fn is_meant(selectors: &[Selector], interface: &Interface) -> bool {
 
 /// Between two tries to hear of changes.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Receive threads for unicast.
-const THREADS: usize = 1;

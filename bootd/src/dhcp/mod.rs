@@ -7,7 +7,6 @@
 
 mod ignored;
 mod interfaces;
-mod selector;
 pub mod solicitation;
 pub mod v4;
 
@@ -25,7 +24,6 @@ use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
 use crate::net::NetError;
 use crate::state::{Store, StoreError};
-use selector::Selector;
 
 pub use ignored::{Ignored, IgnoredError};
 pub use interfaces::Warnings;
@@ -114,7 +112,7 @@ pub struct Service {
 /// Opens the sockets of all interfaces that are there, reads the leases of earlier runs, and begins to answer. Interfaces that come later are
 /// served when they come.
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
-    let selectors = deps.config.interfaces.iter().map(|word| Selector::of(word)).collect();
+    let selectors = deps.config.interfaces.clone();
     let shell = Arc::new(v4::service::Shell::new(deps)?);
     let ending: Arc<AtomicBool> = Arc::default();
     let watch = interfaces::Watch::start(Arc::clone(&shell), selectors, Arc::clone(&ending))?;

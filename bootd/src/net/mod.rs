@@ -11,7 +11,7 @@ mod udp;
 
 use socket2::{SockAddr, Socket};
 
-pub use batch::{BATCH, Incoming};
+pub use batch::{BATCH, Backlog, Incoming};
 pub use icmp6::Icmp6;
 pub use interface::{Changed, Changes, Interface};
 pub use packet::{End, FrameSocket, Framed};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::batch::{self, Incoming, Outgoing};
+use super::batch::{self, Backlog, Incoming, Outgoing};
 use super::{Interface, NetError, SENDING};
 
 /// How long a receive waits.
@@ -95,6 +95,11 @@ impl UdpPort {
             },
             Ok(()) => Ok(()),
         }
+    }
+
+    /// How many packets wait.
+    pub fn backlog(&self) -> io::Result<Backlog> {
+        Backlog::of(&self.socket)
     }
 
     /// Sends packets, each with a number by which `failed` calls those that fail: at once, with `WouldBlock`, when too many wait already.
@@ -209,6 +214,9 @@ mod tests {
             port.receive(&mut incoming).unwrap();
             incoming.len()
         };
+        let backlog = all.backlog().unwrap();
+        assert!(0 < backlog.waiting && backlog.waiting < backlog.room, "{backlog:?}");
+        assert_eq!(backlog.dropped, 0);
         let (first, second) = (came(&beside[0]), came(&beside[1]));
         assert!(first > 8 && second > 8 && first + second == 64, "{first} and {second}");
         assert_eq!(came(&all), 64);

@@ -83,7 +83,7 @@ fn unknown(request: &Request<'_>, policy: &Policy, snapshot: &Snapshot, mac: Mac
         return nothing(format!("{who}, and there is no pool: no answer"));
     };
     let receiving = Receiving {
-        addresses: vec![subnet.server],
+        addresses: subnet.server.into_iter().collect(),
     };
     let verdict = Pools::new(policy).answer(request, policy, snapshot, &receiving, Default::default());
     let mut explained = match (verdict, &subnet.pool) {

@@ -165,10 +165,17 @@ impl Pools {
             Ok(at) => at,
             Err(why) => return Verdict::Ignore(why),
         };
+        let table = &self.tables[at];
+        let asker = Asker {
+            request,
+            mac,
+            node: None,
+            server: Policy::server_of(&table.subnet, Ipv4Addr::from_bits(table.first), receiving),
+        };
         if kind == Kind::Discover {
-            self.tables[at].offer(request, policy, snapshot, mac, now)
+            self.tables[at].offer(asker, policy, snapshot, now)
         } else {
-            self.lease(at, request, policy, snapshot, mac, now)
+            self.lease(at, asker, policy, snapshot, now)
         }
     }
 
@@ -218,20 +225,14 @@ impl Pools {
     fn lease<'a>(
         &mut self,
         at: usize,
-        request: &'a Request<'a>,
+        asker: Asker<'a>,
         policy: &'a Policy,
         snapshot: &Snapshot,
-        mac: Mac,
         now: Duration,
     ) -> Verdict<'a> {
+        let Asker { request, mac, .. } = asker;
         let table = &self.tables[at];
-        let server = table.subnet.server;
-        let asker = Asker {
-            request,
-            mac,
-            node: None,
-        };
-        let nak = |why| Verdict::Nak(Reply::nak(asker, policy, server), why);
+        let nak = |why| Verdict::Nak(Reply::nak(asker, policy), why);
         let mut all = named(request);
         let Some(ip) = all.next() else {
             return Verdict::Ignore(Why::NoAddress);
@@ -328,14 +329,8 @@ impl Entry {
 }
 
 impl Table {
-    fn offer<'a>(
-        &mut self,
-        request: &'a Request<'a>,
-        policy: &'a Policy,
-        snapshot: &Snapshot,
-        mac: Mac,
-        now: Duration,
-    ) -> Verdict<'a> {
+    fn offer<'a>(&mut self, asker: Asker<'a>, policy: &'a Policy, snapshot: &Snapshot, now: Duration) -> Verdict<'a> {
+        let Asker { request, mac, .. } = asker;
         let Some(ip) = self.choose(mac, request.requested_ip, snapshot, now) else {
             return Verdict::Ignore(Why::PoolExhausted);
         };
@@ -344,11 +339,6 @@ impl Table {
         if !leased {
             self.set(ip, Some(mac), State::Offered, now + OFFER, request.host_name());
         }
-        let asker = Asker {
-            request,
-            mac,
-            node: None,
-        };
         Verdict::Reply(self.grant(ReplyKind::Offer, asker, policy, Ipv4Addr::from_bits(ip)))
     }
 
@@ -458,7 +448,7 @@ impl Table {
     fn usable(&self, ip: u32, snapshot: &Snapshot) -> bool {
         let address = Ipv4Addr::from_bits(ip);
         self.holds(ip)
-            && address != self.subnet.server
+            && Some(address) != self.subnet.server
             && address != self.subnet.network
             && address != self.subnet.broadcast()
             && !self.subnet.routers.contains(&address)
