@@ -11,6 +11,7 @@ pub mod answer;
 pub mod boot;
 pub mod encode;
 pub mod explain;
+pub mod limit;
 pub mod options;
 mod outbox;
 pub mod policy;
