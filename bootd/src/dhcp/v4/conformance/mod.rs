@@ -23,7 +23,7 @@ use bootd_sdk::wire::Node;
 use super::policy::Receiving;
 use super::rehearsal::{Dispatch, Outcome, Rehearsal};
 use super::reply::{Destination, ReplyKind};
-use super::request::{BROADCAST, HEADER};
+use super::request::HEADER;
 use super::testing::{SERVER, node, snapshot};
 use crate::config::{self, ConfigError};
 
