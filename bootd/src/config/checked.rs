@@ -76,6 +76,8 @@ pub enum BootloopNak {
 /// TFTP and loaders.
 #[derive(Debug, Clone)]
 pub struct Tftp {
+    /// Whether there is TFTP. Without it loaders are announced only when they are configured.
+    pub serve: bool,
     /// Where it listens. `None`: on [`Config::address`], or on every address when subnets have others.
     pub address: Option<Ipv4Addr>,
     /// UDP port.

@@ -71,6 +71,7 @@ fn by_key(place: &str, words: &[&str], told: &mut Told) -> Option<Bootloop> {
         let mut bad = |what: String| told.ignored(place, "", format!("{what}; left out, as by bootloop"));
         match key {
             "lease_file" => store = Some(words::unquoted(value)).filter(|path| !path.is_empty()),
+            "script_path" if value.is_empty() || value.len() > 255 => bad(format!("{key} is empty or too long")),
             "script_path" => found.script = value.into(),
             "lease_time" => match go::duration(value) {
                 Some(time) => found.lease_time = time,

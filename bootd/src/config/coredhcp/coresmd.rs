@@ -8,6 +8,7 @@ use super::file::Plugin;
 use super::rule::{self, Rule};
 use super::told::Told;
 use super::{go, words};
+use crate::config::NamePattern;
 
 /// What it is told.
 #[derive(Debug, Clone)]
@@ -134,7 +135,9 @@ fn by_key(place: &str, words: &[&str], commented: bool, told: &mut Told) -> Opti
                 None => bad(no_url(key, value)),
             },
             "ipxe_uri" => match url::Url::parse(value) {
-                Ok(url) if url.host().is_some() => ipxe = Some(value.to_owned()),
+                Ok(url) if url.has_host() && url.fragment().is_none() && value.len() <= 400 => {
+                    ipxe = Some(value.to_owned())
+                }
                 _ => bad(no_url(key, value)),
             },
             "ca_cert" => found.ca = (!trimmed.is_empty()).then(|| trimmed.into()),
@@ -165,7 +168,9 @@ fn by_key(place: &str, words: &[&str], commented: bool, told: &mut Told) -> Opti
                     bad(format!("{key} '{}' is not a domain name", shown(value)));
                 }
             }
-            "node_pattern" | "bmc_pattern" if trimmed.is_empty() => bad(format!("{key} is empty")),
+            "node_pattern" | "bmc_pattern" if trimmed.parse::<NamePattern>().is_err() => {
+                bad(format!("{key} '{}' is not the pattern of a host name", shown(value)));
+            }
             "node_pattern" | "bmc_pattern" => {
                 let kind = if key == "node_pattern" { "Node" } else { "NodeBMC" };
                 let rule = Rule {
@@ -252,15 +257,16 @@ const NODE: &str = "nid{04d}";
 /// An http(s) URL to which a path is joined, without a slash at its end.
 fn base(text: &str) -> Option<String> {
     let url = url::Url::parse(text).ok()?;
-    let good = matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.query().is_none();
-    (good && url.fragment().is_none()).then(|| text.trim_end_matches('/').to_owned())
+    let good = matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none();
+    (good && url.fragment().is_none() && text.len() <= 300).then(|| text.trim_end_matches('/').to_owned())
 }
 
 fn script(base: &str) -> String {
     format!("{base}/boot/v1/bootscript")
 }
 
-fn is_domain(text: &str) -> bool {
+/// Letters, digits and '-' in labels, at most 200 in all.
+pub(super) fn is_domain(text: &str) -> bool {
     let label = |l: &str| !l.is_empty() && l.len() < 64 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     text.len() <= 200 && text.split('.').all(label)
 }

@@ -8,6 +8,7 @@ use bootd_sdk::text::shown;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::go;
+use crate::config::{Glob, NamePattern};
 
 /// A rule that does something.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -67,13 +68,21 @@ pub(super) fn read(text: &str) -> Result<Rule, String> {
                     }
                 }
             }
-            "id" => rule.ids = vec![list(key, &value)?.join("|")],
+            "id" if value.is_empty() || value.contains(['*', '[', ']']) => {
+                return Err(format!("id '{}' is no xname; id_set takes ranges", shown(&value)));
+            }
+            "id" => rule.ids = vec![value],
             "id_set" => {
                 rule.ids = list(key, &value)?;
+                if let Some(why) = rule.ids.iter().find_map(|id| Glob::xname(id).err()) {
+                    return Err(format!("id_set '{}' has {why}", shown(&value)));
+                }
                 rule.changes.push("id_set is understood, which coresmd refuses".into());
             }
-            "hostname" if value.is_empty() => return Err("hostname is empty".into()),
-            "hostname" => rule.hostname = Some(value),
+            "hostname" => match value.parse::<NamePattern>() {
+                Ok(_) => rule.hostname = Some(value),
+                Err(why) => return Err(format!("hostname '{}' has {why}", shown(&value))),
+            },
             "routers" => {
                 for text in list(key, &value)? {
                     let ip = go::ipv4(&text).ok_or_else(|| format!("router '{}' is no IPv4 address", shown(&text)))?;
@@ -277,7 +286,7 @@ mod tests {
     #[test]
     fn quotes_keep_commas_and_escapes_keep_quotes() {
         assert_eq!(
-            read(r#"hostname:"a\"b,c\\d""#).unwrap().hostname.as_deref(),
+            read(r#"name:"a\"b,c\\d",hostname:x"#).unwrap().name.as_deref(),
             Some(r#"a"b,c\d"#)
         );
         assert!(read(r#"hostname:"a\""#).is_err());

@@ -228,20 +228,16 @@ impl<'p> Words<'p, '_> {
     }
 
     fn domains(&mut self) -> Vec<String> {
-        let label = |l: &str| !l.is_empty() && l.len() < 64;
         let mut domains = Vec::new();
         for word in &self.plugin.words {
             let name = word.trim_end_matches('.');
-            if name.len() <= 253 && name.split('.').all(label) {
+            if coresmd::is_domain(name) {
                 domains.push(name.to_owned());
             } else {
                 self.told.ignored(
                     &self.plugin.place,
                     "",
-                    format!(
-                        "'{}' is not a domain name, and no client would understand it",
-                        shown(word)
-                    ),
+                    format!("'{}' is not a domain name", shown(word)),
                 );
             }
         }
@@ -275,7 +271,11 @@ impl<'p> Words<'p, '_> {
     fn nbp(&mut self) -> Option<String> {
         let text = self.one("a URL such as tftp://172.16.0.1/ipxe.efi")?;
         match url::Url::parse(&text) {
-            Ok(_) => Some(text),
+            Ok(url) if url.has_host() => Some(text),
+            Ok(_) => self.wrong(format!(
+                "'{}' names no host, as in tftp://172.16.0.1/ipxe.efi",
+                shown(&text)
+            )),
             Err(error) => self.wrong(format!("'{}' is not a URL: {error}", shown(&text))),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Kind, Understood, read};
+use crate::config::{Config, ConfigError};
 
 const SAMPLES: [&str; 8] = ["b", "b-plus", "t", "p", "rpm", "both", "omnia", "plain"];
 
@@ -42,6 +43,17 @@ fn table(plugins: &[&str]) -> toml::Table {
     toml::from_str(&understood(&with(plugins)).toml).unwrap()
 }
 
+/// The mistakes of a `bootd.toml`, each on a line of its own.
+fn checked(toml: &str) -> Result<Config, String> {
+    crate::config::parse(toml, Path::new("/etc/coredhcp/config.yaml")).map_err(|error| match error {
+        ConfigError::Mistakes { mistakes, .. } => {
+            let mistakes = mistakes.iter().map(|mistake| format!("{mistake}\n"));
+            mistakes.collect()
+        }
+        error => error.to_string(),
+    })
+}
+
 const SMD: &str = "coresmd: http://10.0.0.9:27779 http://10.0.0.9:8081 '' 30s 1h";
 
 /// `BLESS=1` writes what is there now.
@@ -53,6 +65,7 @@ fn the_files_of_the_field_come_to_the_configurations_beside_them() {
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(&beside, &made).unwrap();
         }
+        checked(&made).unwrap_or_else(|mistakes| panic!("{name}: {mistakes}"));
         assert_eq!(made, std::fs::read_to_string(&beside).unwrap(), "{name}");
     }
 }
@@ -304,7 +317,7 @@ fn each_pool_has_a_subnet_of_its_own() {
 }
 
 #[test]
-fn no_text_makes_it_panic_and_all_that_is_understood_is_toml() {
+fn no_text_makes_it_panic_and_what_is_understood_is_a_good_configuration() {
     let words = [
         "\n",
         ":",
@@ -394,7 +407,7 @@ fn no_text_makes_it_panic_and_all_that_is_understood_is_toml() {
         let text = String::from_utf8_lossy(&text);
         if let Ok(understood) = read(&text) {
             good += 1;
-            if let Err(error) = toml::from_str::<toml::Table>(&understood.toml) {
+            if let Err(error) = checked(&understood.toml) {
                 panic!("{error}\nof\n{text}\nmade\n{}", understood.toml);
             }
         }

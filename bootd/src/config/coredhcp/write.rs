@@ -98,11 +98,13 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> Str
     for subnet in &subnets {
         out.table("dhcp.subnet", "[[dhcp.subnet]]");
         out.key("dhcp.subnet", "cidr", text(&subnet.cidr.to_string()));
-        out.optional(
-            "dhcp.subnet",
-            "netmask",
-            plan.all.netmask.map(|mask| text(&mask.to_string())),
-        );
+        let within = |other: &&Subnet| other.cidr != subnet.cidr && other.cidr.contains(&subnet.cidr);
+        if subnets.iter().skip(1).any(|other| within(&other)) {
+            out.key("dhcp.subnet", "nested", "true".into());
+        }
+        let mask = plan.all.netmask.map(|mask| mask.to_string());
+        let mask = mask.or_else(|| (subnet.cidr.prefix_len() == 0).then(|| "none".into()));
+        out.optional("dhcp.subnet", "netmask", mask.map(|mask| text(&mask)));
         out.optional("dhcp.subnet", "routers", addresses(&subnet.routers));
         out.optional("dhcp.subnet", "dns", addresses(&plan.all.dns));
         if let Some(pool) = &subnet.pool {
@@ -176,17 +178,9 @@ fn subnets(plan: &Plan, inventory: Option<&Coresmd>, told: &mut Told) -> Vec<Sub
         if !(1..=30).contains(&cidr.prefix_len()) {
             continue;
         }
-        let others = subnets.iter().skip(1);
-        if let Some(other) = others
-            .map(|subnet| subnet.cidr)
-            .find(|other| other.contains(&cidr.network()) || cidr.contains(&other.network()))
-        {
-            told.changed(
-                place,
-                "dhcp.subnet",
-                format!("{cidr} overlaps {other}, which alone is a subnet; rules for either count all the same"),
-            );
-            continue;
+        if plan.all.netmask.is_none() {
+            let text = format!("unknown clients of {cidr} are told its mask; CoreDHCP tells none without a netmask");
+            told.changed(place, "dhcp.subnet", text);
         }
         let (routers, elsewhere): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
             plan.all.routers.iter().partition(|router| cidr.contains(*router));
@@ -381,8 +375,12 @@ impl Text<'_> {
     }
 
     fn tftp(&mut self, plan: &Plan) {
-        let Some((coresmd, _)) = &plan.coresmd else { return };
         self.table("tftp", "[tftp]");
+        let Some((coresmd, _)) = &plan.coresmd else {
+            self.comment("coresmd is what serves TFTP, and there is none.");
+            self.key("tftp", "serve", "false".into());
+            return;
+        };
         self.key("tftp", "address", text("0.0.0.0"));
         self.key("tftp", "port", coresmd.tftp_port.to_string());
         self.key("tftp", "root", text(&coresmd.tftp_dir));
