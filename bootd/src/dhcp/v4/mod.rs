@@ -13,6 +13,7 @@ pub mod boot;
 mod conformance;
 pub mod encode;
 pub mod explain;
+pub mod limit;
 pub mod options;
 mod outbox;
 pub mod policy;
