@@ -9,6 +9,8 @@
 
 pub mod answer;
 pub mod boot;
+#[cfg(test)]
+mod conformance;
 pub mod encode;
 pub mod explain;
 pub mod limit;
@@ -17,6 +19,7 @@ mod outbox;
 pub mod policy;
 pub mod pool;
 pub(crate) mod port;
+pub mod rehearsal;
 pub mod reply;
 pub mod request;
 mod rows;

@@ -351,7 +351,7 @@ fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
 }
 
 /// The client of the inventory that now knows that an address of the pool is not its own any more.
-fn settled(request: &Request<'_>, verdict: &Verdict<'_>) -> Option<Mac> {
+pub(super) fn settled(request: &Request<'_>, verdict: &Verdict<'_>) -> Option<Mac> {
     match verdict {
         Verdict::Reply(reply) if reply.kind == ReplyKind::Ack => request.mac,
         Verdict::Nak(..) | Verdict::Ignore(Why::Released) => request.mac,
