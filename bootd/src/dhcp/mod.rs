@@ -8,6 +8,7 @@ mod ignored;
 pub mod solicitation;
 pub mod v4;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::inventory::Snapshot;
@@ -84,18 +85,38 @@ pub enum DhcpError {
 }
 
 /// An address of a pool, as the operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseView {
-    /// Its holder, or its last one.
-    pub mac: Mac,
+    /// The hardware address of its holder, or its last one; of a conflict, who uses it.
+    pub mac: Option<Mac>,
+    /// The client identifier that came with it, in hexadecimal.
+    pub client_id: Option<String>,
     /// The address.
-    pub ip: std::net::Ipv4Addr,
-    /// `offered`, `leased`, `free` or `declined`.
+    pub ip: Ipv4Addr,
+    /// Its subnet.
+    pub subnet: String,
+    /// `offered`, `leased`, `free`, `declined` or `conflict`.
     pub state: State,
     /// Seconds until that ends; 0 when it has ended.
     pub expires_in_s: u64,
     /// What the client calls itself.
     pub hostname: Option<String>,
+}
+
+/// The leases of the pools.
+#[derive(Clone)]
+pub struct Leases(Arc<v4::service::Shell>);
+
+impl Leases {
+    /// The addresses of the pools that clients have or had last, and those that rest; by address.
+    pub fn all(&self) -> Vec<LeaseView> {
+        self.0.leases()
+    }
+
+    /// An operator says that nobody has an address. `false`: it is in no pool, or nobody ever had it.
+    pub fn free(&self, ip: Ipv4Addr) -> bool {
+        self.0.free(ip)
+    }
 }
 
 /// DHCP at work.
@@ -144,9 +165,9 @@ impl Service {
         self.end();
     }
 
-    /// The addresses of the pools that clients have, or had last.
-    pub fn leases(&self) -> Vec<LeaseView> {
-        self.shell.leases()
+    /// The leases of the pools, to look at and to change.
+    pub fn leases(&self) -> Leases {
+        Leases(Arc::clone(&self.shell))
     }
 
     /// A thread an interface; where the system has no IPv6 there is none, which costs iPXE its wait and nothing else.

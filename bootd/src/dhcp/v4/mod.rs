@@ -9,8 +9,10 @@
 
 pub mod answer;
 pub mod boot;
+pub mod bootloop;
 pub mod encode;
 pub mod explain;
+pub mod holder;
 pub mod options;
 pub mod policy;
 pub mod pool;

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -19,19 +19,21 @@ use dhcproto::v4::OptionCode;
 
 use super::answer::{FreedWhy, Lease, Missing, NakWhy, Verdict, Why, answer};
 use super::boot::{Note, Stage};
+use super::bootloop::encode_nak;
 use super::encode::encode;
+use super::holder::{Hex, Holder};
 use super::options::find;
 use super::policy::{Policy, Receiving};
-use super::pool::Pools;
+use super::pool::{Cleared, Pools};
 use super::reply::{Destination, Envelope, Reply, ReplyKind};
 use super::request::{HEADER, Kind, Request, parse};
-use super::rows::{self, Saved};
+use super::rows::{self, Clocks, Saved};
 use crate::config::Arch;
 use crate::dhcp::{Deps, LOOK_AGAIN, LeaseView, Lookup};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::net::{FrameSocket, Interface, NetError, UdpPort, shorten_time_slice};
-use crate::state::StoreError;
+use crate::state::{StoreError, Write};
 
 /// Where replies leave.
 pub(crate) trait Outlet: Send + Sync + 'static {
@@ -84,16 +86,18 @@ impl Shell {
     pub(crate) fn new(deps: Deps) -> Result<Self, StoreError> {
         let policy = Policy::new(&deps.config);
         let mut pools = Pools::new(&policy);
-        let (now, now_unix) = (boot_clock(), unix_clock());
+        let clocks = clocks();
+        let mut moved = Write::default();
         for (key, value) in deps.store.scan(rows::TABLE, "")? {
-            let restored = key.parse::<Mac>().ok().and_then(|mac| {
-                let saved: Saved = serde_json::from_str(&value).ok()?;
-                let left = Duration::from_secs(saved.expires_unix.saturating_sub(now_unix));
-                pools.restore(mac, saved.ip, left, saved.host_name, now).then_some(())
-            });
-            if restored.is_none() {
-                tracing::warn!(key, value, "lease left out: unreadable, twice there, or in no pool");
+            let former = Saved::read(&key, &value, policy.terms.bind_to, clocks);
+            let restored = former.filter(|former| pools.restore(former.clone(), clocks.boot));
+            match restored {
+                Some(former) => rows::rekey(&former, &key, clocks, &mut moved),
+                None => tracing::warn!(key, value, "lease left out: unreadable, twice there, or in no pool"),
             }
+        }
+        if moved != Write::default() {
+            deps.store.write_and_wait(moved)?;
         }
         let pooled = AtomicUsize::new(pools.len());
         Ok(Self {
@@ -147,7 +151,9 @@ impl Shell {
         held.into_iter()
             .map(|held| LeaseView {
                 mac: held.mac,
+                client_id: held.client_id.map(|id| Hex(&id).to_string()),
                 ip: held.ip,
+                subnet: format!("{}/{}", held.subnet.0, held.subnet.1),
                 state: held.state,
                 expires_in_s: held.until.saturating_sub(now).as_secs(),
                 hostname: held.host_name,
@@ -163,8 +169,8 @@ impl Shell {
         let snapshot = self.deps.snapshot.load();
         let verdict = answer(request, &self.policy, &snapshot, receiving);
         let Verdict::Unknown(mac, missing) = verdict else {
-            if let Some(mac) = settled(request, &verdict) {
-                self.forget(mac);
+            if settled(&verdict) {
+                self.forget(request);
             }
             return self.act(verdict, request, outlet, buffer);
         };
@@ -224,14 +230,17 @@ impl Shell {
     fn act(&self, verdict: Verdict<'_>, request: &Request<'_>, outlet: &Arc<dyn Outlet>, buffer: &mut Vec<u8>) {
         match verdict {
             Verdict::Reply(reply) => self.reply(&reply, None, outlet, buffer),
-            Verdict::Nak(reply, why) => self.reply(&reply, Some(why), outlet, buffer),
+            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => self.reply(&reply, Some(why), outlet, buffer),
             Verdict::Ignore(why) => self.ignored(why, request),
-            Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) => {}
+            Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) | Verdict::Probe(_) => {}
         }
     }
 
     fn reply(&self, reply: &Reply<'_>, nak: Option<NakWhy>, outlet: &Arc<dyn Outlet>, buffer: &mut Vec<u8>) {
-        encode(reply, buffer);
+        match nak {
+            Some(NakWhy::Bootloop) => encode_nak(reply, buffer),
+            _ => encode(reply, buffer),
+        }
         let letter = Letter {
             packet: buffer,
             envelope: reply.envelope(),
@@ -246,16 +255,20 @@ impl Shell {
     fn queue<'a>(self: &Arc<Self>, verdict: Verdict<'a>, outlet: &Arc<dyn Outlet>) -> Option<Verdict<'a>> {
         match verdict {
             Verdict::Lease(reply, lease) => self.keep(&reply, &lease, outlet),
-            Verdict::Freed(mac, ip, why) => {
+            Verdict::End(reply, holder, why) => {
+                self.drop_row(&holder);
+                return Some(Verdict::Nak(reply, why));
+            }
+            Verdict::Freed(holder, ip, why) => {
                 let why = match why {
                     FreedWhy::Released => "release",
                     FreedWhy::Declined => "decline",
                 };
                 if self.lines.may_write(Instant::now()) {
-                    tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
+                    tracing::info!(client = %holder, %ip, why, "dhcp lease ended by its client");
                 }
                 self.deps.metrics.done(PART, why);
-                self.drop_row(mac);
+                self.drop_row(&holder);
             }
             other => return Some(other),
         }
@@ -264,7 +277,7 @@ impl Shell {
 
     /// The ACK leaves when the lease is durable, from the store's thread.
     fn keep(self: &Arc<Self>, reply: &Reply<'_>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
-        let (shell, outlet, mac) = (Arc::clone(self), Arc::clone(outlet), lease.mac);
+        let (shell, outlet, who) = (Arc::clone(self), Arc::clone(outlet), lease.holder.clone());
         let (envelope, boot) = (reply.envelope(), Boot::of(reply));
         let mut packet = Vec::with_capacity(ROOM);
         encode(reply, &mut packet);
@@ -282,42 +295,58 @@ impl Shell {
         let queued = self
             .deps
             .store
-            .write(rows::keep(lease, unix_clock()), move |done| match done {
+            .write(rows::keep(lease, clocks()), move |done| match done {
                 Ok(()) => {
                     // This thread is the store's: a bug here must not end it.
                     if catch_unwind(AssertUnwindSafe(send)).is_err() {
-                        metrics.refused(PART, "panic", &mac, &"a bug in bootd");
+                        metrics.refused(PART, "panic", &who, &"a bug in bootd");
                     }
                 }
-                Err(error) => metrics.refused(PART, error.label(), &mac, &error),
+                Err(error) => metrics.refused(PART, error.label(), &who, &error),
             });
         if let Err(error) = queued {
-            self.deps.metrics.refused(PART, error.label(), &mac, &error);
+            self.deps.metrics.refused(PART, error.label(), &lease.holder, &error);
         }
     }
 
     /// A client of the inventory knows its address by now: what it had of a pool is over.
-    fn forget(&self, mac: Mac) {
+    fn forget(&self, request: &Request<'_>) {
         if self.pooled.load(Ordering::Relaxed) == 0 {
             return;
         }
+        let Some(holder) = Holder::of(request, self.policy.terms.bind_to) else {
+            return;
+        };
         let mut pools = self.pools();
-        let had_row = pools.forget(mac, boot_clock());
+        let had_row = pools.forget(&holder, boot_clock());
         self.pooled.store(pools.len(), Ordering::Relaxed);
         if had_row {
-            self.drop_row(mac);
+            self.drop_row(&holder);
         }
     }
 
+    /// An operator says that nobody has an address of a pool. `false`: it is in no pool.
+    pub(crate) fn free(&self, ip: Ipv4Addr) -> bool {
+        let mut pools = self.pools();
+        let Some(Cleared(holder)) = pools.clear(ip, boot_clock()) else {
+            return false;
+        };
+        self.pooled.store(pools.len(), Ordering::Relaxed);
+        if let Some(holder) = holder {
+            self.drop_row(&holder);
+        }
+        true
+    }
+
     /// A row that stays by a failure is harmless: it is of a client that no other row is about, and runs out by itself.
-    fn drop_row(&self, mac: Mac) {
-        let metrics = Arc::clone(&self.deps.metrics);
-        let refused = move |error: StoreError| metrics.refused(PART, error.label(), &mac, &error);
+    fn drop_row(&self, holder: &Holder) {
+        let (metrics, who) = (Arc::clone(&self.deps.metrics), holder.clone());
+        let refused = move |error: StoreError| metrics.refused(PART, error.label(), &who, &error);
         let then = refused.clone();
         let queued = self
             .deps
             .store
-            .write(rows::drop_row(mac), move |done| done.unwrap_or_else(then));
+            .write(rows::drop_row(holder), move |done| done.unwrap_or_else(then));
         queued.unwrap_or_else(refused);
     }
 
@@ -399,12 +428,12 @@ impl Boot {
     }
 }
 
-/// The client of the inventory that now knows that an address of the pool is not its own any more.
-fn settled(request: &Request<'_>, verdict: &Verdict<'_>) -> Option<Mac> {
+/// Whether a client of the inventory now knows that an address of the pool is not its own any more.
+fn settled(verdict: &Verdict<'_>) -> bool {
     match verdict {
-        Verdict::Reply(reply) if reply.kind == ReplyKind::Ack => request.mac,
-        Verdict::Nak(..) | Verdict::Ignore(Why::Released) => request.mac,
-        _ => None,
+        Verdict::Reply(reply) => reply.kind == ReplyKind::Ack,
+        Verdict::Nak(..) | Verdict::Ignore(Why::Released) => true,
+        _ => false,
     }
 }
 
@@ -534,7 +563,26 @@ pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
 fn receiving(interface: &Interface) -> Receiving {
     Receiving {
         addresses: interface.addresses.clone(),
+        link: None,
     }
+}
+
+fn clocks() -> Clocks {
+    Clocks {
+        boot: boot_clock(),
+        boot_id: boot_id(),
+        unix: unix_clock(),
+    }
+}
+
+/// Which start of the machine this is; 0 where the system does not say, and rows then go by the wall clock.
+fn boot_id() -> u64 {
+    static ID: OnceLock<u64> = OnceLock::new();
+    *ID.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        u64::from_str_radix(&digits, 16).unwrap_or_default()
+    })
 }
 
 /// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
