@@ -317,8 +317,8 @@ enum Place {
 impl Here {
     fn of(config: &Config) -> Self {
         let listeners = config.http.listeners.iter();
-        let towards_nodes = config.dhcp.subnets.iter().map(|subnet| subnet.server);
-        let addresses = towards_nodes.chain([config.address]).map(IpAddr::V4);
+        let towards_nodes = config.dhcp.subnets.iter().filter_map(|subnet| subnet.server);
+        let addresses = towards_nodes.chain(config.address).map(IpAddr::V4);
         Self {
             addresses: addresses.chain(listeners.clone().map(|l| l.address.ip())).collect(),
             ports: listeners.map(|listener| listener.address.port()).collect(),
@@ -389,7 +389,7 @@ async fn files_of(app: &App, script: &str) -> Vec<File> {
 
 /// The URLs in a script that lead to this box's buckets. A URL ends where a word, a quote or a list element does.
 fn artifact_urls(config: &Config, script: &str) -> Vec<String> {
-    let rewrites = config.rewrites(&config.address.to_string());
+    let rewrites = config.rewrites(&config.own_address().to_string());
     let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',');
     let mut urls = Vec::new();
     for rewrite in rewrites {
@@ -527,7 +527,7 @@ impl Asker<'_> {
         };
         let boot_url = self.config.boot_url();
         let (scheme, host) = boot_url.split_once("://").unwrap_or(("http", &boot_url));
-        let here = self.config.address;
+        let here = self.config.own_address();
         let asked = Asked {
             plugin,
             node: self.node.map(|node| node.id.as_str()),

@@ -3,87 +3,94 @@
 //! A bucket: [`BURST`] lines at once, one [`EACH`] in the long run, which is 200 a second. What is left out is counted, and said at most
 //! once a second. The time is passed in.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-/// Allows lines, all threads together.
+/// Allows lines, all threads together. None of them waits for another.
 #[derive(Debug)]
-pub(crate) struct Lines(Mutex<Bucket>);
-
-#[derive(Debug)]
-struct Bucket {
-    /// Lines that may be written now.
-    room: u32,
-    filled: Instant,
-    left_out: u64,
-    said: Instant,
+pub(crate) struct Lines {
+    start: Instant,
+    /// Microseconds after `start` at which the bucket is full again.
+    full: AtomicU64,
+    left_out: AtomicU64,
+    /// Microseconds after `start` at which it was said how many were left out.
+    said: AtomicU64,
 }
 
 impl Lines {
     /// With room for a burst.
     pub(crate) fn new(now: Instant) -> Self {
-        Self(Mutex::new(Bucket {
-            room: BURST,
-            filled: now,
-            left_out: 0,
-            said: now,
-        }))
+        Self {
+            start: now,
+            full: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+            said: AtomicU64::new(0),
+        }
     }
 
     /// Whether a line may be written; otherwise it is counted.
     pub(crate) fn may_write(&self, now: Instant) -> bool {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.fill(now);
-        match bucket.room.checked_sub(1) {
-            Some(room) => {
-                bucket.room = room;
-                true
+        let now = self.since_start(now);
+        let mut full = self.full.load(Ordering::Relaxed);
+        loop {
+            let then = full.max(now) + EACH;
+            if then - now > BURST * EACH {
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+                return false;
             }
-            None => {
-                bucket.left_out += 1;
-                false
+            match self
+                .full
+                .compare_exchange_weak(full, then, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(other) => full = other,
             }
         }
     }
 
     /// How many lines were left out, when there were some and it is time to say so.
     pub(crate) fn left_out(&self, now: Instant) -> Option<u64> {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if bucket.left_out == 0 || now.saturating_duration_since(bucket.said) < BETWEEN {
+        if self.left_out.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        bucket.said = now;
-        Some(std::mem::take(&mut bucket.left_out))
+        let (now, said) = (self.since_start(now), self.said.load(Ordering::Relaxed));
+        if now.saturating_sub(said) < BETWEEN {
+            return None;
+        }
+        // Another thread may say it at the same time.
+        let mine = self
+            .said
+            .compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+        mine.then(|| self.left_out.swap(0, Ordering::Relaxed))
     }
-}
 
-impl Bucket {
-    fn fill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.filled);
-        let lines = u32::try_from(passed.as_micros() / EACH.as_micros()).unwrap_or(u32::MAX);
-        self.room = self.room.saturating_add(lines).min(BURST);
-        // What is not enough for a line counts for the next one.
-        self.filled += EACH * lines;
+    fn since_start(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX / 2)
     }
 }
 
 /// Lines at once: some racks that power on.
-const BURST: u32 = 1000;
-/// The time for a line after that.
-const EACH: Duration = Duration::from_millis(5);
-/// Between two words about those left out.
-const BETWEEN: Duration = Duration::from_secs(1);
+const BURST: u64 = 1000;
+/// The time for a line after that, in microseconds.
+const EACH: u64 = 5_000;
+/// Between two words about those left out, in microseconds.
+const BETWEEN: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const SECOND: Duration = Duration::from_micros(BETWEEN);
 
     #[test]
     fn a_burst_is_written_and_a_flood_is_counted() {
         let start = Instant::now();
         let lines = Lines::new(start);
         assert!((0..1000).all(|_| lines.may_write(start)));
-        assert_eq!(lines.left_out(start + BETWEEN), None);
+        assert_eq!(lines.left_out(start + SECOND), None);
         let mut written = 0;
         // 25 packets a millisecond for ten seconds.
         for packet in 0..250_000 {
@@ -95,7 +102,7 @@ mod tests {
         assert_eq!(lines.left_out(end), Some(250_000 - u64::from(written)));
         assert!(!(0..1000).all(|_| lines.may_write(end)));
         assert_eq!(lines.left_out(end), None);
-        assert!(lines.left_out(end + BETWEEN).is_some());
+        assert!(lines.left_out(end + SECOND).is_some());
         assert!((0..1000).all(|_| lines.may_write(end + Duration::from_secs(6))));
     }
 }

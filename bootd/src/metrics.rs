@@ -1,12 +1,13 @@
 //! What bootd counts. One value, made at start and handed to whoever counts; read as Prometheus text through the admin socket.
 //!
 //! Every reason for not doing what a client asked is a label here. [`Metrics::refused`] also writes the log line, at most one a second a
-//! reason, with the number of lines left out.
+//! reason, with the number of lines left out. Whoever refuses for every packet has [`Refusals`]: no lock, and no text but for a line.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use bootd_sdk::text::shown;
 
@@ -67,8 +68,79 @@ pub struct Metrics {
     unauthenticated: Family<ListenerLabels, Gauge>,
     /// Answers of the boot listeners: counted for each request, so they are at hand.
     http: Http,
-    limits: Mutex<HashMap<(&'static str, &'static str), Limit>>,
+    refusals: RwLock<HashMap<(&'static str, &'static str), Arc<Refusal>>>,
 }
+
+/// A reason to refuse: its counter, and how often it may be logged.
+struct Refusal {
+    part: &'static str,
+    reason: &'static str,
+    counter: Counter,
+    start: Instant,
+    /// Milliseconds after `start` from which on a line may be written.
+    next: AtomicU64,
+    left_out: AtomicU64,
+}
+
+/// The reasons that one thread met, found again without a lock.
+pub struct Refusals {
+    metrics: Arc<Metrics>,
+    part: &'static str,
+    /// Few; the first ones are the frequent ones.
+    known: Vec<Arc<Refusal>>,
+}
+
+impl Refusals {
+    /// What a part refuses.
+    pub fn new(metrics: Arc<Metrics>, part: &'static str) -> Self {
+        Self {
+            metrics,
+            part,
+            known: Vec::new(),
+        }
+    }
+
+    /// The same as [`Metrics::refused`].
+    pub fn count(&mut self, reason: &'static str, peer: &dyn fmt::Display, detail: &dyn fmt::Display) {
+        if let Some(known) = self.known.iter().find(|known| known.reason == reason) {
+            return known.count(peer, detail);
+        }
+        let refusal = self.metrics.refusal(self.part, reason);
+        refusal.count(peer, detail);
+        self.known.push(refusal);
+    }
+}
+
+impl Refusal {
+    fn count(&self, peer: &dyn fmt::Display, detail: &dyn fmt::Display) {
+        self.counter.inc();
+        if let Some(left_out) = self.may_log() {
+            let (part, reason) = (self.part, self.reason);
+            let (peer, detail) = (shown(&peer.to_string()), shown(&detail.to_string()));
+            tracing::warn!(part, reason, peer, detail, left_out, "refused");
+        }
+    }
+
+    /// `Some(lines left out since)` when a line may be written now.
+    fn may_log(&self) -> Option<u64> {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let next = self.next.load(Ordering::Relaxed);
+        let then = now.saturating_add(BETWEEN_LINES);
+        let mine = now >= next
+            && self
+                .next
+                .compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if mine {
+            return Some(self.left_out.swap(0, Ordering::Relaxed));
+        }
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// Milliseconds between two lines about one reason.
+const BETWEEN_LINES: u64 = 1000;
 
 /// A family and those of its members that were counted before: counting them again copies no label.
 struct Known<M> {
@@ -110,11 +182,6 @@ impl<M: Clone + Default> Known<M> {
 struct Http {
     classes: [Counter; 4],
     bytes: Counter,
-}
-
-struct Limit {
-    last: Instant,
-    left_out: u64,
 }
 
 impl Default for Metrics {
@@ -165,7 +232,7 @@ impl Default for Metrics {
             plugin_gauges,
             unauthenticated,
             http,
-            limits: Mutex::default(),
+            refusals: RwLock::default(),
         }
     }
 }
@@ -241,11 +308,27 @@ impl Metrics {
         peer: &dyn fmt::Display,
         detail: &dyn fmt::Display,
     ) {
-        self.refused.of(part, reason).inc();
-        if let Some(left_out) = self.may_log(part, reason) {
-            let (peer, detail) = (shown(&peer.to_string()), shown(&detail.to_string()));
-            tracing::warn!(part, reason, peer, detail, left_out, "refused");
+        self.refusal(part, reason).count(peer, detail);
+    }
+
+    fn refusal(&self, part: &'static str, reason: &'static str) -> Arc<Refusal> {
+        let refusals = self.refusals.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = refusals.get(&(part, reason)) {
+            return Arc::clone(refusal);
         }
+        drop(refusals);
+        let mut refusals = self.refusals.write().unwrap_or_else(PoisonError::into_inner);
+        let refusal = refusals.entry((part, reason)).or_insert_with(|| {
+            Arc::new(Refusal {
+                part,
+                reason,
+                counter: self.refused.of(part, reason),
+                start: Instant::now(),
+                next: AtomicU64::new(0),
+                left_out: AtomicU64::new(0),
+            })
+        });
+        Arc::clone(refusal)
     }
 
     /// All counters as Prometheus (OpenMetrics) text.
@@ -255,31 +338,31 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
-
-    /// `Some(lines left out since)` when a line may be written now.
-    fn may_log(&self, part: &'static str, reason: &'static str) -> Option<u64> {
-        let now = Instant::now();
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        match limits.get_mut(&(part, reason)) {
-            None => {
-                limits.insert((part, reason), Limit { last: now, left_out: 0 });
-                Some(0)
-            }
-            Some(limit) if now.duration_since(limit.last) >= Duration::from_secs(1) => {
-                limit.last = now;
-                Some(std::mem::take(&mut limit.left_out))
-            }
-            Some(limit) => {
-                limit.left_out += 1;
-                None
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_one_number_and_one_line_a_second_whoever_counts_it() {
+        let metrics = Arc::new(Metrics::default());
+        let mut refusals = Refusals::new(Arc::clone(&metrics), "dhcp4");
+        refusals.count("bootp", &"a", &"");
+        refusals.count("bootp", &"b", &"");
+        metrics.refused("dhcp4", "bootp", &"c", &"");
+        let text = metrics.text();
+        let line = r#"bootd_refused_total{part="dhcp4",what="bootp"} 3"#;
+        assert!(text.lines().any(|other| other == line), "{text}");
+        let refusal = metrics.refusal("dhcp4", "bootp");
+        assert_eq!(refusal.left_out.load(Ordering::Relaxed), 2);
+        assert_eq!((refusal.may_log(), refusal.left_out.load(Ordering::Relaxed)), (None, 3));
+        refusal.next.store(0, Ordering::Relaxed);
+        assert_eq!(
+            (refusal.may_log(), refusal.left_out.load(Ordering::Relaxed)),
+            (Some(3), 0)
+        );
+    }
 
     #[test]
     fn what_is_counted_in_either_way_is_one_number() {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use super::{Exit, Place, load};
 use crate::auth;
 use crate::cache::Artifacts;
-use crate::config::{Config, ConfigError, Service};
+use crate::config::{Config, ConfigError, Selector, Service};
 use crate::explain;
 use crate::http::{App, Bounds, Certificates};
 use crate::inventory::{Inventory, ServedSubnets, Snapshot};
@@ -103,6 +103,7 @@ async fn look(config: Config) -> Findings {
     let snapshot = inventory.snapshot();
     found.nodes = snapshot.count();
     interfaces(&config, &mut found);
+    found.mistakes.extend(pools(&config, &snapshot));
     listeners(&config, &mut found);
     found.advice.extend(kernel_limits(clients(&config, &snapshot), sysctl));
     let (artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
@@ -127,7 +128,9 @@ async fn look(config: Config) -> Findings {
 /// What is not here now may be there when bootd serves.
 fn interfaces(config: &Config, found: &mut Findings) {
     let mut own = Vec::new();
-    for name in &config.interfaces {
+    for selector in &config.interfaces {
+        // Patterns and addresses are of interfaces that may come later.
+        let Selector::Name(name) = selector else { continue };
         match Interface::find(name) {
             Ok(interface) => own.extend(interface.addresses),
             Err(error) => found
@@ -135,13 +138,43 @@ fn interfaces(config: &Config, found: &mut Findings) {
                 .push(format!("server.interfaces: {error}; bootd serve needs it")),
         }
     }
-    if !own.is_empty() && !own.contains(&config.address) {
-        found.advice.push(format!(
-            "server.address: {} is on none of server.interfaces now",
-            config.address
-        ));
+    if let Some(address) = config
+        .address
+        .filter(|address| !own.is_empty() && !own.contains(address))
+    {
+        found
+            .advice
+            .push(format!("server.address: {address} is on none of server.interfaces now"));
     }
 }
+
+/// Nodes whose addresses clients of a pool might be given. bootd never does, but other servers of the site know only the pool.
+fn pools(config: &Config, snapshot: &Snapshot) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for (i, subnet) in config.dhcp.subnets.iter().enumerate() {
+        let Some(pool) = &subnet.pool else { continue };
+        for entry in snapshot.entries() {
+            let ips = entry.node.interfaces.iter().flat_map(|interface| &interface.ips);
+            let held = ips.filter(
+                |address| matches!(address.ip.to_canonical(), IpAddr::V4(ip) if (pool.first..=pool.last).contains(&ip)),
+            );
+            mistakes.extend(held.map(|address| {
+                format!(
+                    "dhcp.subnet[{i}].pool: holds {}, which is {}'s",
+                    address.ip, entry.node.id
+                )
+            }));
+        }
+    }
+    if let Some(more) = mistakes.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        mistakes.truncate(NAMED);
+        mistakes.push(format!("dhcp.subnet: {more} more addresses of nodes are in pools"));
+    }
+    mistakes
+}
+
+/// Addresses of nodes in pools that are told one by one.
+const NAMED: usize = 10;
 
 fn listeners(config: &Config, found: &mut Findings) {
     for service in [Service::Boot, Service::Loaders, Service::Artifacts] {

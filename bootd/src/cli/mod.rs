@@ -153,9 +153,10 @@ pub fn say_ready(config: &Config, app: &App) {
         if config.interfaces.is_empty() {
             "no interface".into()
         } else {
-            config.interfaces.join(", ")
+            let interfaces: Vec<String> = config.interfaces.iter().map(ToString::to_string).collect();
+            interfaces.join(", ")
         },
-        config.address,
+        config.tftp_address(),
         config.tftp.port,
         listeners.join(", "),
     );

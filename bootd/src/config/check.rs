@@ -3,7 +3,10 @@
 //! Goes through the whole file and collects every mistake with its key; nothing here stops at the first one. Touches no file but the
 //! path of its own binary.
 
+mod dhcp;
 mod listeners;
+mod options;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +16,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::checked::{
-    Arch, AuthConfig, Cache, Config, Dhcp, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig, Pool, Service,
-    Source, Subnet, Tftp,
+    Arch, AuthConfig, BootloopNak, Cache, Compat, Config, Glob, Jwks, Listener, Loader, Mistake, Mode, Origin,
+    PluginConfig, Selector, Service, Source, Tftp,
 };
 use super::raw::{self, Field, Raw};
 use crate::auth::Rules;
@@ -26,29 +29,29 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
         list: Vec::new(),
         folder,
     };
-    m.unknown("", &raw.unknown, Raw::KEYS);
+    m.unknown("", &raw.unknown_keys, Raw::KEYS);
 
     let server = m.table("server", raw.server);
-    m.unknown("server", &server.unknown, raw::Server::KEYS);
+    m.unknown("server", &server.unknown_keys, raw::Server::KEYS);
     let interfaces: Vec<String> = m.optional("server.interfaces", server.interfaces).unwrap_or_default();
-    for (i, name) in interfaces.iter().enumerate() {
-        if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
-            m.wrong(
-                format!("server.interfaces[{i}]"),
-                format!("'{name}' is not the name of a network interface"),
-            );
-        }
+    let interfaces: Vec<Selector> = interfaces
+        .iter()
+        .enumerate()
+        .filter_map(|(i, text)| selector(&mut m, &format!("server.interfaces[{i}]"), text))
+        .collect();
+    let address = m.optional("server.address", server.address);
+    let address: Option<Ipv4Addr> = m.parsed("server.address", address);
+    if address.is_some_and(|ip| ip.is_unspecified()) {
+        m.wrong(
+            "server.address",
+            "0.0.0.0 is nobody's address; leave it out for that of the interface on which a node is heard",
+        );
     }
-    let address = m.required(
-        "server.address",
-        server.address,
-        "bootd's own address towards the nodes",
-    );
-    let address = m.parsed("server.address", address).unwrap_or(Ipv4Addr::UNSPECIFIED);
     let state_dir = m.path("server.state_dir", server.state_dir, "/var/lib/bootd");
     let cache_dir = m.path("server.cache_dir", server.cache_dir, "/var/cache/bootd");
 
-    let dhcp = dhcp(&mut m, raw.dhcp, address);
+    let compat = compat(&mut m, raw.compat);
+    let dhcp = dhcp::dhcp(&mut m, raw.dhcp, address);
     if !interfaces.is_empty() && dhcp.subnets.is_empty() && !m.has("dhcp") {
         m.wrong(
             "dhcp.subnet",
@@ -61,26 +64,26 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
         .listeners
         .iter()
         .any(|listener| listener.serve.contains(&Service::Boot));
-    if !interfaces.is_empty() && !boots && !m.has("http.listener") {
+    if !interfaces.is_empty() && !boots && dhcp.script_url.is_none() && !m.has("http.listener") {
         m.wrong(
             "http.listener",
             "none serves \"boot\", so no node would get a boot script",
         );
     }
     let admin = m.table("admin", raw.admin);
-    m.unknown("admin", &admin.unknown, raw::Admin::KEYS);
+    m.unknown("admin", &admin.unknown_keys, raw::Admin::KEYS);
     let admin_socket = m.path("admin.socket", admin.socket, ADMIN_SOCKET);
     let auth = auth(&mut m, raw.auth);
     let origins = origins(&mut m, raw.origin);
     let cache = m.table("cache", raw.cache);
-    m.unknown("cache", &cache.unknown, raw::Cache::KEYS);
+    m.unknown("cache", &cache.unknown_keys, raw::Cache::KEYS);
     let cache = Cache {
         size: m.bytes("cache.size", cache.size),
     };
     let plugins = plugins(&mut m, raw.plugin);
     sites(&mut m, &plugins, &http.listeners, address);
     let dirs = m.table("plugins", raw.plugins);
-    m.unknown("plugins", &dirs.unknown, raw::Plugins::KEYS);
+    m.unknown("plugins", &dirs.unknown_keys, raw::Plugins::KEYS);
     let dirs: Option<Vec<String>> = m.optional("plugins.dirs", dirs.dirs);
     let plugin_dirs = dirs.map_or_else(default_plugin_dirs, |dirs| {
         dirs.iter().map(|dir| m.folder.join(dir)).collect()
@@ -103,15 +106,55 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             cache,
             plugins,
             plugin_dirs,
+            compat,
         })
     } else {
         Err(m.list)
     }
 }
 
+fn selector(m: &mut Mistakes, key: &str, text: &str) -> Option<Selector> {
+    if let Ok(ip) = text.parse() {
+        return Some(Selector::Address(ip));
+    }
+    if text.is_empty() || text.len() > 15 || text.contains(['/', ' ', '%']) {
+        m.wrong(
+            key,
+            format!(
+                "'{text}' is not the name of a network interface, a pattern of names such as vlan*, or an IPv4 address"
+            ),
+        );
+        return None;
+    }
+    Some(match Glob::text(text) {
+        Ok(pattern) if text.contains('*') => Selector::Pattern(pattern),
+        _ => Selector::Name(text.into()),
+    })
+}
+
+fn compat(m: &mut Mistakes, raw: Field<raw::Compat>) -> Compat {
+    let raw = m.table("compat", raw);
+    m.unknown("compat", &raw.unknown_keys, raw::Compat::KEYS);
+    let mut import_leases = Vec::new();
+    for (i, raw) in m.list("compat.import_leases", raw.import_leases) {
+        let key = format!("compat.import_leases[{i}]");
+        m.unknown(&key, &raw.unknown_keys, raw::Import::KEYS);
+        let file: Option<String> = m.required(&format!("{key}.file"), raw.file, "an SQLite file of CoreDHCP");
+        import_leases.extend(file.map(|file| m.folder.join(file)));
+    }
+    let choices = [("renewal", BootloopNak::Renewal), ("always", BootloopNak::Always)];
+    Compat {
+        strict: m.optional("compat.strict", raw.strict).unwrap_or_default(),
+        bootloop_nak: m
+            .choice("compat.bootloop_nak", raw.bootloop_nak, &choices)
+            .unwrap_or_default(),
+        import_leases,
+    }
+}
+
 fn auth(m: &mut Mistakes, raw: Field<raw::Auth>) -> AuthConfig {
     let raw = m.table("auth", raw);
-    m.unknown("auth", &raw.unknown, raw::Auth::KEYS);
+    m.unknown("auth", &raw.unknown_keys, raw::Auth::KEYS);
     let jwks: Option<String> = m.optional("auth.jwks", raw.jwks);
     let ca: Option<String> = m.optional("auth.ca", raw.ca);
     let jwks = jwks.map(|text| match text.split_once("://") {
@@ -152,133 +195,9 @@ pub(super) fn admin_socket(raw: Raw, path: &Path) -> Option<PathBuf> {
 
 const ADMIN_SOCKET: &str = "/run/bootd/admin.sock";
 
-fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Ipv4Addr) -> Dhcp {
-    let raw = m.table("dhcp", raw);
-    m.unknown("dhcp", &raw.unknown, raw::Dhcp::KEYS);
-    let lease_time = m.lease_time("dhcp.lease_time", raw.lease_time, Duration::from_secs(3600));
-    let domain: Option<String> = m.optional("dhcp.domain", raw.domain);
-    if let Some(domain) = &domain {
-        let label =
-            |l: &str| !l.is_empty() && l.len() < 64 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if domain.len() > 200 || !domain.split('.').all(label) {
-            m.wrong(
-                "dhcp.domain",
-                format!("'{domain}' is not a domain name, such as openchami.cluster"),
-            );
-        }
-    }
-    let mut subnets: Vec<Subnet> = Vec::new();
-    for (i, raw) in m.list("dhcp.subnet", raw.subnet) {
-        let key = format!("dhcp.subnet[{i}]");
-        let Some(subnet) = subnet(m, &key, raw, address, lease_time) else {
-            continue;
-        };
-        if let Some(other) = subnets
-            .iter()
-            .position(|s| s.contains(subnet.network) || subnet.contains(s.network))
-        {
-            m.wrong(format!("{key}.cidr"), format!("overlaps dhcp.subnet[{other}]"));
-        }
-        subnets.push(subnet);
-    }
-    let port = m.optional("dhcp.port", raw.port).unwrap_or(67);
-    Dhcp {
-        port,
-        lease_time,
-        domain,
-        router_solicitations: m
-            .optional("dhcp.router_solicitations", raw.router_solicitations)
-            .unwrap_or(true),
-        subnets,
-    }
-}
-
-fn subnet(m: &mut Mistakes, key: &str, raw: raw::Subnet, address: Ipv4Addr, lease_time: Duration) -> Option<Subnet> {
-    m.unknown(key, &raw.unknown, raw::Subnet::KEYS);
-    let cidr_key = format!("{key}.cidr");
-    let cidr = m.required(&cidr_key, raw.cidr, "the subnet, such as 172.16.0.0/24");
-    let cidr: Option<ipnet::Ipv4Net> = m.parsed(&cidr_key, cidr);
-    let routers = m.addresses(&format!("{key}.routers"), raw.routers);
-    let dns = m.addresses(&format!("{key}.dns"), raw.dns);
-    let server_key = format!("{key}.server");
-    let server = m.optional(&server_key, raw.server);
-    let server = m.parsed(&server_key, server).unwrap_or(address);
-    let pool = match raw.pool {
-        Field::Absent => None,
-        raw => Some(m.table(&format!("{key}.pool"), raw)),
-    };
-    let cidr = cidr?;
-    if !(1..=30).contains(&cidr.prefix_len()) {
-        m.wrong(
-            cidr_key,
-            format!("a prefix of {} leaves no room for nodes: 1 to 30", cidr.prefix_len()),
-        );
-        return None;
-    }
-    let mut subnet = Subnet {
-        network: cidr.network(),
-        prefix: cidr.prefix_len(),
-        routers,
-        dns,
-        server,
-        pool: None,
-    };
-    if cidr.addr() != cidr.network() {
-        m.wrong(
-            &cidr_key,
-            format!("{cidr} has host bits; the subnet is {}", cidr.trunc()),
-        );
-    }
-    for (i, router) in subnet
-        .routers
-        .iter()
-        .enumerate()
-        .filter(|(_, router)| !subnet.contains(**router))
-    {
-        m.wrong(
-            format!("{key}.routers[{i}]"),
-            format!("{router} is not in {}, so its clients cannot reach it", cidr.trunc()),
-        );
-    }
-    subnet.pool = pool.and_then(|raw| pool_of(m, &format!("{key}.pool"), raw, &subnet, lease_time));
-    Some(subnet)
-}
-
-fn pool_of(m: &mut Mistakes, key: &str, raw: raw::Pool, subnet: &Subnet, lease_time: Duration) -> Option<Pool> {
-    m.unknown(key, &raw.unknown, raw::Pool::KEYS);
-    let mut end = |name: &str, field| {
-        let key = format!("{key}.{name}");
-        let text = m.required(&key, field, "an address of the subnet");
-        let ip: Option<Ipv4Addr> = m.parsed(&key, text);
-        if let Some(ip) = ip.filter(|ip| !subnet.contains(*ip) || *ip == subnet.network || *ip == subnet.broadcast()) {
-            m.wrong(
-                &key,
-                format!("{ip} is not a host address of {}/{}", subnet.network, subnet.prefix),
-            );
-            return None;
-        }
-        ip
-    };
-    let (first, last) = (end("first", raw.first), end("last", raw.last));
-    let lease_time = m.lease_time(&format!("{key}.lease_time"), raw.lease_time, lease_time);
-    let (first, last) = (first?, last?);
-    if first > last {
-        m.wrong(format!("{key}.last"), format!("{last} is before {first}"));
-        return None;
-    }
-    if (first..=last).contains(&subnet.server) {
-        m.wrong(key, format!("holds {}, which is bootd's own address", subnet.server));
-    }
-    Some(Pool {
-        first,
-        last,
-        lease_time,
-    })
-}
-
 fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
     let raw = m.table("tftp", raw);
-    m.unknown("tftp", &raw.unknown, raw::Tftp::KEYS);
+    m.unknown("tftp", &raw.unknown_keys, raw::Tftp::KEYS);
     let root = m.path("tftp.root", raw.root, "/usr/share/bootd/loaders");
     let blksize = m.optional("tftp.blksize", raw.blksize).unwrap_or(1468);
     if !(512..=65464).contains(&blksize) {
@@ -326,7 +245,9 @@ fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
             }
         }
     }
+    let address = m.optional("tftp.address", raw.address);
     Tftp {
+        address: m.parsed("tftp.address", address),
         port: m.optional("tftp.port", raw.port).unwrap_or(69),
         root,
         blksize,
@@ -339,7 +260,7 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
     let mut origins: Vec<Origin> = Vec::new();
     for (i, raw) in m.list("origin", raw) {
         let key = format!("origin[{i}]");
-        m.unknown(&key, &raw.unknown, raw::Origin::KEYS);
+        m.unknown(&key, &raw.unknown_keys, raw::Origin::KEYS);
         let bucket_key = format!("{key}.bucket");
         let bucket: Option<String> =
             m.required(&bucket_key, raw.bucket, "the bucket's name, the first part of its URLs");
@@ -413,14 +334,14 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
 }
 
 /// A box that mirrors itself would look well, and have nothing.
-fn sites(m: &mut Mistakes, plugins: &[PluginConfig], listeners: &[Listener], own: Ipv4Addr) {
+fn sites(m: &mut Mistakes, plugins: &[PluginConfig], listeners: &[Listener], own: Option<Ipv4Addr>) {
     for (at, plugin) in plugins.iter().enumerate().filter(|(_, p)| p.mode == Mode::Upstream) {
         let url = plugin.config["url"].as_str().and_then(|url| url::Url::parse(url).ok());
         let Some(url) = url else { continue };
         let is_own = |listener: &Listener| {
-            let ips = [listener.address.ip(), own.into()];
+            let mut ips = [listener.address.ip()].into_iter().chain(own.map(Into::into));
             Some(listener.address.port()) == url.port_or_known_default()
-                && ips.iter().any(|ip| url.host_str() == Some(ip.to_string().as_str()))
+                && ips.any(|ip| url.host_str() == Some(ip.to_string().as_str()))
         };
         if listeners.iter().any(is_own) {
             m.wrong(
@@ -435,7 +356,7 @@ fn plugins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Plugin>>>) -> Vec<PluginC
     let mut plugins: Vec<PluginConfig> = Vec::new();
     for (i, raw) in m.list("plugin", raw) {
         let key = format!("plugin[{i}]");
-        m.unknown(&key, &raw.unknown, raw::Plugin::KEYS);
+        m.unknown(&key, &raw.unknown_keys, raw::Plugin::KEYS);
         let name_key = format!("{key}.name");
         let name: Option<String> = m.required(&name_key, raw.name, "the plugin's name, such as \"smd\"");
         let mode: Option<String> = m.optional(&format!("{key}.mode"), raw.mode);
@@ -515,6 +436,7 @@ impl Mistakes {
             } else {
                 format!("{table}.{name}")
             };
+            let known: Vec<&str> = known.iter().map(|name| name.trim_start_matches("r#")).collect();
             self.wrong(key, format!("no such key; there are {}", known.join(", ")));
         }
     }
@@ -556,6 +478,82 @@ impl Mistakes {
             .ok()
     }
 
+    /// One of a few words.
+    fn choice<T: Copy>(&mut self, key: &str, field: Field<String>, choices: &[(&str, T)]) -> Option<T> {
+        let text: String = self.optional(key, field)?;
+        let found = choices.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            self.wrong(key, format!("'{text}' is not one of {}", words.join(", ")));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// Each element of a list, parsed; those that cannot be are mistakes.
+    fn each<T, E: fmt::Display>(
+        &mut self,
+        key: &str,
+        field: Field<Vec<String>>,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
+        let texts = self.optional(key, field).unwrap_or_default().into_iter().enumerate();
+        texts
+            .filter_map(|(i, text)| {
+                parse(&text)
+                    .map_err(|error| self.wrong(format!("{key}[{i}]"), format!("'{text}': {error}")))
+                    .ok()
+            })
+            .collect()
+    }
+
+    /// A list of words, none of them empty.
+    fn words(&mut self, key: &str, field: Field<Vec<String>>) -> Vec<String> {
+        self.each(key, field, |text| match text.is_empty() {
+            true => Err("an empty word"),
+            false => Ok(text.to_owned()),
+        })
+    }
+
+    fn mask(&mut self, key: &str, text: &str) -> Option<Ipv4Addr> {
+        options::mask(text).map_err(|error| self.wrong(key, error)).ok()
+    }
+
+    /// A domain name; an empty text is none.
+    fn domain(&mut self, key: &str, field: Field<String>) -> Option<String> {
+        let domain: String = self.optional(key, field)?;
+        if !options::is_domain(&domain) {
+            self.wrong(
+                key,
+                format!("'{domain}' is not a domain name, such as openchami.cluster"),
+            );
+        }
+        Some(domain)
+    }
+
+    /// What goes into option 67: a name or a URL.
+    fn boot_file(&mut self, key: &str, field: Field<String>) -> Option<String> {
+        let text: String = self.optional(key, field)?;
+        if text.is_empty() || text.len() > 512 || text.contains(char::is_control) {
+            self.wrong(key, "is not the name of a file, or a URL");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A URL to which a query is appended.
+    fn script(&mut self, key: &str, text: &str) -> bool {
+        let good = url::Url::parse(text).is_ok_and(|url| url.has_host() && url.fragment().is_none())
+            && text.len() <= 400
+            && !text.contains(char::is_whitespace);
+        if !good {
+            self.wrong(
+                key,
+                format!("'{text}' is not a URL such as http://172.16.0.254:8081/boot/v1/bootscript"),
+            );
+        }
+        good
+    }
+
     fn addresses(&mut self, key: &str, field: Field<Vec<String>>) -> Vec<Ipv4Addr> {
         let texts = self.optional(key, field).unwrap_or_default().into_iter().enumerate();
         texts
@@ -572,20 +570,19 @@ impl Mistakes {
     }
 
     fn duration(&mut self, key: &str, field: Field<String>, default: Duration) -> Duration {
-        let Some(text) = self.optional(key, field) else {
-            return default;
-        };
-        match humantime::parse_duration(&text) {
-            Ok(time) if !time.is_zero() => time,
-            Ok(_) => {
-                self.wrong(key, "must be longer than nothing");
-                default
-            }
-            Err(error) => {
-                self.wrong(key, format!("'{text}' is not a time such as 30s, 5m or 1h: {error}"));
-                default
-            }
+        let time = self.time(key, field).unwrap_or(default);
+        if time.is_zero() {
+            self.wrong(key, "must be longer than nothing");
         }
+        time
+    }
+
+    /// A time, which may be nothing.
+    fn time(&mut self, key: &str, field: Field<String>) -> Option<Duration> {
+        let text: String = self.optional(key, field)?;
+        let time = humantime::parse_duration(&text);
+        time.map_err(|error| self.wrong(key, format!("'{text}' is not a time such as 30s, 5m or 1h: {error}")))
+            .ok()
     }
 
     /// A number of bytes, with a unit or without.

@@ -1,5 +1,11 @@
 //! The configuration as the code uses it: parsed, complete, consistent. Made by `check` only.
 
+mod dhcp;
+mod pattern;
+
+pub use dhcp::*;
+pub use pattern::{BadGlob, BadName, Glob, NamePattern, hex_bytes};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,9 +22,10 @@ pub struct Config {
     /// The file that it came from.
     pub path: PathBuf,
     /// Interfaces on which DHCP is answered.
-    pub interfaces: Vec<String>,
-    /// bootd's own address towards the nodes: `next-server`, server identifier, host of boot URLs.
-    pub address: Ipv4Addr,
+    pub interfaces: Vec<Selector>,
+    /// bootd's own address towards the nodes: `next-server`, server identifier, host of boot URLs. `None`: that of the interface on which a
+    /// node is heard.
+    pub address: Option<Ipv4Addr>,
     /// What must survive a restart.
     pub state_dir: PathBuf,
     /// What may be thrown away.
@@ -41,55 +48,37 @@ pub struct Config {
     pub plugins: Vec<PluginConfig>,
     /// Folders in which plugin files are looked for, in order.
     pub plugin_dirs: Vec<PathBuf>,
+    /// What CoreDHCP did.
+    pub compat: Compat,
 }
 
-/// DHCP settings.
-#[derive(Debug, Clone)]
-pub struct Dhcp {
-    /// UDP port of the server; replies go to client port 68 and relay port 67.
-    pub port: u16,
-    /// Lease time of known nodes.
-    pub lease_time: Duration,
-    /// Appended to host names, with a dot between.
-    pub domain: Option<String>,
-    /// Whether router solicitations are answered with an advertisement that promises nothing, so that iPXE does not wait for a router.
-    pub router_solicitations: bool,
-    /// The served subnets; they do not overlap.
-    pub subnets: Vec<Subnet>,
+/// For who depends on what CoreDHCP did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compat {
+    /// Its packets, byte for byte, crashes and file system traversal aside (contract 8.1).
+    pub strict: bool,
+    /// Whom a NAK tells to begin again.
+    pub bootloop_nak: BootloopNak,
+    /// SQLite files of its plugins `range` and `bootloop`: read at the first start, written at a clean stop.
+    pub import_leases: Vec<PathBuf>,
 }
 
-/// A served subnet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subnet {
-    /// The network's address, host bits zero.
-    pub network: Ipv4Addr,
-    /// Length of the prefix, 1 to 30.
-    pub prefix: u8,
-    /// Option 3.
-    pub routers: Vec<Ipv4Addr>,
-    /// Option 6.
-    pub dns: Vec<Ipv4Addr>,
-    /// bootd's address for clients of this subnet: siaddr, option 54.
-    pub server: Ipv4Addr,
-    /// Addresses for clients that the inventory does not know.
-    pub pool: Option<Pool>,
-}
-
-/// A dynamic pool: both ends are within its subnet and belong to the pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// First address.
-    pub first: Ipv4Addr,
-    /// Last address.
-    pub last: Ipv4Addr,
-    /// Lease time of its clients.
-    pub lease_time: Duration,
+/// Which renewals of clients of a pool get a NAK (contract 2.6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BootloopNak {
+    /// Those of clients that the inventory knows by now.
+    #[default]
+    Renewal,
+    /// All of them.
+    Always,
 }
 
 /// TFTP and loaders.
 #[derive(Debug, Clone)]
 pub struct Tftp {
-    /// UDP port, on [`Config::address`].
+    /// Where it listens. `None`: on [`Config::address`], or on every address when subnets have others.
+    pub address: Option<Ipv4Addr>,
+    /// UDP port.
     pub port: u16,
     /// A folder of more files to serve, read at start. It need not exist.
     pub root: PathBuf,
@@ -414,23 +403,6 @@ impl fmt::Display for Mistake {
     }
 }
 
-impl Subnet {
-    /// The netmask.
-    pub fn mask(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(u32::MAX << (32 - u32::from(self.prefix)))
-    }
-
-    /// The broadcast address.
-    pub fn broadcast(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() | !self.mask().to_bits())
-    }
-
-    /// Whether an address is in the subnet.
-    pub fn contains(&self, ip: Ipv4Addr) -> bool {
-        ip.to_bits() & self.mask().to_bits() == self.network.to_bits()
-    }
-}
-
 impl Config {
     /// The same with the loaders that are there; clients of the other architectures are answered without one.
     pub fn with_loaders(&self, there: impl Fn(Arch) -> bool) -> Self {
@@ -439,10 +411,24 @@ impl Config {
         config
     }
 
+    /// bootd's own address towards the nodes where no packet or connection says another: [`Config::address`], else the first one that a
+    /// subnet has, else none in particular (0.0.0.0).
+    pub fn own_address(&self) -> Ipv4Addr {
+        let of_subnets = || self.dhcp.subnets.iter().find_map(|subnet| subnet.server);
+        self.address.or_else(of_subnets).unwrap_or(Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// Where TFTP listens: one address when it is the server of all subnets, else every one.
+    pub fn tftp_address(&self) -> Ipv4Addr {
+        let one = self.dhcp.subnets.iter().all(|subnet| subnet.server == self.address);
+        let of_server = self.address.filter(|_| one);
+        self.tftp.address.or(of_server).unwrap_or(Ipv4Addr::UNSPECIFIED)
+    }
+
     /// The URL of the boot listener as nodes reach it, without a slash at the end.
     pub fn boot_url(&self) -> String {
         self.url_of(Service::Boot)
-            .unwrap_or_else(|| format!("http://{}:8081", self.address))
+            .unwrap_or_else(|| format!("http://{}:8081", self.own_address()))
     }
 
     /// The URL of the listener with this service, at bootd's own address, without a slash at the end.
@@ -450,7 +436,7 @@ impl Config {
         self.listener_of(service).map(|listener| {
             let (scheme, port) = (listener.scheme(), listener.address.port());
             match listener.address.ip() {
-                ip if ip.is_unspecified() => format!("{scheme}://{}:{port}", self.address),
+                ip if ip.is_unspecified() => format!("{scheme}://{}:{port}", self.own_address()),
                 ip => format!("{scheme}://{}", SocketAddr::new(ip, port)),
             }
         })

@@ -9,10 +9,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use checked::{
-    Access, Arch, AuthConfig, Cache, Config, Dhcp, Http, Jwks, Listener, Loader, Mistake, Mode, Origin, PluginConfig,
-    Pool, Service, Source, Subnet, Tftp, Tls,
-};
+pub use checked::*;
 
 use std::path::{Path, PathBuf};
 

@@ -38,7 +38,7 @@ macro_rules! table {
         pub(super) struct $name {
             $(pub(super) $key: Field<$type>,)*
             #[serde(flatten)]
-            pub(super) unknown: BTreeMap<String, toml::Value>,
+            pub(super) unknown_keys: BTreeMap<String, toml::Value>,
         }
 
         impl $name {
@@ -60,6 +60,7 @@ table! {
         cache: Cache,
         plugin: Vec<Field<Plugin>>,
         plugins: Plugins,
+        compat: Compat,
     }
 }
 
@@ -80,7 +81,71 @@ table! {
         lease_time: String,
         domain: String,
         router_solicitations: bool,
+        script_url: String,
+        hostnames: BTreeMap<String, Field<String>>,
+        options: Options,
+        ipv6_only: String,
+        threads: u16,
+        probe: String,
+        rate_limit: u32,
+        bind_to: String,
+        nbp: String,
+        ignore: Vec<String>,
+        hosts: Hosts,
+        unknown: Unknown,
         subnet: Vec<Field<Subnet>>,
+        rule: Vec<Field<Rule>>,
+    }
+}
+
+/// `options = { … }` of any scope: by name or by number.
+pub(super) type Options = BTreeMap<String, toml::Value>;
+
+table! {
+    /// `[dhcp.hosts]`
+    Hosts {
+        file: String,
+        refresh: bool,
+        lease_time: String,
+        before_inventory: bool,
+    }
+}
+
+table! {
+    /// `[dhcp.unknown]`
+    Unknown {
+        autoconfigure: String,
+        script: String,
+        options: Options,
+        answer_without_address: bool,
+    }
+}
+
+table! {
+    /// `[[dhcp.rule]]`
+    Rule {
+        name: String,
+        r#type: Vec<String>,
+        subnet: Vec<String>,
+        id: Vec<String>,
+        group: Vec<String>,
+        mac: Vec<String>,
+        arch: Vec<String>,
+        vendor_class: Vec<String>,
+        user_class: Vec<String>,
+        circuit_id: Vec<String>,
+        remote_id: Vec<String>,
+        hostname: String,
+        domain: String,
+        domain_append: Vec<String>,
+        routers: Vec<String>,
+        netmask: String,
+        options: Options,
+        loader: String,
+        script: String,
+        ignore: bool,
+        r#continue: bool,
+        log: String,
     }
 }
 
@@ -88,10 +153,13 @@ table! {
     /// `[[dhcp.subnet]]`
     Subnet {
         cidr: String,
+        nested: bool,
+        netmask: String,
         routers: Vec<String>,
         dns: Vec<String>,
         server: String,
         pool: Pool,
+        options: Options,
     }
 }
 
@@ -107,6 +175,7 @@ table! {
 table! {
     /// `[tftp]`
     Tftp {
+        address: String,
         port: u16,
         root: String,
         blksize: u16,
@@ -197,6 +266,22 @@ table! {
     /// `[plugins]`
     Plugins {
         dirs: Vec<String>,
+    }
+}
+
+table! {
+    /// `[compat]`
+    Compat {
+        strict: bool,
+        bootloop_nak: String,
+        import_leases: Vec<Field<Import>>,
+    }
+}
+
+table! {
+    /// An element of `import_leases`
+    Import {
+        file: String,
     }
 }
 

@@ -129,8 +129,8 @@ pub struct Service {
 /// Opens all sockets, reads the leases of earlier runs, and begins to answer.
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
     let mut ports = Vec::new();
-    for name in &deps.config.interfaces {
-        let port = v4::service::Port::open(name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
+    for name in names(&deps.config) {
+        let port = v4::port::Port::open(&name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
             interface: name.clone(),
             source,
         })?;
@@ -148,7 +148,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
         let interface = port.name().to_owned();
         let thread = std::thread::Builder::new()
             .name(format!("dhcp-{interface}"))
-            .spawn(move || v4::service::receive(&shell, &port, &ending))
+            .spawn(move || v4::port::receive(&shell, &port, &ending))
             // Threads that run already end with `service`.
             .map_err(|source| DhcpError::Thread { interface, source })?;
         service.threads.push(thread);
@@ -173,8 +173,8 @@ impl Service {
     /// A thread an interface; where the system has no IPv6 there is none, which costs iPXE its wait and nothing else.
     fn answer_solicitations(&mut self) {
         let deps = self.shell.deps().clone();
-        for name in &deps.config.interfaces {
-            let opened = Interface::find(name).and_then(|interface| Icmp6::open(&interface));
+        for name in names(&deps.config) {
+            let opened = Interface::find(&name).and_then(|interface| Icmp6::open(&interface));
             let spawned = opened.map_err(|error| error.to_string()).and_then(|socket| {
                 let (metrics, ending, on) = (Arc::clone(&deps.metrics), Arc::clone(&self.ending), name.clone());
                 std::thread::Builder::new()
@@ -202,6 +202,11 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The interfaces as the configuration names them.
+fn names(config: &Config) -> Vec<String> {
+    config.interfaces.iter().map(ToString::to_string).collect()
 }
 
 /// How often the interfaces are looked at: they get other addresses, go, and come back as other ones.

@@ -297,7 +297,7 @@ impl App {
         let local = connection.local.ip().to_canonical();
         let proxies = &connection.listener.trusted_proxies;
         if local.is_unspecified() || proxies.contains(&connection.peer.ip().to_canonical()) {
-            return self.config.address.into();
+            return self.config.own_address().into();
         }
         local
     }

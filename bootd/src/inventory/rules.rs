@@ -117,7 +117,8 @@ impl ServedSubnets {
         let IpAddr::V4(ip) = ip.to_canonical() else { return None };
         self.subnets
             .iter()
-            .find(|subnet| subnet.contains(ip))
+            .filter(|subnet| subnet.contains(ip))
+            .max_by_key(|subnet| subnet.prefix)
             .map(|subnet| (subnet, ip))
     }
 }
@@ -144,7 +145,7 @@ pub(super) fn check_row(node: &Node, subnets: &ServedSubnets) -> Result<(), Reas
             if v4 == subnet.broadcast() {
                 return Err(Reason::ReservedIp(address.ip, "the subnet's broadcast address"));
             }
-            if v4 == subnet.server {
+            if Some(v4) == subnet.server {
                 return Err(Reason::ReservedIp(address.ip, "bootd's own address"));
             }
             let mut before = earlier.iter().flat_map(|i| &i.ips).chain(&interface.ips[..number]);

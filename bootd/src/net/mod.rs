@@ -2,6 +2,7 @@
 //!
 //! Says what is wrong in the operator's words ([`NetError`]): what was opened, where, and what to do. Knows nothing of the protocols above.
 
+mod batch;
 mod icmp6;
 mod interface;
 mod packet;
@@ -10,9 +11,10 @@ mod udp;
 
 use socket2::{SockAddr, Socket};
 
+pub use batch::{BATCH, Incoming};
 pub use icmp6::Icmp6;
 pub use interface::Interface;
-pub use packet::FrameSocket;
+pub use packet::{End, FrameSocket, Framed};
 pub use slice::shorten as shorten_time_slice;
 pub use udp::UdpPort;
 

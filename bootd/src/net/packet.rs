@@ -1,19 +1,31 @@
 //! Whole Ethernet frames, for clients that have an address and do not use it yet: the kernel would ask for them by ARP, in vain.
 //!
 //! One long-lived packet socket, for sending only (protocol 0: the kernel hands it nothing), serves every interface.
-//! Contains unsafe code: the link-level address that `sendto` wants.
-#![allow(unsafe_code)]
 
 use std::io;
 use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
-use super::{NetError, SENDING, send_now};
+use super::batch::{self, Outgoing};
+use super::{NetError, SENDING};
 
 /// Who sends or gets a UDP packet in a frame.
-type End = (Mac, Ipv4Addr, u16);
+pub type End = (Mac, Ipv4Addr, u16);
+
+/// A UDP packet for a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Framed<'a> {
+    /// By which the sender calls it.
+    pub number: usize,
+    /// What the UDP packet holds.
+    pub payload: &'a [u8],
+    /// Who sends it.
+    pub from: End,
+    /// Who gets it.
+    pub to: End,
+}
 
 /// A socket for frames.
 #[derive(Debug)]
@@ -29,46 +41,58 @@ impl FrameSocket {
         Ok(Self(socket))
     }
 
-    /// Sends a UDP packet out of the interface with this number, or fails at once: `WouldBlock` when too many wait already.
-    pub fn send(&self, payload: &[u8], interface: u32, from: End, to: End) -> io::Result<()> {
-        let frame = frame(payload, from, to).ok_or(io::ErrorKind::InvalidInput)?;
-        send_now(&self.0, &frame, &link(interface, to.0)?)
+    /// Sends UDP packets out of the interface with this number. `failed` hears of those that fail: at once, with `WouldBlock`, when too many
+    /// wait already.
+    pub fn send<'a>(
+        &self,
+        interface: u32,
+        packets: impl Iterator<Item = Framed<'a>>,
+        mut failed: impl FnMut(usize, io::Error),
+    ) {
+        let mut long = Vec::new();
+        let packets = packets.filter_map(|packet| {
+            let Some(head) = head(packet.payload, packet.from, packet.to) else {
+                long.push(packet.number);
+                return None;
+            };
+            Some(Outgoing {
+                number: packet.number,
+                head,
+                payload: packet.payload,
+                to: link(interface, packet.to.0),
+            })
+        });
+        batch::send(&self.0, packets, &mut failed);
+        for number in long {
+            failed(number, io::ErrorKind::InvalidInput.into());
+        }
     }
 }
 
-fn link(interface: u32, to: Mac) -> io::Result<SockAddr> {
+fn link(interface: u32, to: Mac) -> libc::sockaddr_ll {
     let [a, b, c, d, e, f] = to.0;
-    let address = libc::sockaddr_ll {
+    libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: (libc::ETH_P_IP as u16).to_be(),
-        sll_ifindex: i32::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?,
+        sll_ifindex: interface.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,
         sll_halen: 6,
         sll_addr: [a, b, c, d, e, f, 0, 0],
-    };
-    // SAFETY: the storage is larger than `sockaddr_ll` and suitably aligned for every address; the length that is set is that of what was
-    // written, a complete address of the family in its first field.
-    let (_, address) = unsafe {
-        SockAddr::try_init(|storage, length| {
-            storage.cast::<libc::sockaddr_ll>().write(address);
-            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            Ok(())
-        })?
-    };
-    Ok(address)
+    }
 }
 
 /// Ethernet, IPv4 and UDP headers before the payload. `None`: too long for IPv4.
-fn frame(payload: &[u8], from: End, to: End) -> Option<Vec<u8>> {
+fn head(payload: &[u8], from: End, to: End) -> Option<[u8; HEAD]> {
     let udp_length = u16::try_from(payload.len() + 8).ok()?;
     let ip_length = udp_length.checked_add(20)?;
-    let mut frame = Vec::with_capacity(14 + usize::from(ip_length));
-    frame.extend_from_slice(&to.0.0);
-    frame.extend_from_slice(&from.0.0);
-    frame.extend_from_slice(&[0x08, 0x00]);
+    let mut head = [0; HEAD];
+    let (ethernet, rest) = head.split_at_mut(14);
+    ethernet[..6].copy_from_slice(&to.0.0);
+    ethernet[6..12].copy_from_slice(&from.0.0);
+    ethernet[12] = 0x08; // IPv4
 
-    let mut ip = [0; 20];
+    let (ip, udp) = rest.split_at_mut(20);
     ip[0] = 0x45; // version 4, five words
     ip[2..4].copy_from_slice(&ip_length.to_be_bytes());
     ip[6] = 0x40; // do not fragment
@@ -76,25 +100,24 @@ fn frame(payload: &[u8], from: End, to: End) -> Option<Vec<u8>> {
     ip[9] = 17; // UDP
     ip[12..16].copy_from_slice(&from.1.octets());
     ip[16..20].copy_from_slice(&to.1.octets());
-    let checksum = checksum(0, &ip);
+    let checksum = checksum(0, ip);
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    frame.extend_from_slice(&ip);
 
-    let mut udp = [0; 8];
     udp[0..2].copy_from_slice(&from.2.to_be_bytes());
     udp[2..4].copy_from_slice(&to.2.to_be_bytes());
     udp[4..6].copy_from_slice(&udp_length.to_be_bytes());
     let pseudo = sum(17 + u32::from(udp_length), &ip[12..20]);
     // Zero would mean that there is no checksum.
-    let checksum = match self::checksum(sum(pseudo, &udp), payload) {
+    let checksum = match self::checksum(sum(pseudo, udp), payload) {
         0 => u16::MAX,
         checksum => checksum,
     };
     udp[6..8].copy_from_slice(&checksum.to_be_bytes());
-    frame.extend_from_slice(&udp);
-    frame.extend_from_slice(payload);
-    Some(frame)
+    Some(head)
 }
+
+/// Bytes of the headers.
+const HEAD: usize = 14 + 20 + 8;
 
 /// The internet checksum (RFC 1071) of what was summed before and these bytes.
 fn checksum(before: u32, bytes: &[u8]) -> u16 {
@@ -122,7 +145,7 @@ mod tests {
         let to = (Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(172, 16, 0, 1), 68);
         for length in [0, 1, 299, 300, 1400] {
             let payload: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
-            let frame = frame(&payload, from, to).unwrap();
+            let frame = [&head(&payload, from, to).unwrap()[..], &payload].concat();
             assert_eq!(frame[..14], [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0xfe, 8, 0]);
             let (ip, udp) = frame[14..].split_at(20);
             // Summed with its checksum in place, each header comes to all ones.
@@ -133,6 +156,6 @@ mod tests {
             assert_eq!(udp[..4], [0, 67, 0, 68]);
             assert_eq!(udp[8..], payload);
         }
-        assert!(frame(&vec![0; 65_536], from, to).is_none());
+        assert!(head(&vec![0; 65_536], from, to).is_none());
     }
 }

@@ -5,12 +5,13 @@
 //! half a second without a packet, so that a thread can look up. Sending never waits.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Interface, NetError, SENDING, send_now};
+use super::batch::{self, Incoming, Outgoing};
+use super::{Interface, NetError, SENDING};
 
 /// How long a receive waits.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -69,21 +70,30 @@ impl UdpPort {
         self.index
     }
 
-    /// Waits for a packet. `None`: there was none for a while.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
-        match self.socket.recv_from(buffer) {
-            Ok(received) => Ok(Some(received)),
+    /// Waits for packets. None: there were none for a while.
+    pub fn receive(&self, into: &mut Incoming) -> io::Result<()> {
+        match into.receive(&self.socket) {
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(None),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(()),
                 _ => Err(error),
             },
+            Ok(()) => Ok(()),
         }
     }
 
-    /// Sends a packet, or fails at once: `WouldBlock` when too many wait already.
-    pub fn send(&self, packet: &[u8], to: (Ipv4Addr, u16)) -> io::Result<()> {
-        let socket = SockRef::from(&self.socket);
-        send_now(&socket, packet, &SocketAddr::from(to).into())
+    /// Sends packets, each with a number by which `failed` calls those that fail: at once, with `WouldBlock`, when too many wait already.
+    pub fn send<'a>(
+        &self,
+        packets: impl Iterator<Item = (usize, &'a [u8], SocketAddrV4)>,
+        failed: impl FnMut(usize, io::Error),
+    ) {
+        let packets = packets.map(|(number, payload, to)| Outgoing {
+            number,
+            head: [],
+            payload,
+            to: batch::to_name(to),
+        });
+        batch::send(&self.socket, packets, failed);
     }
 }
 
@@ -121,6 +131,7 @@ fn inode(line: &str, port: u16) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::BATCH;
     use super::*;
 
     #[test]
@@ -134,13 +145,40 @@ mod tests {
     }
 
     #[test]
-    fn packets_go_through_and_silence_ends() {
+    fn packets_go_through_in_batches_and_silence_ends() {
         let loopback = Interface::find("lo").unwrap();
         let port = UdpPort::open(&loopback, 0).unwrap();
-        let to = port.socket.local_addr().unwrap().port();
-        port.send(b"hello", (Ipv4Addr::LOCALHOST, to)).unwrap();
-        let mut buffer = [0; 16];
-        assert_eq!(port.receive(&mut buffer).unwrap().unwrap().0, 5);
-        assert!(port.receive(&mut buffer).unwrap().is_none());
+        let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.socket.local_addr().unwrap().port());
+        let packets: Vec<Vec<u8>> = (0..BATCH + 3).map(|n| vec![n as u8; n + 1]).collect();
+        let numbered = || packets.iter().enumerate();
+        port.send(
+            numbered().map(|(number, packet)| (number, &packet[..], to)),
+            |number, error| panic!("{number}: {error}"),
+        );
+        let mut incoming = Incoming::default();
+        port.receive(&mut incoming).unwrap();
+        assert!(incoming.is_full());
+        let mut came: Vec<Vec<u8>> = incoming.packets().map(|(packet, _)| packet.to_vec()).collect();
+        port.receive(&mut incoming).unwrap();
+        assert_eq!((incoming.len(), incoming.is_full()), (3, false));
+        assert!(incoming.packets().all(|(_, peer)| peer == to));
+        came.extend(incoming.packets().map(|(packet, _)| packet.to_vec()));
+        assert_eq!(came, packets);
+        port.receive(&mut incoming).unwrap();
+        assert!(incoming.is_empty());
+    }
+
+    #[test]
+    fn a_packet_that_cannot_leave_costs_no_other_one() {
+        let loopback = Interface::find("lo").unwrap();
+        let port = UdpPort::open(&loopback, 0).unwrap();
+        let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.socket.local_addr().unwrap().port());
+        let long = vec![0; 70_000];
+        let mut failed = Vec::new();
+        let packets = [(7, &b"a"[..], to), (8, &long, to), (9, b"b", to)];
+        port.send(packets.into_iter(), |number, _| failed.push(number));
+        let mut incoming = Incoming::default();
+        port.receive(&mut incoming).unwrap();
+        assert_eq!((failed, incoming.len()), (vec![8], 2));
     }
 }

@@ -176,7 +176,7 @@ impl Plugins {
                         .map(|folder| folder.display().to_string())
                         .unwrap_or_default(),
                     server: wire::Server {
-                        address: config.address.to_string(),
+                        address: config.own_address().to_string(),
                         boot_url: config.boot_url(),
                     },
                 };

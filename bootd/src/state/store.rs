@@ -92,6 +92,9 @@ const SOON: Duration = Duration::from_millis(250);
 /// Called on the writer thread when a write is durable, or failed.
 type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// Called on the writer thread after the reports of each commit.
+type After = Box<dyn Fn() + Send>;
+
 /// A write on its way.
 struct Queued {
     write: Write,
@@ -117,6 +120,8 @@ struct Shared {
     database: RwLock<Option<Database>>,
     /// How the last commit failed.
     trouble: Mutex<Option<String>>,
+    /// Called when all writes of a commit are reported.
+    after: Mutex<Vec<After>>,
 }
 
 /// The store; clones share it.
@@ -144,6 +149,7 @@ impl Store {
         let shared = Arc::new(Shared {
             database: RwLock::new(Some(database)),
             trouble: Mutex::default(),
+            after: Mutex::default(),
         });
         let (sender, queue) = sync_channel(QUEUE);
         let writer = Writer {
@@ -188,6 +194,13 @@ impl Store {
         then: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.hand_over(write, Box::new(then), Urgency::Soon)
+    }
+
+    /// Has something called on the writer thread whenever the writes that shared a commit are all reported: what their reports gathered can be
+    /// dealt with at once.
+    pub fn after_each_commit(&self, then: impl Fn() + Send + 'static) {
+        let mut after = self.shared.after.lock().unwrap_or_else(PoisonError::into_inner);
+        after.push(Box::new(then));
     }
 
     fn hand_over(&self, write: Write, then: Then, urgency: Urgency) -> Result<(), StoreError> {
@@ -424,6 +437,11 @@ impl Writer {
             // A panic here would end every later write, not just this one.
             if catch_unwind(AssertUnwindSafe(|| then(result))).is_err() {
                 tracing::error!("what waited for a write panicked");
+            }
+        }
+        for then in &*self.shared.after.lock().unwrap_or_else(PoisonError::into_inner) {
+            if catch_unwind(AssertUnwindSafe(then)).is_err() {
+                tracing::error!("what waited for a commit panicked");
             }
         }
     }

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -93,10 +93,8 @@ fn start_with(
     metrics: Arc<Metrics>,
     limits: Limits,
 ) -> Result<Service, TftpError> {
-    // Answers leave from the address that was asked; with a server address for each subnet, the route to the client decides.
-    let one = config.dhcp.subnets.iter().all(|subnet| subnet.server == config.address);
-    let address = if one { config.address } else { Ipv4Addr::UNSPECIFIED };
-    let address = SocketAddr::from((address, config.tftp.port));
+    // Answers leave from the address that was asked; with several, the route to the client decides.
+    let address = SocketAddr::from((config.tftp_address(), config.tftp.port));
     let bind = |why| TftpError::Bind { address, why };
     let socket = UdpSocket::bind(address).map_err(bind)?;
     let address = socket.local_addr().map_err(bind)?;

@@ -11,17 +11,16 @@ pub(crate) fn config(root: &Path) -> Config {
     Config {
         path: "test.toml".into(),
         interfaces: Vec::new(),
-        address: Ipv4Addr::LOCALHOST,
+        address: Some(Ipv4Addr::LOCALHOST),
         state_dir: "/nowhere".into(),
         cache_dir: "/nowhere".into(),
         dhcp: Dhcp {
             port: 0,
-            lease_time: Duration::from_secs(3600),
-            domain: None,
             router_solicitations: false,
-            subnets: Vec::new(),
+            ..Dhcp::default()
         },
         tftp: Tftp {
+            address: None,
             port: 0,
             root: root.into(),
             blksize: 1468,
@@ -44,5 +43,6 @@ pub(crate) fn config(root: &Path) -> Config {
         cache: Default::default(),
         plugins: Vec::new(),
         plugin_dirs: Vec::new(),
+        compat: Default::default(),
     }
 }

@@ -10,7 +10,7 @@ use crate::config::{Access, Http, Listener, Service, Tls};
 
 pub(super) fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
     let raw = m.table("http", raw);
-    m.unknown("http", &raw.unknown, raw::Http::KEYS);
+    m.unknown("http", &raw.unknown_keys, raw::Http::KEYS);
     let plugin_deadline = m.duration("http.plugin_deadline", raw.plugin_deadline, Duration::from_secs(5));
     let mut listeners: Vec<Listener> = Vec::new();
     if matches!(raw.listener, Field::Absent) {
@@ -45,7 +45,7 @@ pub(super) fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
 }
 
 fn listener(m: &mut Mistakes, key: &str, raw: raw::Listener) -> Option<Listener> {
-    m.unknown(key, &raw.unknown, raw::Listener::KEYS);
+    m.unknown(key, &raw.unknown_keys, raw::Listener::KEYS);
     let address_key = format!("{key}.address");
     let address = m.required(&address_key, raw.address, "address and port, such as 0.0.0.0:8081");
     let address: Option<SocketAddr> = m.parsed(&address_key, address);
@@ -110,7 +110,7 @@ fn services(m: &mut Mistakes, key: &str, raw: Field<Vec<String>>) -> BTreeSet<Se
 
 fn tls(m: &mut Mistakes, key: &str, raw: Field<raw::Tls>) -> Option<Tls> {
     let raw = m.optional(key, raw)?;
-    m.unknown(key, &raw.unknown, raw::Tls::KEYS);
+    m.unknown(key, &raw.unknown_keys, raw::Tls::KEYS);
     let (cert_key, key_key) = (format!("{key}.cert"), format!("{key}.key"));
     let cert: Option<String> = m.required(
         &cert_key,

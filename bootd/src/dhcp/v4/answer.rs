@@ -224,13 +224,17 @@ pub fn answer<'a>(
         Ok(None) => return Verdict::Unknown(mac, Missing::Address),
         Err(why) => return Verdict::Ignore(why),
     };
-    let node = Some(&**node);
-    let asker = Asker { request, mac, node };
+    let asker = Asker {
+        request,
+        mac,
+        node: Some(&**node),
+        server: Policy::server_of(subnet, ip, receiving),
+    };
     let reply = |kind, lease| Verdict::Reply(Reply::grant(kind, asker, policy, subnet, lease));
     match kind {
         Kind::Discover => reply(ReplyKind::Offer, Some((ip, policy.lease_time))),
         Kind::Request if named(request).any(|named| named != ip) => {
-            Verdict::Nak(Reply::nak(asker, policy, subnet.server), NakWhy::OtherAddress)
+            Verdict::Nak(Reply::nak(asker, policy), NakWhy::OtherAddress)
         }
         Kind::Request => reply(ReplyKind::Ack, Some((ip, policy.lease_time))),
         // The answer goes to an address that the packet names.

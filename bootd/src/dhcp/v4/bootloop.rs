@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::answer::{Lease, NakWhy, Verdict, Why};
 use super::holder::Holder;
-use super::policy::{Policy, seconds};
+use super::policy::{Policy, Receiving, seconds};
 use super::pool::{Client, Former, Held, State, asker};
 use super::reply::{Reply, ReplyKind};
 use super::request::{HEADER, Kind, MAGIC_COOKIE, Request};
@@ -99,6 +99,7 @@ impl Bootloop {
         kind: Kind,
         holder: Holder,
         policy: &'a Policy,
+        receiving: &Receiving,
         rows: &mut Rows,
         now: Duration,
     ) -> Verdict<'a> {
@@ -107,18 +108,18 @@ impl Bootloop {
             Kind::Request => ReplyKind::Ack,
             _ => return Verdict::Ignore(Why::MessageType),
         };
-        let asker = asker(request);
         if let Some(record) = self.records.get_mut(&holder) {
             let Some(pool) = self.pools.iter().find(|pool| pool.holds(record.ip)) else {
                 return Verdict::Ignore(Why::NoPool);
             };
             let subnet = &policy.subnets[pool.number];
+            let ip = Ipv4Addr::from_bits(record.ip);
+            let asker = asker(request, subnet, ip, receiving);
             if self.habit == Habit::Bootloop && !request.ipxe {
                 self.forget(&holder);
                 rows.remove(&holder);
-                return Verdict::End(Reply::nak(asker, policy, subnet.server), holder, NakWhy::Bootloop);
+                return Verdict::End(Reply::nak(asker, policy), holder, NakWhy::Bootloop);
             }
-            let ip = Ipv4Addr::from_bits(record.ip);
             let reply = Reply::grant(kind, asker, policy, subnet, Some((ip, pool.seconds)));
             record.until = now + Duration::from_secs(pool.seconds.into());
             // `range` renews what it wrote; `bootloop` wrote it once.
@@ -137,7 +138,9 @@ impl Bootloop {
         let until = now + Duration::from_secs(pool.seconds.into());
         let address = Ipv4Addr::from_bits(ip);
         let given = Some((address, pool.seconds));
-        let mut reply = Reply::grant(kind, asker, policy, &policy.subnets[pool.number], given);
+        let subnet = &policy.subnets[pool.number];
+        let asker = asker(request, subnet, address, receiving);
+        let mut reply = Reply::grant(kind, asker, policy, subnet, given);
         if self.habit == Habit::Bootloop && request.ipxe {
             reply.booting.file = None;
         }
@@ -239,7 +242,7 @@ pub fn encode_nak(reply: &Reply<'_>, packet: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::{Pools, Terms};
+    use super::super::pool::Pools;
     use super::super::reply::Destination;
     use super::super::request::parse;
     use super::super::testing::{self, Sent, mac, receiving, site};
@@ -263,10 +266,7 @@ mod tests {
         fn new(habit: Habit) -> Self {
             let mut policy = testing::policy();
             policy.subnets.truncate(1);
-            policy.terms = Terms {
-                strict: Some(habit),
-                ..Terms::default()
-            };
+            policy.terms.strict = Some(habit);
             let pools = Pools::new(&policy);
             let now = Duration::from_secs(1000);
             Self { policy, pools, now }
@@ -397,7 +397,8 @@ mod tests {
         let packet = client.giaddr([172, 16, 0, 250]).discover();
         let request = parse(&packet).unwrap();
         let policy = testing::policy();
-        let reply = Reply::nak(asker(&request), &policy, testing::SERVER);
+        let asker = asker(&request, &policy.subnets[0], FIRST.into(), &receiving());
+        let reply = Reply::nak(asker, &policy);
         assert_eq!(reply.to, Destination::Relay([172, 16, 0, 250].into()));
         let mut sent = Vec::new();
         encode_nak(&reply, &mut sent);

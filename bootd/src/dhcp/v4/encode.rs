@@ -50,7 +50,9 @@ pub fn encode(reply: &Reply<'_>, packet: &mut Vec<u8>) {
 /// The options of an offer or an ACK; says where the boot file is.
 fn granted(mut to: Writer<'_, '_>, reply: &Reply<'_>, grant: &Grant<'_>) -> Option<Range<usize>> {
     let (request, subnet) = (reply.request, grant.subnet);
-    to.option(OptionCode::SubnetMask, address(subnet.mask()));
+    if let Some(mask) = subnet.netmask {
+        to.option(OptionCode::SubnetMask, address(mask));
+    }
     if !subnet.routers.is_empty() {
         to.option(OptionCode::Router, addresses(&subnet.routers));
     }
@@ -67,12 +69,12 @@ fn granted(mut to: Writer<'_, '_>, reply: &Reply<'_>, grant: &Grant<'_>) -> Opti
         to.option(OptionCode::DomainName, bytes(domain.as_bytes()));
     }
     // OpenCHAMI's iPXE takes the TFTP server from here.
-    to.option(OptionCode::RootPath, |packet| text(packet, &subnet.server));
+    to.option(OptionCode::RootPath, |packet| text(packet, &reply.server));
     if let Some(seconds) = grant.seconds {
         to.option(OptionCode::AddressLeaseTime, number(seconds));
     }
     to.option(OptionCode::MessageType, bytes(&[reply.kind.message_type().into()]));
-    to.option(OptionCode::ServerIdentifier, address(subnet.server));
+    to.option(OptionCode::ServerIdentifier, address(reply.server));
     // The defaults of RFC 2131; clients know them, some ask.
     if let Some(seconds) = grant.seconds.filter(|_| request.lists(OptionCode::Renewal)) {
         to.option(OptionCode::Renewal, number(seconds / 2));
@@ -87,7 +89,7 @@ fn granted(mut to: Writer<'_, '_>, reply: &Reply<'_>, grant: &Grant<'_>) -> Opti
         to.option(OptionCode::ClientIdentifier, bytes(id));
     }
     if request.lists(OptionCode::TFTPServerName) {
-        to.option(OptionCode::TFTPServerName, |packet| text(packet, &subnet.server));
+        to.option(OptionCode::TFTPServerName, |packet| text(packet, &reply.server));
     }
     let boot_file = match reply.booting.file {
         Some(file) => to.option(OptionCode::BootfileName, |packet| text(packet, &file)),

@@ -85,7 +85,7 @@ fn unknown(request: &Request<'_>, policy: &Policy, snapshot: &Snapshot, mac: Mac
         return nothing(format!("{who}, and there is no pool: no answer"));
     };
     let receiving = Receiving {
-        addresses: vec![subnet.server],
+        addresses: subnet.server.into_iter().collect(),
         link: None,
     };
     let verdict = Pools::new(policy).answer(request, policy, snapshot, &receiving, Default::default());

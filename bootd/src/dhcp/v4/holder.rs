@@ -11,16 +11,7 @@ use std::sync::Arc;
 use bootd_sdk::mac::Mac;
 
 use super::request::Request;
-
-/// What dynamic leases are bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BindTo {
-    /// The hardware address.
-    #[default]
-    Mac,
-    /// Option 61; the hardware address of clients that do not send it.
-    ClientId,
-}
+use crate::config::BindTo;
 
 /// Who has a lease. Its text is the key of the lease's row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,8 +1,8 @@
 //! DHCP for IPv4.
 //!
 //! A packet goes one way: [`request`] reads it, [`answer`] decides for nodes of the inventory and [`pool`] for everybody else, [`encode`]
-//! writes what they decided, and `service` moves bytes. What is read and decided only borrows, from the packet, the configuration and the
-//! snapshot: an answer to a node of the inventory allocates nothing. All but `service` are free of sockets, clocks, locks and disks: the same packet,
+//! writes what they decided, `service` does it, and `port` moves bytes. What is read and decided only borrows, from the packet, the configuration and the
+//! snapshot: an answer to a node of the inventory allocates nothing. All but `service`, `outbox` and `port` are free of sockets, clocks, locks and disks: the same packet,
 //! snapshot and time give the same [`Verdict`](answer::Verdict).
 //!
 //! Every reason to stay silent is a variant of [`BadPacket`](request::BadPacket) or [`Why`](answer::Why), and its label is the metric.
@@ -14,11 +14,16 @@ pub mod encode;
 pub mod explain;
 pub mod holder;
 pub mod options;
+mod outbox;
 pub mod policy;
 pub mod pool;
+pub(crate) mod port;
 pub mod reply;
 pub mod request;
 mod rows;
 pub(crate) mod service;
 #[cfg(test)]
 pub(crate) mod testing;
+
+/// The name of this part in metrics and logs.
+const PART: &str = "dhcp4";

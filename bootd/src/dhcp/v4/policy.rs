@@ -16,8 +16,8 @@ use crate::config::{Arch, Config, Service, Subnet};
 /// The rules for answers.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// bootd's own address.
-    pub address: Ipv4Addr,
+    /// bootd's own address, where it has one on all interfaces.
+    pub address: Option<Ipv4Addr>,
     /// The served subnets; they do not overlap.
     pub subnets: Vec<Subnet>,
     /// Seconds of a known node's lease.
@@ -54,7 +54,7 @@ impl Policy {
             boot_url: config.boot_url(),
             loaders_url: config.url_of(Service::Loaders).map(|url| format!("{url}/loaders")),
             loaders: config.tftp.loaders.keys().copied().collect(),
-            terms: Terms::default(),
+            terms: Terms::new(config),
         }
     }
 
@@ -89,7 +89,8 @@ impl Policy {
 
     /// Whether a client means this server by this address.
     pub fn is_us(&self, ip: Ipv4Addr, receiving: &Receiving) -> bool {
-        ip == self.address || receiving.addresses.contains(&ip) || self.subnets.iter().any(|subnet| subnet.server == ip)
+        let of_subnet = || self.subnets.iter().any(|subnet| subnet.server == Some(ip));
+        self.address == Some(ip) || receiving.addresses.contains(&ip) || of_subnet()
     }
 
     /// Whether the request speaks to another server: it names it in option 54, or in `siaddr`.
@@ -98,12 +99,20 @@ impl Policy {
         request.server_id.is_some_and(other) || (!request.siaddr.is_unspecified() && other(request.siaddr))
     }
 
-    /// Whether a subnet is on the wire of the receiving interface.
+    /// bootd's address for a client with this address: the subnet's, else one of the receiving interface on the client's link, else its first.
+    pub fn server_of(subnet: &Subnet, client: Ipv4Addr, receiving: &Receiving) -> Ipv4Addr {
+        let own = || receiving.addresses.iter().copied();
+        subnet
+            .server
+            .or_else(|| own().find(|ip| subnet.are_neighbours(*ip, client)))
+            .or_else(|| own().next())
+            .unwrap_or(Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// Whether a subnet is on the wire of the receiving interface. What no other subnet holds may be anywhere.
     pub fn is_local(subnet: &Subnet, receiving: &Receiving) -> bool {
-        receiving
-            .addresses
-            .iter()
-            .any(|&ip| ip == subnet.server || subnet.contains(ip))
+        let own = |ip: &Ipv4Addr| subnet.server == Some(*ip) || subnet.contains(*ip);
+        subnet.is_catch_all() || receiving.addresses.iter().any(own)
     }
 }
 

@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{FreedWhy, Lease, NOBODY, NakWhy, Verdict, Why, client, named};
 use super::bootloop::{Bootloop, Habit};
-use super::holder::{BindTo, Holder, id};
+use super::holder::{Holder, id};
 use super::policy::{Policy, Receiving, seconds};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
 use super::rows::Rows;
-use crate::config::Subnet;
+use crate::config::{BindTo, BootloopNak, Config, Subnet};
 use crate::inventory::Snapshot;
 
 /// All pools.
@@ -38,31 +38,26 @@ pub struct Pools {
 pub struct Terms {
     /// What a lease belongs to.
     pub bind_to: BindTo,
-    /// What comes of a renewal.
-    pub renewals: Renewals,
+    /// Which renewals are refused, so that clients begin again and are looked at again.
+    pub nak: BootloopNak,
     /// How long an address is probed before it is offered on a local wire; zero: not at all.
     pub probe: Duration,
     /// Do as CoreDHCP did (contract 2.6).
     pub strict: Option<Habit>,
 }
 
-/// What comes of a renewal in a pool, and of a client that comes back after its lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Renewals {
-    /// Another lease, as long as the inventory does not know the client.
-    #[default]
-    Granted,
-    /// A NAK: clients are to begin again, so that they are looked at again.
-    Refused,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
+impl Terms {
+    /// Those of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let habit = match config.dhcp.unknown.script {
+            Some(_) => Habit::Bootloop,
+            None => Habit::Range,
+        };
         Self {
-            bind_to: BindTo::Mac,
-            renewals: Renewals::Granted,
-            probe: Duration::from_millis(300),
-            strict: None,
+            bind_to: config.dhcp.bind_to,
+            nak: config.compat.bootloop_nak,
+            probe: config.dhcp.probe,
+            strict: config.compat.strict.then_some(habit),
         }
     }
 }
@@ -265,7 +260,7 @@ impl Pools {
             return Verdict::Ignore(Why::OtherServer);
         }
         if let Some(strict) = &mut self.strict {
-            return strict.answer(request, kind, holder, policy, &mut self.rows, now);
+            return strict.answer(request, kind, holder, policy, receiving, &mut self.rows, now);
         }
         match kind {
             Kind::Release => return self.release(request, holder, now),
@@ -278,10 +273,12 @@ impl Pools {
             Ok(at) => at,
             Err(why) => return Verdict::Ignore(why),
         };
+        let table = &self.tables[at];
+        let asker = asker(request, &table.subnet, Ipv4Addr::from_bits(table.first), receiving);
         if kind == Kind::Discover {
-            self.tables[at].offer(request, policy, snapshot, receiving, holder, now)
+            self.tables[at].offer(asker, policy, snapshot, receiving, holder, now)
         } else {
-            self.lease(at, request, policy, snapshot, holder, now)
+            self.lease(at, asker, policy, snapshot, holder, now)
         }
     }
 
@@ -390,16 +387,15 @@ impl Pools {
     fn lease<'a>(
         &mut self,
         at: usize,
-        request: &'a Request<'a>,
+        asker: Asker<'a>,
         policy: &'a Policy,
         snapshot: &Snapshot,
         holder: Holder,
         now: Duration,
     ) -> Verdict<'a> {
+        let request = asker.request;
         let table = &self.tables[at];
-        let server = table.subnet.server;
-        let asker = asker(request);
-        let nak = |why| Verdict::Nak(Reply::nak(asker, policy, server), why);
+        let nak = |why| Verdict::Nak(Reply::nak(asker, policy), why);
         let mut all = named(request);
         let Some(ip) = all.next() else {
             return Verdict::Ignore(Why::NoAddress);
@@ -428,12 +424,12 @@ impl Pools {
             _ if !table.is_free_for(ip.to_bits(), &holder, now) => return nak(NakWhy::Taken),
             // Who answers an offer has begun again already.
             Some(has)
-                if policy.terms.renewals == Renewals::Refused
+                if policy.terms.nak == BootloopNak::Always
                     && request.server_id.is_none()
                     && (request.used_ip().is_some() || !table.is_alive(has, now)) =>
             {
                 self.forget(&holder, now);
-                return Verdict::End(Reply::nak(asker, policy, server), holder, NakWhy::Renewal);
+                return Verdict::End(Reply::nak(asker, policy), holder, NakWhy::Renewal);
             }
             // Free, and within the pool that only we give from: a client that comes back to it may have it.
             _ => {}
@@ -520,13 +516,14 @@ impl Entry {
 impl Table {
     fn offer<'a>(
         &mut self,
-        request: &'a Request<'a>,
+        asker: Asker<'a>,
         policy: &'a Policy,
         snapshot: &Snapshot,
         receiving: &Receiving,
         holder: Holder,
         now: Duration,
     ) -> Verdict<'a> {
+        let request = asker.request;
         let Some(ip) = self.choose(&holder, request.requested_ip, snapshot, now) else {
             return Verdict::Ignore(Why::PoolExhausted);
         };
@@ -546,7 +543,7 @@ impl Table {
         if may_probe && !probed {
             return Verdict::Probe(ip);
         }
-        Verdict::Reply(self.grant(ReplyKind::Offer, asker(request), policy, ip))
+        Verdict::Reply(self.grant(ReplyKind::Offer, asker, policy, ip))
     }
 
     /// The client's own address, else the one that it asks for, else one that nobody ever had, else the one that is free for longest, else
@@ -671,7 +668,7 @@ impl Table {
     fn usable(&self, ip: u32, snapshot: &Snapshot) -> bool {
         let address = Ipv4Addr::from_bits(ip);
         self.holds(ip)
-            && address != self.subnet.server
+            && Some(address) != self.subnet.server
             && address != self.subnet.network
             && address != self.subnet.broadcast()
             && !self.subnet.routers.contains(&address)
@@ -710,12 +707,13 @@ impl Table {
     }
 }
 
-/// A client that the inventory has no address for.
-pub(super) fn asker<'a>(request: &'a Request<'a>) -> Asker<'a> {
+/// A client that the inventory has no address for, where it gets one like `ip`.
+pub(super) fn asker<'a>(request: &'a Request<'a>, subnet: &Subnet, ip: Ipv4Addr, receiving: &Receiving) -> Asker<'a> {
     Asker {
         request,
         mac: request.mac.unwrap_or(NOBODY),
         node: None,
+        server: Policy::server_of(subnet, ip, receiving),
     }
 }
 

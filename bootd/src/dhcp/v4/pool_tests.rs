@@ -372,7 +372,7 @@ fn an_address_that_a_probe_finds_in_use_rests_and_the_next_one_is_tried() {
 #[test]
 fn who_is_refused_its_renewal_begins_again() {
     let mut bench = Bench::new();
-    bench.policy.terms.renewals = Renewals::Refused;
+    bench.policy.terms.nak = BootloopNak::Always;
     let ip = bench.join(9);
     // It asks for its address again while it boots.
     bench.leased(Client::new(9).option(50, &ip));
@@ -449,7 +449,7 @@ fn whatever_clients_do_an_address_has_one_holder() {
             bench.policy.terms.bind_to = BindTo::ClientId;
         }
         if round % 4 == 1 {
-            bench.policy.terms.renewals = Renewals::Refused;
+            bench.policy.terms.nak = BootloopNak::Always;
         }
         if round % 2 == 1 {
             bench.receiving.link = Some((2, mac(0xfe)));

@@ -116,6 +116,8 @@ pub(super) struct Asker<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) mac: Mac,
     pub(super) node: Option<&'a Node>,
+    /// bootd's address for it.
+    pub(super) server: Ipv4Addr,
 }
 
 impl<'a> Reply<'a> {
@@ -137,13 +139,13 @@ impl<'a> Reply<'a> {
                 seconds: lease.map(|(_, seconds)| seconds),
                 domain: policy.domain.as_deref(),
             }),
-            ..Self::bare(kind, asker, policy, subnet.server)
+            ..Self::bare(kind, asker, policy)
         }
     }
 
     /// A NAK.
-    pub(super) fn nak(asker: Asker<'a>, policy: &'a Policy, server: Ipv4Addr) -> Self {
-        let mut reply = Self::bare(ReplyKind::Nak, asker, policy, server);
+    pub(super) fn nak(asker: Asker<'a>, policy: &'a Policy) -> Self {
+        let mut reply = Self::bare(ReplyKind::Nak, asker, policy);
         let relay = asker.request.giaddr;
         if !relay.is_unspecified() {
             // The client does not use its address any more; only the relay's broadcast reaches it.
@@ -155,9 +157,7 @@ impl<'a> Reply<'a> {
 
     /// Where the boot file is.
     pub fn siaddr(&self) -> Ipv4Addr {
-        self.grant
-            .as_ref()
-            .map_or(Ipv4Addr::UNSPECIFIED, |grant| grant.subnet.server)
+        self.grant.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |_| self.server)
     }
 
     /// What is left to know once this is bytes.
@@ -171,8 +171,13 @@ impl<'a> Reply<'a> {
         }
     }
 
-    fn bare(kind: ReplyKind, asker: Asker<'a>, policy: &'a Policy, server: Ipv4Addr) -> Self {
-        let Asker { request, mac, node } = asker;
+    fn bare(kind: ReplyKind, asker: Asker<'a>, policy: &'a Policy) -> Self {
+        let Asker {
+            request,
+            mac,
+            node,
+            server,
+        } = asker;
         Self {
             kind,
             request,

@@ -12,8 +12,9 @@ use bootd_sdk::mac::Mac;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Lease;
-use super::holder::{BindTo, Hex, Holder, from_hex};
+use super::holder::{Hex, Holder, from_hex};
 use super::pool::Former;
+use crate::config::BindTo;
 use crate::state::{Row, Write};
 
 /// Remembers who has a row for which address.

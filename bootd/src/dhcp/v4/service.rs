@@ -1,44 +1,46 @@
-//! Moves DHCP packets: receives, has them decided, sends, counts.
+//! What is decided about a packet, and what is done then.
 //!
-//! One thread an interface. It holds the pools' lock only while memory changes: a lease is written by the store's thread, which sends the ACK
-//! when the row is durable; when the store refuses or fails there is none, and the client asks again. A DISCOVER of a client that the plugins
-//! are asked about is kept, and answered on the asker's thread when they have said something. A packet that makes the code panic costs that
-//! packet; a failing socket costs a pause. Both are counted.
+//! The pools' lock is held only while memory changes: a lease is written by the store's thread, which sends the ACK when the row is durable;
+//! when the store refuses or fails there is none, and the client asks again. A DISCOVER of a client that the plugins are asked about is kept,
+//! and answered on the asker's thread when they have said something. A packet that makes the code panic costs that packet, and is counted.
+//! Packets come and replies leave through [`port`](super::port).
 
 use std::fmt::Display;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use dhcproto::v4::OptionCode;
 
-use super::answer::{FreedWhy, Lease, Missing, NakWhy, Verdict, Why, answer};
-use super::boot::{Note, Stage};
-use super::bootloop::encode_nak;
-use super::encode::encode;
+use super::PART;
+use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
 use super::holder::{Hex, Holder};
-use super::options::find;
+use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::pool::{Cleared, Pools};
-use super::reply::{Destination, Envelope, Reply, ReplyKind};
-use super::request::{HEADER, Kind, Request, parse};
+use super::reply::{Reply, ReplyKind};
+use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
-use crate::config::Arch;
-use crate::dhcp::{Deps, LOOK_AGAIN, LeaseView, Lookup};
-use crate::lines::Lines;
-use crate::metrics::Metrics;
-use crate::net::{FrameSocket, Interface, NetError, UdpPort, shorten_time_slice};
+use crate::dhcp::{Deps, LeaseView, Lookup};
+use crate::metrics::{Metrics, Refusals};
 use crate::state::{StoreError, Write};
 
-/// Where replies leave.
-pub(crate) trait Outlet: Send + Sync + 'static {
-    /// Sends a packet.
-    fn send(&self, packet: &[u8], envelope: &Envelope) -> io::Result<()>;
+/// What a thread has by itself: the replies of its batch, and what it counts.
+pub(crate) struct Desk {
+    outbox: Outbox,
+    refusals: Refusals,
+}
+
+impl Desk {
+    /// With nothing on it.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            outbox: Outbox::default(),
+            refusals: Refusals::new(metrics, PART),
+        }
+    }
 }
 
 /// What all threads share.
@@ -48,7 +50,8 @@ pub(crate) struct Shell {
     pools: Mutex<Pools>,
     /// Clients in the pools, readable without their lock.
     pooled: AtomicUsize,
-    lines: Lines,
+    dispatch: Arc<Dispatch>,
+    acks: Arc<Acks>,
 }
 
 /// A packet, and how it came.
@@ -100,12 +103,17 @@ impl Shell {
             deps.store.write_and_wait(moved)?;
         }
         let pooled = AtomicUsize::new(pools.len());
+        let dispatch = Arc::new(Dispatch::new(Arc::clone(&deps.metrics)));
+        let acks = Arc::new(Acks::new(Arc::clone(&dispatch)));
+        let durable = Arc::clone(&acks);
+        deps.store.after_each_commit(move || durable.send());
         Ok(Self {
             deps,
             policy,
             pools: Mutex::new(pools),
             pooled,
-            lines: Lines::new(Instant::now()),
+            dispatch,
+            acks,
         })
     }
 
@@ -114,14 +122,14 @@ impl Shell {
         &self.deps
     }
 
-    /// Deals with one packet. `buffer` is for the answer; whoever has many packets hands in the same one each time.
+    /// Deals with one packet. A reply that can leave at once is on the desk then, until [`Shell::send`].
     pub(crate) fn packet(
         self: &Arc<Self>,
         bytes: &[u8],
         peer: &dyn Display,
         receiving: &Receiving,
         outlet: &Arc<dyn Outlet>,
-        buffer: &mut Vec<u8>,
+        desk: &mut Desk,
     ) {
         let arrived = Arrived {
             bytes,
@@ -130,13 +138,19 @@ impl Shell {
             outlet,
             turn: Turn::First,
         };
-        self.deal(arrived, buffer);
+        self.deal(arrived, desk);
     }
 
-    fn deal(self: &Arc<Self>, arrived: Arrived<'_>, buffer: &mut Vec<u8>) {
+    /// Sends what is on the desk.
+    pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet) {
+        self.dispatch.send(&mut desk.outbox, outlet);
+        self.dispatch.say_left_out();
+    }
+
+    fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
         let handled = catch_unwind(AssertUnwindSafe(|| match parse(arrived.bytes) {
-            Ok(request) => self.request(&request, arrived, buffer),
-            Err(bad) => self.deps.metrics.refused(PART, bad.label(), arrived.peer, &bad),
+            Ok(request) => self.request(&request, arrived, desk),
+            Err(bad) => desk.refusals.count(bad.label(), arrived.peer, &bad),
         }));
         if handled.is_err() {
             let detail = format!("a bug in bootd; the packet has {} bytes", arrived.bytes.len());
@@ -161,10 +175,10 @@ impl Shell {
             .collect()
     }
 
-    fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, buffer: &mut Vec<u8>) {
+    fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
         let (receiving, outlet) = (arrived.receiving, arrived.outlet);
         if request.mac.is_some_and(|mac| self.deps.ignored.contains(mac)) {
-            return self.ignored(Why::ByOperator, request);
+            return ignored(Why::ByOperator, request, desk);
         }
         let snapshot = self.deps.snapshot.load();
         let verdict = answer(request, &self.policy, &snapshot, receiving);
@@ -172,13 +186,13 @@ impl Shell {
             if settled(&verdict) {
                 self.forget(request);
             }
-            return self.act(verdict, request, outlet, buffer);
+            return Self::act(verdict, request, desk);
         };
         if missing == Missing::Mac {
             match self.look_up(mac, request, arrived) {
                 Unknown::Pool => {}
                 Unknown::Kept => return,
-                Unknown::Left => return self.ignored(Why::LookupUnderWay, request),
+                Unknown::Left => return ignored(Why::LookupUnderWay, request, desk),
             }
         }
         let mut pools = self.pools();
@@ -188,7 +202,7 @@ impl Shell {
         let verdict = self.queue(verdict, outlet);
         drop(pools);
         if let Some(verdict) = verdict {
-            self.act(verdict, request, outlet, buffer);
+            Self::act(verdict, request, desk);
         }
     }
 
@@ -217,7 +231,9 @@ impl Shell {
                 outlet: &outlet,
                 turn: Turn::Asked,
             };
-            shell.deal(kept, &mut Vec::new());
+            let mut desk = Desk::new(Arc::clone(&shell.deps.metrics));
+            shell.deal(kept, &mut desk);
+            shell.send(&mut desk, &*outlet);
         };
         match (self.deps.unknown)(mac, Some(Box::new(then))) {
             Lookup::Begun => Unknown::Kept,
@@ -227,32 +243,17 @@ impl Shell {
     }
 
     /// Does what is left to do after the decision. Leases do not come here.
-    fn act(&self, verdict: Verdict<'_>, request: &Request<'_>, outlet: &Arc<dyn Outlet>, buffer: &mut Vec<u8>) {
+    fn act(verdict: Verdict<'_>, request: &Request<'_>, desk: &mut Desk) {
         match verdict {
-            Verdict::Reply(reply) => self.reply(&reply, None, outlet, buffer),
-            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => self.reply(&reply, Some(why), outlet, buffer),
-            Verdict::Ignore(why) => self.ignored(why, request),
+            Verdict::Reply(reply) => desk.outbox.put(&reply, None),
+            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => desk.outbox.put(&reply, Some(why)),
+            Verdict::Ignore(why) => ignored(why, request, desk),
             Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) | Verdict::Probe(_) => {}
         }
     }
 
-    fn reply(&self, reply: &Reply<'_>, nak: Option<NakWhy>, outlet: &Arc<dyn Outlet>, buffer: &mut Vec<u8>) {
-        match nak {
-            Some(NakWhy::Bootloop) => encode_nak(reply, buffer),
-            _ => encode(reply, buffer),
-        }
-        let letter = Letter {
-            packet: buffer,
-            envelope: reply.envelope(),
-            boot: Boot::of(reply),
-            xname: reply.xname.unwrap_or_default(),
-            nak,
-        };
-        self.send(&letter, outlet);
-    }
-
     /// Queues what the store must know; what needs no store comes back.
-    fn queue<'a>(self: &Arc<Self>, verdict: Verdict<'a>, outlet: &Arc<dyn Outlet>) -> Option<Verdict<'a>> {
+    fn queue<'a>(&self, verdict: Verdict<'a>, outlet: &Arc<dyn Outlet>) -> Option<Verdict<'a>> {
         match verdict {
             Verdict::Lease(reply, lease) => self.keep(&reply, &lease, outlet),
             Verdict::End(reply, holder, why) => {
@@ -264,7 +265,7 @@ impl Shell {
                     FreedWhy::Released => "release",
                     FreedWhy::Declined => "decline",
                 };
-                if self.lines.may_write(Instant::now()) {
+                if self.dispatch.may_write() {
                     tracing::info!(client = %holder, %ip, why, "dhcp lease ended by its client");
                 }
                 self.deps.metrics.done(PART, why);
@@ -275,33 +276,16 @@ impl Shell {
         None
     }
 
-    /// The ACK leaves when the lease is durable, from the store's thread.
-    fn keep(self: &Arc<Self>, reply: &Reply<'_>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
-        let (shell, outlet, who) = (Arc::clone(self), Arc::clone(outlet), lease.holder.clone());
-        let (envelope, boot) = (reply.envelope(), Boot::of(reply));
-        let mut packet = Vec::with_capacity(ROOM);
-        encode(reply, &mut packet);
-        let send = move || {
-            let letter = Letter {
-                packet: &packet,
-                envelope,
-                boot,
-                xname: "",
-                nak: None,
-            };
-            shell.send(&letter, &outlet);
-        };
+    /// The ACK leaves when the lease is durable, from the store's thread, with those of the same commit.
+    fn keep(&self, reply: &Reply<'_>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
+        let (acks, outlet, who) = (Arc::clone(&self.acks), Arc::clone(outlet), lease.holder.clone());
         let metrics = Arc::clone(&self.deps.metrics);
+        let letter = Letter::of(reply, None);
         let queued = self
             .deps
             .store
             .write(rows::keep(lease, clocks()), move |done| match done {
-                Ok(()) => {
-                    // This thread is the store's: a bug here must not end it.
-                    if catch_unwind(AssertUnwindSafe(send)).is_err() {
-                        metrics.refused(PART, "panic", &who, &"a bug in bootd");
-                    }
-                }
+                Ok(()) => acks.put(letter, outlet),
                 Err(error) => metrics.refused(PART, error.label(), &who, &error),
             });
         if let Err(error) = queued {
@@ -325,7 +309,7 @@ impl Shell {
         }
     }
 
-    /// An operator says that nobody has an address of a pool. `false`: it is in no pool.
+    /// An operator says that nobody has an address of a pool. `false`: nobody ever had it, or it is in no pool.
     pub(crate) fn free(&self, ip: Ipv4Addr) -> bool {
         let mut pools = self.pools();
         let Some(Cleared(holder)) = pools.clear(ip, boot_clock()) else {
@@ -350,82 +334,14 @@ impl Shell {
         queued.unwrap_or_else(refused);
     }
 
-    fn send(&self, letter: &Letter<'_>, outlet: &Arc<dyn Outlet>) {
-        let (packet, envelope, boot) = (letter.packet, &letter.envelope, &letter.boot);
-        let metrics = &self.deps.metrics;
-        if let Err(error) = outlet.send(packet, envelope) {
-            let reason = match error.kind() {
-                io::ErrorKind::WouldBlock => "send_buffer_full",
-                _ => "send_failed",
-            };
-            return metrics.refused(PART, reason, &envelope.mac, &error);
-        }
-        let kind = envelope.kind.name();
-        metrics.done(PART, kind);
-        metrics.sent(PART, kind, packet.len() as u64);
-        if let Some(note) = boot.note.filter(|_| letter.nak.is_none()) {
-            metrics.refused(PART, note.label(), &envelope.mac, &note);
-        }
-        if !self.lines.may_write(Instant::now()) {
-            return;
-        }
-        let file = find(&packet[HEADER..], OptionCode::BootfileName).unwrap_or_default();
-        tracing::info!(
-            kind,
-            mac = %envelope.mac,
-            ip = %envelope.yiaddr,
-            xname = letter.xname,
-            arch = boot.arch.map_or("", |arch| arch.name()),
-            stage = boot.stage.name(),
-            file = %String::from_utf8_lossy(&file),
-            reason = letter.nak.map_or("", NakWhy::label),
-            "dhcp reply"
-        );
-    }
-
-    fn ignored(&self, why: Why, request: &Request<'_>) {
-        self.deps.metrics.refused(PART, why.label(), request, &why);
-    }
-
-    /// Says from time to time how many lines were too many.
-    fn say_left_out(&self) {
-        if let Some(left_out) = self.lines.left_out(Instant::now()) {
-            tracing::warn!(left_out, "dhcp lines left out: clients send too much");
-        }
-    }
-
     fn pools(&self) -> MutexGuard<'_, Pools> {
         // A panic while it was held is counted; the tables stay usable.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A reply that is bytes, and what is said about it.
-struct Letter<'a> {
-    packet: &'a [u8],
-    envelope: Envelope,
-    boot: Boot,
-    /// Empty when the inventory does not know the client.
-    xname: &'a str,
-    nak: Option<NakWhy>,
-}
-
-/// How far a client's boot is, as far as logs and metrics tell.
-#[derive(Clone, Copy)]
-struct Boot {
-    stage: Stage,
-    arch: Option<Arch>,
-    note: Option<Note>,
-}
-
-impl Boot {
-    fn of(reply: &Reply<'_>) -> Self {
-        Self {
-            stage: reply.booting.stage,
-            arch: reply.booting.arch,
-            note: reply.booting.note,
-        }
-    }
+fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
+    desk.refusals.count(why.label(), request, &why);
 }
 
 /// Whether a client of the inventory now knows that an address of the pool is not its own any more.
@@ -434,136 +350,6 @@ fn settled(verdict: &Verdict<'_>) -> bool {
         Verdict::Reply(reply) => reply.kind == ReplyKind::Ack,
         Verdict::Nak(..) | Verdict::Ignore(Why::Released) => true,
         _ => false,
-    }
-}
-
-/// The sockets of one interface.
-pub(crate) struct Port {
-    name: String,
-    number: u16,
-    frames: Arc<Frames>,
-    /// Shared with ACKs that wait for the store.
-    outlet: Arc<dyn Outlet>,
-}
-
-struct Frames {
-    udp: ArcSwap<UdpPort>,
-    socket: FrameSocket,
-    interface: ArcSwap<Interface>,
-}
-
-impl Port {
-    /// Opens them.
-    pub(crate) fn open(name: &str, number: u16) -> Result<Self, NetError> {
-        let interface = Interface::find(name)?;
-        let udp = UdpPort::open(&interface, number)?;
-        let frames = Arc::new(Frames {
-            udp: ArcSwap::from_pointee(udp),
-            socket: FrameSocket::open()?,
-            interface: ArcSwap::from_pointee(interface),
-        });
-        Ok(Self {
-            name: name.into(),
-            number,
-            outlet: Arc::clone(&frames) as Arc<dyn Outlet>,
-            frames,
-        })
-    }
-
-    /// The interface's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Takes over what the interface is now. A socket keeps to the one that it was opened on: made anew, the interface needs another.
-    fn follow(&self, interface: Interface, metrics: &Metrics) {
-        let index = interface.index;
-        if self.frames.udp.load().index() != index {
-            match UdpPort::open(&interface, self.number) {
-                Ok(udp) => {
-                    self.frames.udp.store(Arc::new(udp));
-                    tracing::warn!(
-                        interface = self.name,
-                        index,
-                        "the interface is a new one: DHCP is heard again"
-                    );
-                }
-                Err(error) => metrics.refused(PART, "reopen_failed", &self.name, &error),
-            }
-        }
-        self.frames.interface.store(Arc::new(interface));
-    }
-}
-
-impl Outlet for Frames {
-    fn send(&self, packet: &[u8], envelope: &Envelope) -> io::Result<()> {
-        let to = |ip: Ipv4Addr, port| self.udp.load().send(packet, (ip, port));
-        let broadcast = || to(Ipv4Addr::BROADCAST, CLIENT_PORT);
-        let interface = self.interface.load();
-        // No frames on loopback and the like.
-        let frame = |ip: Ipv4Addr, mac: Mac| {
-            let from = (interface.ethernet?, envelope.server, SERVER_PORT);
-            let to = (mac, ip, CLIENT_PORT);
-            Some(self.socket.send(packet, interface.index, from, to))
-        };
-        match envelope.to {
-            Destination::Relay(relay) => to(relay, SERVER_PORT),
-            Destination::Unicast(ip) => to(ip, CLIENT_PORT),
-            Destination::Broadcast => broadcast().or_else(|error| match error.kind() {
-                // Replies to hosts that are not there fill the buffer of UDP; frames wait for nobody.
-                io::ErrorKind::WouldBlock => frame(Ipv4Addr::BROADCAST, Mac([0xff; 6])).unwrap_or(Err(error)),
-                _ => Err(error),
-            }),
-            Destination::Frame(ip, mac) => frame(ip, mac).unwrap_or_else(broadcast),
-        }
-    }
-}
-
-/// Receives until `ending`.
-pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
-    shorten_time_slice();
-    let mut buffer = vec![0; LARGEST];
-    let mut answer = Vec::with_capacity(ROOM);
-    let mut receiving = receiving(&port.frames.interface.load());
-    let (mut looked, mut there) = (Instant::now(), true);
-    while !ending.load(Ordering::Relaxed) {
-        let udp = port.frames.udp.load_full();
-        match udp.receive(&mut buffer) {
-            Ok(Some((length, peer))) => {
-                let peer: SocketAddr = peer;
-                shell.packet(&buffer[..length], &peer, &receiving, &port.outlet, &mut answer);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let metrics = &shell.deps.metrics;
-                metrics.refused(PART, "receive_failed", &port.name(), &error);
-                std::thread::sleep(PAUSE);
-            }
-        }
-        shell.say_left_out();
-        if looked.elapsed() >= LOOK_AGAIN {
-            looked = Instant::now();
-            // A bridge changes its hardware address when ports come and go; while it is gone the last state stays.
-            match Interface::find(port.name()) {
-                Ok(interface) => {
-                    there = true;
-                    receiving = self::receiving(&interface);
-                    port.follow(interface, &shell.deps.metrics);
-                }
-                Err(error) if there => {
-                    there = false;
-                    tracing::warn!(interface = port.name(), %error, "no DHCP there until it comes back");
-                }
-                Err(_) => {}
-            }
-        }
-    }
-}
-
-fn receiving(interface: &Interface) -> Receiving {
-    Receiving {
-        addresses: interface.addresses.clone(),
-        link: None,
     }
 }
 
@@ -600,18 +386,6 @@ fn unix_clock() -> u64 {
         .unwrap_or_default()
         .as_secs()
 }
-
-/// The name of this part in metrics and logs.
-const PART: &str = "dhcp4";
-/// Ports of replies are constants even when the server listens elsewhere.
-const SERVER_PORT: u16 = 67;
-const CLIENT_PORT: u16 = 68;
-/// The largest packet that is read; a longer one arrives cut off and is refused as such.
-const LARGEST: usize = 9216;
-/// What nearly every answer fits in.
-const ROOM: usize = 1024;
-/// After a failing receive, so that a lasting failure does not eat the processor.
-const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 #[path = "service_tests.rs"]

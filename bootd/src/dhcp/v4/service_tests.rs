@@ -1,7 +1,16 @@
 //! The shell with a real store and an outlet that only remembers; then packets of all kinds through everything.
 
+use std::io;
+use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use arc_swap::ArcSwap;
+use dhcproto::v4::OptionCode;
+
+use super::super::encode::encode;
+use super::super::options::find;
+use super::super::reply::Envelope;
+use super::super::request::HEADER;
 use super::super::testing::{Client, Random, config, mac, node, receiving, site, snapshot};
 use super::*;
 use crate::dhcp::{Ignored, Then};
@@ -28,14 +37,17 @@ impl Sent {
 }
 
 impl Outlet for Wire {
-    fn send(&self, packet: &[u8], envelope: &Envelope) -> io::Result<()> {
-        assert!(packet.len() >= 300);
-        let sent = Sent {
-            envelope: *envelope,
-            packet: packet.to_vec(),
-        };
-        let sent = self.0.lock().unwrap().send(sent);
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    fn send(&self, letters: &[Letter], failed: &mut Vec<(usize, io::Error)>) {
+        for (at, letter) in letters.iter().enumerate() {
+            assert!(letter.packet.len() >= 300);
+            let sent = Sent {
+                envelope: letter.envelope,
+                packet: letter.packet.clone(),
+            };
+            if self.0.lock().unwrap().send(sent).is_err() {
+                failed.push((at, io::ErrorKind::BrokenPipe.into()));
+            }
+        }
     }
 }
 
@@ -95,8 +107,13 @@ impl Bench {
     }
 
     fn packet(&self, bytes: &[u8]) {
-        self.shell
-            .packet(bytes, &"test", &receiving(), &self.outlet, &mut Vec::new());
+        self.packet_to(bytes, &self.outlet);
+    }
+
+    fn packet_to(&self, bytes: &[u8], outlet: &Arc<dyn Outlet>) {
+        let mut desk = Desk::new(Arc::clone(&self.metrics));
+        self.shell.packet(bytes, &"test", &receiving(), outlet, &mut desk);
+        self.shell.send(&mut desk, &**outlet);
     }
 
     fn reply(&self, bytes: &[u8]) -> Sent {
@@ -282,17 +299,13 @@ fn bad_packets_are_counted_by_their_reason() {
 fn a_bug_costs_one_packet() {
     struct Panics;
     impl Outlet for Panics {
-        fn send(&self, _: &[u8], _: &Envelope) -> io::Result<()> {
+        fn send(&self, _: &[Letter], _: &mut Vec<(usize, io::Error)>) {
             panic!("a bug for this test");
         }
     }
     let bench = Bench::new();
     let outlet: Arc<dyn Outlet> = Arc::new(Panics);
-    let packet = |bytes: &[u8]| {
-        bench
-            .shell
-            .packet(bytes, &"test", &receiving(), &outlet, &mut Vec::new());
-    };
+    let packet = |bytes: &[u8]| bench.packet_to(bytes, &outlet);
     packet(&Client::new(1).discover());
     assert!(bench.counted("panic"));
     // In the store's thread too.

@@ -15,7 +15,7 @@ use super::options::find;
 use super::policy::{Policy, Receiving};
 use super::reply::{Destination, Reply, ReplyKind};
 use super::request::{HEADER, MAGIC_COOKIE};
-use crate::config::{Access, Arch, Config, Dhcp, Http, Listener, Loader, Pool, Service, Subnet, Tftp};
+use crate::config::{Access, Arch, Config, Dhcp, Http, Listener, Loader, Pool, Selector, Service, Subnet, Tftp};
 use crate::inventory::{Entry, Snapshot};
 
 /// The server of the test site.
@@ -168,8 +168,10 @@ pub(crate) fn config() -> Config {
         prefix: 24,
         routers: vec![server],
         dns: vec![server],
-        server,
+        server: Some(server),
         pool,
+        netmask: Some([255, 255, 255, 0].into()),
+        options: Default::default(),
     };
     let loader = |arch| {
         let loader = Loader {
@@ -180,15 +182,12 @@ pub(crate) fn config() -> Config {
     };
     Config {
         path: PathBuf::new(),
-        interfaces: vec!["eth0".into()],
-        address: SERVER,
+        interfaces: vec![Selector::Name("eth0".into())],
+        address: Some(SERVER),
         state_dir: PathBuf::new(),
         cache_dir: PathBuf::new(),
         dhcp: Dhcp {
-            port: 67,
-            lease_time: Duration::from_secs(3600),
             domain: Some("openchami.cluster".into()),
-            router_solicitations: true,
             subnets: vec![
                 subnet([172, 16, 0, 0], SERVER, pool([172, 16, 0, 200], [172, 16, 0, 207])),
                 subnet(
@@ -197,8 +196,10 @@ pub(crate) fn config() -> Config {
                     pool([10, 1, 0, 10], [10, 1, 0, 12]),
                 ),
             ],
+            ..Dhcp::default()
         },
         tftp: Tftp {
+            address: None,
             port: 69,
             root: PathBuf::new(),
             blksize: 1468,
@@ -225,6 +226,7 @@ pub(crate) fn config() -> Config {
         cache: Default::default(),
         plugins: vec![],
         plugin_dirs: vec![],
+        compat: Default::default(),
     }
 }
 
