@@ -124,6 +124,7 @@ pub struct Service {
     shell: Arc<v4::service::Shell>,
     ending: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    _prober: Option<v4::prober::Prober>,
 }
 
 /// Opens all sockets, reads the leases of earlier runs, and begins to answer.
@@ -138,6 +139,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
     }
     let shell = Arc::new(v4::service::Shell::new(deps)?);
     let mut service = Service {
+        _prober: v4::prober::Prober::start(&shell),
         shell,
         ending: Arc::default(),
         threads: Vec::new(),

@@ -130,6 +130,10 @@ pub enum Why {
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
+    /// The address for it is being probed; it is answered then.
+    ProbeUnderWay,
+    /// Somebody has each address that was probed for it.
+    AllInUse,
     /// The operator has it ignored: `bootd nodes ignore`.
     ByOperator,
 }
@@ -154,6 +158,8 @@ impl Why {
             Self::NotOurLease => "not_our_lease",
             Self::UnknownInform => "inform_of_unknown",
             Self::LookupUnderWay => "lookup_under_way",
+            Self::ProbeUnderWay => "probe_under_way",
+            Self::AllInUse => "probed_in_vain",
             Self::ByOperator => "ignored_by_operator",
         }
     }
@@ -177,6 +183,10 @@ impl fmt::Display for Why {
             Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
             Self::NotOurLease => "it speaks of a lease that is not ours",
             Self::UnknownInform => "it informs, and is not in the inventory",
+            Self::ProbeUnderWay => {
+                "the address for it is being probed since an earlier packet; this one is answered then"
+            }
+            Self::AllInUse => "somebody answers for each address that was probed for it",
             Self::LookupUnderWay => {
                 "the plugins are being asked about it since an earlier packet, which is answered then"
             }

@@ -96,16 +96,15 @@ impl Bootloop {
     pub(super) fn answer<'a>(
         &mut self,
         request: &'a Request<'a>,
-        kind: Kind,
         holder: Holder,
         policy: &'a Policy,
         receiving: &Receiving,
         rows: &mut Rows,
         now: Duration,
     ) -> Verdict<'a> {
-        let kind = match kind {
-            Kind::Discover => ReplyKind::Offer,
-            Kind::Request => ReplyKind::Ack,
+        let kind = match request.kind {
+            Some(Kind::Discover) => ReplyKind::Offer,
+            Some(Kind::Request) => ReplyKind::Ack,
             _ => return Verdict::Ignore(Why::MessageType),
         };
         if let Some(record) = self.records.get_mut(&holder) {

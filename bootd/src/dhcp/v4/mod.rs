@@ -18,6 +18,8 @@ mod outbox;
 pub mod policy;
 pub mod pool;
 pub(crate) mod port;
+mod probe;
+pub(crate) mod prober;
 pub mod reply;
 pub mod request;
 mod rows;

@@ -260,7 +260,7 @@ impl Pools {
             return Verdict::Ignore(Why::OtherServer);
         }
         if let Some(strict) = &mut self.strict {
-            return strict.answer(request, kind, holder, policy, receiving, &mut self.rows, now);
+            return strict.answer(request, holder, policy, receiving, &mut self.rows, now);
         }
         match kind {
             Kind::Release => return self.release(request, holder, now),

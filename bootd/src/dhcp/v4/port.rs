@@ -164,7 +164,7 @@ impl Outlet for Wire {
 fn receiving(interface: &Interface) -> Receiving {
     Receiving {
         addresses: interface.addresses.clone(),
-        link: None,
+        link: interface.ethernet.map(|mac| (interface.index, mac)),
     }
 }
 

@@ -20,6 +20,8 @@ use super::holder::{Hex, Holder};
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::pool::{Cleared, Pools};
+use super::probe::Begun;
+use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
@@ -52,6 +54,8 @@ pub(crate) struct Shell {
     pooled: AtomicUsize,
     dispatch: Arc<Dispatch>,
     acks: Arc<Acks>,
+    /// Packets that wait for a probe, where addresses are probed.
+    waiting: Option<Arc<Waiting>>,
 }
 
 /// A packet, and how it came.
@@ -63,6 +67,8 @@ struct Arrived<'a> {
     /// Where the answer leaves.
     outlet: &'a Arc<dyn Outlet>,
     turn: Turn,
+    /// Addresses that were probed for it.
+    probed: u8,
 }
 
 /// Whether the plugins may be asked about a client.
@@ -107,7 +113,13 @@ impl Shell {
         let acks = Arc::new(Acks::new(Arc::clone(&dispatch)));
         let durable = Arc::clone(&acks);
         deps.store.after_each_commit(move || durable.send());
+        let probe = Some(policy.terms.probe).filter(|time| !time.is_zero() && policy.terms.strict.is_none());
+        let waiting = probe.map(Waiting::new).and_then(|waiting| {
+            let failed = |error| tracing::warn!(%error, "addresses are offered without being probed");
+            waiting.map_err(failed).ok().map(Arc::new)
+        });
         Ok(Self {
+            waiting,
             deps,
             policy,
             pools: Mutex::new(pools),
@@ -120,6 +132,11 @@ impl Shell {
     /// What DHCP works with.
     pub(crate) fn deps(&self) -> &Deps {
         &self.deps
+    }
+
+    /// Packets that wait for a probe.
+    pub(super) fn waiting(&self) -> Option<&Arc<Waiting>> {
+        self.waiting.as_ref()
     }
 
     /// Deals with one packet. A reply that can leave at once is on the desk then, until [`Shell::send`].
@@ -137,6 +154,7 @@ impl Shell {
             receiving,
             outlet,
             turn: Turn::First,
+            probed: 0,
         };
         self.deal(arrived, desk);
     }
@@ -201,9 +219,66 @@ impl Shell {
         // Writes are queued in the order of the decisions, so the lock is held until then; queueing never waits.
         let verdict = self.queue(verdict, outlet);
         drop(pools);
-        if let Some(verdict) = verdict {
-            Self::act(verdict, request, desk);
+        match verdict {
+            Some(Verdict::Probe(ip)) => self.probe(ip, request, arrived, desk),
+            Some(verdict) => Self::act(verdict, request, desk),
+            None => {}
         }
+    }
+
+    /// Has the wire asked about an address; the packet waits for that.
+    fn probe(self: &Arc<Self>, ip: Ipv4Addr, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
+        if arrived.probed >= PROBES {
+            return ignored(Why::AllInUse, request, desk);
+        }
+        let kept = Kept {
+            bytes: arrived.bytes.to_vec(),
+            peer: arrived.peer.to_string(),
+            receiving: arrived.receiving.clone(),
+            outlet: Arc::clone(arrived.outlet),
+            probed: arrived.probed,
+        };
+        let begun = match (&self.waiting, arrived.receiving.link) {
+            (Some(waiting), Some(link)) => waiting.begin(link, ip, request.mac, kept),
+            _ => Begun::Full(kept),
+        };
+        match begun {
+            Begun::Kept => {}
+            Begun::Instead => ignored(Why::ProbeUnderWay, request, desk),
+            // Better unprobed than not at all: the client probes by itself before it uses the address.
+            Begun::Full(kept) => {
+                let detail = "too many addresses are being probed, or none can be";
+                desk.refusals.count("not_probed", request, &detail);
+                self.unused(ip, &kept, desk);
+            }
+        }
+    }
+
+    /// Nobody has the address that was probed for a packet.
+    pub(super) fn unused(self: &Arc<Self>, ip: Ipv4Addr, kept: &Kept, desk: &mut Desk) {
+        self.pools().is_unused(ip, boot_clock());
+        self.again(kept, desk);
+    }
+
+    /// Somebody has the address that was probed for a packet: it rests, and the packet gets another one.
+    pub(super) fn used(self: &Arc<Self>, ip: Ipv4Addr, by: Mac, kept: &Kept, desk: &mut Desk) {
+        let detail = format!("{by} answers for {ip}, which the pool was about to offer: it rests");
+        self.deps.metrics.refused(PART, "address_in_use", &ip, &detail);
+        self.pools().is_used(ip, by, boot_clock());
+        self.again(kept, desk);
+    }
+
+    fn again(self: &Arc<Self>, kept: &Kept, desk: &mut Desk) {
+        let arrived = Arrived {
+            bytes: &kept.bytes,
+            peer: &kept.peer,
+            receiving: &kept.receiving,
+            outlet: &kept.outlet,
+            turn: Turn::Asked,
+            probed: kept.probed + 1,
+        };
+        self.deal(arrived, desk);
+        self.send(desk, &*kept.outlet);
     }
 
     /// Has the plugins asked about a client that the inventory does not know. Only its DISCOVER waits for what they say: who sends anything
@@ -230,6 +305,7 @@ impl Shell {
                 receiving: &receiving,
                 outlet: &outlet,
                 turn: Turn::Asked,
+                probed: 0,
             };
             let mut desk = Desk::new(Arc::clone(&shell.deps.metrics));
             shell.deal(kept, &mut desk);
@@ -371,8 +447,11 @@ fn boot_id() -> u64 {
     })
 }
 
+/// Addresses that are probed for one packet at most. The client asks again.
+const PROBES: u8 = 3;
+
 /// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
-fn boot_clock() -> Duration {
+pub(super) fn boot_clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(
         u64::try_from(now.tv_sec).unwrap_or_default(),
