@@ -295,6 +295,7 @@ fn place<'a>(
     // A renewal comes without relay from wherever the node is; the address that it uses says where.
     Ok(served()
         .find(|(_, ip)| request.used_ip() == Some(*ip))
+        .or_else(|| served().find(|(subnet, _)| Policy::is_addressed(subnet, receiving)))
         .or_else(|| served().find(|(subnet, _)| Policy::is_local(subnet, receiving)))
         .or_else(|| served().next()))
 }

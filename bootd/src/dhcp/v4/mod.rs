@@ -10,9 +10,12 @@
 pub mod answer;
 pub mod boot;
 pub mod bootloop;
+#[cfg(test)]
+mod conformance;
 pub mod encode;
 pub mod explain;
 pub mod holder;
+pub mod limit;
 pub mod options;
 mod outbox;
 pub mod policy;
@@ -20,6 +23,7 @@ pub mod pool;
 pub(crate) mod port;
 mod probe;
 pub(crate) mod prober;
+pub mod rehearsal;
 pub mod reply;
 pub mod request;
 mod rows;

@@ -109,6 +109,11 @@ impl Policy {
             .unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
+    /// Whether the receiving interface has an address in a subnet.
+    pub fn is_addressed(subnet: &Subnet, receiving: &Receiving) -> bool {
+        !subnet.is_catch_all() && receiving.addresses.iter().any(|ip| subnet.contains(*ip))
+    }
+
     /// Whether a subnet is on the wire of the receiving interface. What no other subnet holds may be anywhere.
     pub fn is_local(subnet: &Subnet, receiving: &Receiving) -> bool {
         let own = |ip: &Ipv4Addr| subnet.server == Some(*ip) || subnet.contains(*ip);

@@ -110,7 +110,7 @@ impl Drop for Prober {
 
 fn serve(shell: &Arc<Shell>, waiting: &Waiting) {
     let metrics = &shell.deps().metrics;
-    let mut desk = Desk::new(Arc::clone(metrics));
+    let mut desk = shell.unlimited_desk();
     let mut arp = None;
     let mut busy = boot_clock();
     while !waiting.ending.load(Ordering::Relaxed) {

@@ -17,6 +17,7 @@ use bootd_sdk::mac::Mac;
 use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
 use super::holder::{Hex, Holder};
+use super::limit::{Limit, Load, Token};
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::pool::{Cleared, Pools};
@@ -33,15 +34,22 @@ use crate::state::{StoreError, Write};
 pub(crate) struct Desk {
     outbox: Outbox,
     refusals: Refusals,
+    limit: Limit,
 }
 
 impl Desk {
-    /// With nothing on it.
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    /// With nothing on it; each client may send so many packets a second.
+    fn new(metrics: Arc<Metrics>, rate_limit: u32) -> Self {
         Self {
             outbox: Outbox::default(),
             refusals: Refusals::new(metrics, PART),
+            limit: Limit::new(rate_limit),
         }
+    }
+
+    /// A batch of packets came.
+    pub(crate) fn begin(&mut self, load: Load) {
+        self.limit.begin(boot_clock(), load);
     }
 }
 
@@ -129,6 +137,16 @@ impl Shell {
         })
     }
 
+    /// A desk for a thread.
+    pub(crate) fn desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.deps.metrics), self.deps.config.dhcp.rate_limit)
+    }
+
+    /// A desk for packets that had their turn with the limit.
+    pub(super) fn unlimited_desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.deps.metrics), 0)
+    }
+
     /// What DHCP works with.
     pub(crate) fn deps(&self) -> &Deps {
         &self.deps
@@ -198,6 +216,12 @@ impl Shell {
         if request.mac.is_some_and(|mac| self.deps.ignored.contains(mac)) {
             return ignored(Why::ByOperator, request, desk);
         }
+        if arrived.turn == Turn::First
+            && let Some(mac) = request.mac
+            && let Err(shed) = desk.limit.admit(token(request, mac))
+        {
+            return desk.refusals.count(shed.label(), request, &shed.text());
+        }
         let snapshot = self.deps.snapshot.load();
         let verdict = answer(request, &self.policy, &snapshot, receiving);
         let Verdict::Unknown(mac, missing) = verdict else {
@@ -206,6 +230,11 @@ impl Shell {
             }
             return Self::act(verdict, request, desk);
         };
+        if missing != Missing::Address
+            && let Err(shed) = desk.limit.admit_unknown(request.kind)
+        {
+            return desk.refusals.count(shed.label(), request, &shed.text());
+        }
         if missing == Missing::Mac {
             match self.look_up(mac, request, arrived) {
                 Unknown::Pool => {}
@@ -307,7 +336,7 @@ impl Shell {
                 turn: Turn::Asked,
                 probed: 0,
             };
-            let mut desk = Desk::new(Arc::clone(&shell.deps.metrics));
+            let mut desk = shell.unlimited_desk();
             shell.deal(kept, &mut desk);
             shell.send(&mut desk, &*outlet);
         };
@@ -416,12 +445,21 @@ impl Shell {
     }
 }
 
+fn token(request: &Request<'_>, mac: Mac) -> Token {
+    Token {
+        mac,
+        xid: request.xid,
+        kind: request.kind,
+        relay: request.giaddr.to_bits(),
+    }
+}
+
 fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
     desk.refusals.count(why.label(), request, &why);
 }
 
 /// Whether a client of the inventory now knows that an address of the pool is not its own any more.
-fn settled(verdict: &Verdict<'_>) -> bool {
+pub(super) fn settled(verdict: &Verdict<'_>) -> bool {
     match verdict {
         Verdict::Reply(reply) => reply.kind == ReplyKind::Ack,
         Verdict::Nak(..) | Verdict::Ignore(Why::Released) => true,
