@@ -11,6 +11,7 @@ pub mod solicitation;
 pub mod v4;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -31,6 +32,7 @@ pub use interfaces::Warnings;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::pool::State;
+pub use v4::sqlite::SqliteError;
 
 /// What DHCP works with.
 #[derive(Clone)]
@@ -122,6 +124,13 @@ impl Leases {
     }
 }
 
+/// Writes the leases that run into a file as CoreDHCP keeps them. Says how many there are.
+pub fn export_leases(path: &Path, leases: &[LeaseView]) -> Result<usize, SqliteError> {
+    let running = v4::handover::running(leases, v4::service::unix_clock());
+    v4::sqlite::write(path, &running)?;
+    Ok(running.len())
+}
+
 /// DHCP at work.
 pub struct Service {
     shell: Arc<v4::service::Shell>,
@@ -159,6 +168,7 @@ impl Service {
     /// Ends the threads, within about a second. Leases that are being written are still acknowledged.
     pub fn stop(mut self) {
         self.end();
+        self.shell.hand_over();
     }
 
     /// The leases of the pools, to look at and to change.

@@ -14,6 +14,7 @@ pub mod bootloop;
 mod conformance;
 pub mod encode;
 pub mod explain;
+pub(crate) mod handover;
 pub mod holder;
 pub mod limit;
 pub mod options;
@@ -28,6 +29,7 @@ pub mod reply;
 pub mod request;
 mod rows;
 pub(crate) mod service;
+pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -16,6 +16,7 @@ use bootd_sdk::mac::Mac;
 
 use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
+use super::handover;
 use super::holder::{Hex, Holder};
 use super::limit::{Limit, Load, Token};
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
@@ -103,6 +104,7 @@ impl Shell {
     pub(crate) fn new(deps: Deps) -> Result<Self, StoreError> {
         let policy = Policy::new(&deps.config);
         let mut pools = Pools::new(&policy);
+        handover::import(&deps.config, &deps.store)?;
         let clocks = clocks();
         let mut moved = Write::default();
         for (key, value) in deps.store.scan(rows::TABLE, "")? {
@@ -209,6 +211,11 @@ impl Shell {
                 hostname: held.host_name,
             })
             .collect()
+    }
+
+    /// A clean stop: CoreDHCP may come after us.
+    pub(crate) fn hand_over(&self) {
+        handover::export(&self.deps.config, &self.deps.store, &self.leases(), unix_clock());
     }
 
     fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -497,7 +504,8 @@ pub(super) fn boot_clock() -> Duration {
     )
 }
 
-fn unix_clock() -> u64 {
+/// Seconds since 1970, as far as the machine knows.
+pub(crate) fn unix_clock() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
