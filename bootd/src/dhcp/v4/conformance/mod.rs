@@ -70,6 +70,7 @@ enum Step {
     Pass(Duration),
     Publish(Vec<Node>),
     Plug(Vec<Ipv4Addr>),
+    Occupy(Ipv4Addr),
 }
 
 /// A case with configuration B and node 1, which has 172.16.0.1.
@@ -134,6 +135,12 @@ impl Case {
         self
     }
 
+    /// A machine that never asked uses this address.
+    fn occupy(mut self, ip: [u8; 4]) -> Self {
+        self.steps.push(Step::Occupy(ip.into()));
+        self
+    }
+
     /// The configuration is refused, with this in what is said about it.
     fn refused(mut self, text: &'static str) -> Self {
         self.refused.push(text);
@@ -172,6 +179,7 @@ impl Case {
                 Step::Pass(time) => server.pass(*time),
                 Step::Publish(nodes) => server.publish(Arc::new(snapshot(nodes.clone()))),
                 Step::Plug(addresses) => server.plug(interface(addresses)),
+                Step::Occupy(ip) => server.occupy(*ip, Mac([2, 0, 0, 0, 1, 1])),
             }
         }
         Ok(())
