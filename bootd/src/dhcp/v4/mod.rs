@@ -11,6 +11,7 @@ pub mod answer;
 pub mod boot;
 pub mod encode;
 pub mod explain;
+pub mod hosts;
 pub mod options;
 mod outbox;
 pub mod policy;
@@ -19,6 +20,8 @@ pub(crate) mod port;
 pub mod reply;
 pub mod request;
 mod rows;
+pub mod rules;
+mod scopes;
 pub(crate) mod service;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bootd_sdk::mac::Mac;
 use serde::Serialize;
 
-use super::answer::{FreedWhy, Lease, NakWhy, Verdict, Why, client, named};
+use super::answer::{FreedWhy, Lease, NakWhy, Verdict, Why, client, named, nowhere};
 use super::policy::{Policy, Receiving, seconds};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
@@ -163,14 +163,14 @@ impl Pools {
         }
         let at = match self.table_of(request, policy, receiving, mac) {
             Ok(at) => at,
+            Err(Why::NoPool) => return nowhere(request, policy, receiving, kind, mac),
             Err(why) => return Verdict::Ignore(why),
         };
         let table = &self.tables[at];
-        let asker = Asker {
-            request,
-            mac,
-            node: None,
-            server: Policy::server_of(&table.subnet, Ipv4Addr::from_bits(table.first), receiving),
+        let place = (&table.subnet, Ipv4Addr::from_bits(table.first));
+        let asker = match Asker::unknown(request, mac, policy, snapshot, receiving, place) {
+            Ok(asker) => asker,
+            Err(why) => return Verdict::Ignore(why),
         };
         if kind == Kind::Discover {
             self.tables[at].offer(asker, policy, snapshot, now)
@@ -206,10 +206,12 @@ impl Pools {
 
     /// The pool for a client: where it has a lease, else the first one on its wire.
     fn table_of(&self, request: &Request<'_>, policy: &Policy, receiving: &Receiving, mac: Mac) -> Result<usize, Why> {
-        if let Some(link) = request.relayed_from() {
+        if let Some(link) = policy.link_of(request) {
             let subnet = policy.subnet_of(link).ok_or(Why::RelayNotServed)?;
-            let table = self.tables.iter().position(|table| table.subnet == *subnet);
-            return table.ok_or(Why::NoPool);
+            let of = |subnet: &Subnet| self.tables.iter().position(|table| table.subnet == *subnet);
+            // A pool that is for everywhere is for here, too.
+            let everywhere = || policy.catch_all().and_then(of);
+            return of(subnet).or_else(everywhere).ok_or(Why::NoPool);
         }
         // A renewal comes without relay from wherever the client is; the address that it uses says where.
         let local = |table: &Table| Policy::is_local(&table.subnet, receiving);
@@ -232,7 +234,7 @@ impl Pools {
     ) -> Verdict<'a> {
         let Asker { request, mac, .. } = asker;
         let table = &self.tables[at];
-        let nak = |why| Verdict::Nak(Reply::nak(asker, policy), why);
+        let nak = |why| Verdict::Nak(Reply::nak(asker.clone(), policy), why);
         let mut all = named(request);
         let Some(ip) = all.next() else {
             return Verdict::Ignore(Why::NoAddress);
@@ -282,7 +284,7 @@ impl Pools {
         Verdict::Lease(table.grant(ReplyKind::Ack, asker, policy, ip), lease)
     }
 
-    fn release(&mut self, request: &Request<'_>, mac: Mac, now: Duration) -> Verdict<'static> {
+    fn release<'a>(&mut self, request: &Request<'_>, mac: Mac, now: Duration) -> Verdict<'a> {
         let ip = request.ciaddr;
         if !self.leased(mac, ip, now) {
             return Verdict::Ignore(Why::NotOurLease);
@@ -291,7 +293,7 @@ impl Pools {
         Verdict::Freed(mac, ip, FreedWhy::Released)
     }
 
-    fn decline(&mut self, request: &Request<'_>, mac: Mac, now: Duration) -> Verdict<'static> {
+    fn decline<'a>(&mut self, request: &Request<'_>, mac: Mac, now: Duration) -> Verdict<'a> {
         let Some(ip) = request.requested_ip.filter(|ip| self.leased(mac, *ip, now)) else {
             return Verdict::Ignore(Why::NotOurLease);
         };

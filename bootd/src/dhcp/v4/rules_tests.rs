@@ -1,0 +1,1 @@
+//! Rules, as packets in and packets out.
