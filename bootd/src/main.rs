@@ -128,6 +128,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
             ignored,
             started: std::time::Instant::now(),
             warnings,
+            interfaces: dhcp.warnings(),
             missing: ArcSwap::default(),
         });
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));

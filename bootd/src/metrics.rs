@@ -311,6 +311,11 @@ impl Metrics {
         self.refusal(part, reason).count(peer, detail);
     }
 
+    /// The counter of [`Metrics::refused`], for what is counted without a line.
+    pub fn refusals_counter(&self, part: &str, what: &str) -> Counter {
+        self.refused.of(part, what)
+    }
+
     fn refusal(&self, part: &'static str, reason: &'static str) -> Arc<Refusal> {
         let refusals = self.refusals.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusal) = refusals.get(&(part, reason)) {

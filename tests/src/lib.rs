@@ -34,7 +34,7 @@ pub use capture::Capture;
 pub use journal::{Event, Journal, Stage};
 pub use machine::Machine;
 pub use network::Network;
-pub use node::Node;
+pub use node::{Firmware, Node};
 pub use prepare::Images;
 pub use server::Bootd;
 pub use site::{SITE, Site};
@@ -172,6 +172,12 @@ config.groups = ["{dir}/ci-group-compute.yaml"]
     pub fn power_on(&self, number: u8) -> Result<Node> {
         let tap = self.network.port(number)?;
         Node::power_on(number, &tap, &self.dir, &self.journal)
+    }
+
+    /// [`Rack::power_on`] with another firmware.
+    pub fn power_on_with(&self, firmware: Firmware, number: u8) -> Result<Node> {
+        let tap = self.network.port(number)?;
+        Node::power_on_with(firmware, number, &tap, &self.dir, &self.journal)
     }
 
     /// Leaves the folder in place when the rack ends.

@@ -1,8 +1,8 @@
 //! A node: a QEMU machine with UEFI firmware, an empty disk bay, one network interface and a serial console.
 //!
-//! It boots what the network gives it and nothing else: the interface carries no option ROM, so the firmware's own PXE
-//! asks first. The console goes to `console<N>.log` and line by line into the journal; `console<N>.sock` takes input.
-//! The machine ends with the [`Node`].
+//! It boots what the network gives it and nothing else: under UEFI the interface carries no option ROM, so the firmware's own PXE
+//! asks first ([`Firmware`] has the other ways). The console goes to `console<N>.log` and line by line into the journal;
+//! `console<N>.sock` takes input. The machine ends with the [`Node`].
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,6 +22,17 @@ use crate::process::Child;
 use crate::timeline::{Step, Timeline};
 use crate::{Escapes, eventually, tail};
 
+/// What a machine begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// UEFI, which boots by PXE.
+    Uefi,
+    /// UEFI, which boots by HTTP before anything else.
+    UefiByHttp,
+    /// A BIOS with QEMU's own iPXE in the interface's ROM: the second stage at once.
+    Bios,
+}
+
 /// A running machine.
 pub struct Node {
     /// Its number; the last byte of its MAC.
@@ -38,11 +49,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Switches a machine on whose interface is the tap `tap`.
+    /// Switches a machine with UEFI on whose interface is the tap `tap`.
     pub fn power_on(number: u8, tap: &str, dir: &Path, journal: &Journal) -> Result<Self> {
-        let firmware = firmware()?;
-        let vars = dir.join(format!("vars{number}.fd"));
-        fs::copy(firmware.1, &vars).with_context(|| format!("copy {} to {}", firmware.1, vars.display()))?;
+        Self::power_on_with(Firmware::Uefi, number, tap, dir, journal)
+    }
+
+    /// [`Node::power_on`] with this firmware.
+    pub fn power_on_with(firmware: Firmware, number: u8, tap: &str, dir: &Path, journal: &Journal) -> Result<Self> {
         let console = dir.join(format!("console{number}.log"));
         File::create(&console).with_context(|| format!("make {}", console.display()))?;
         let said = dir.join(format!("qemu{number}.log"));
@@ -62,16 +75,8 @@ impl Node {
                 "-monitor",
                 "none",
             ])
-            .args([
-                "-drive",
-                &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", firmware.0),
-            ])
-            .args(["-drive", &format!("if=pflash,format=raw,unit=1,file=vars{number}.fd")])
+            .args(firmware_args(firmware, number, dir)?)
             .args(["-netdev", &format!("tap,id=n0,ifname={tap},script=no,downscript=no")])
-            .args([
-                "-device",
-                &format!("virtio-net-pci,romfile=,netdev=n0,mac={}", mac(number)),
-            ])
             .args(["-device", "virtio-rng-pci"])
             .arg("-chardev")
             .arg(format!(
@@ -258,8 +263,33 @@ impl ConsoleReader {
     }
 }
 
-/// The firmware's code and the template of its variables.
-fn firmware() -> Result<(&'static str, &'static str)> {
+/// The firmware and the interface that it boots from.
+fn firmware_args(firmware: Firmware, number: u8, dir: &Path) -> Result<Vec<String>> {
+    let interface = |more: &str| format!("virtio-net-pci,netdev=n0,mac={}{more}", mac(number));
+    if firmware == Firmware::Bios {
+        return Ok(vec!["-boot".into(), "n".into(), "-device".into(), interface("")]);
+    }
+    let (code, template) = uefi()?;
+    let vars = dir.join(format!("vars{number}.fd"));
+    fs::copy(template, &vars).with_context(|| format!("copy {template} to {}", vars.display()))?;
+    let mut args = vec![
+        "-drive".into(),
+        format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
+        "-drive".into(),
+        format!("if=pflash,format=raw,unit=1,file=vars{number}.fd"),
+        "-device".into(),
+        interface(",romfile="),
+    ];
+    if firmware == Firmware::UefiByHttp {
+        // Without its PXE, OVMF comes to HTTP at once.
+        args.push("-fw_cfg".into());
+        args.push("name=opt/org.tianocore/IPv4PXESupport,string=n".into());
+    }
+    Ok(args)
+}
+
+/// The code of a UEFI firmware and the template of its variables.
+fn uefi() -> Result<(&'static str, &'static str)> {
     const PAIRS: [(&str, &str); 2] = [
         ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
         ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
@@ -292,7 +322,7 @@ fn accelerator(dir: &Path) -> Result<&'static str> {
 }
 
 fn kvm_works(dir: &Path) -> Result<bool> {
-    let (code, _) = firmware()?;
+    let (code, _) = uefi()?;
     let said = dir.join("kvm-probe.log");
     let mut command = Child::command("qemu-system-x86_64");
     command

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{transfer, views};
-use crate::dhcp::{Ignored, IgnoredError};
+use crate::dhcp::{self, Ignored, IgnoredError};
 use crate::explain;
 use crate::http::{App, Body, full};
 use crate::state::Store;
@@ -54,6 +54,8 @@ pub struct Admin {
     pub started: std::time::Instant,
     /// Warnings of the start, such as missing loaders.
     pub warnings: Vec<String>,
+    /// Interfaces that DHCP is not on, as of now.
+    pub interfaces: dhcp::Warnings,
     /// Files that boot scripts name and this box cannot serve, as of the last look.
     pub missing: ArcSwap<Vec<String>>,
 }

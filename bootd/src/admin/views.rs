@@ -138,6 +138,7 @@ fn refused(app: &App) -> Vec<RefusedRow> {
 pub(super) fn status(admin: &Admin) -> Status {
     let app = &admin.app;
     let mut warnings = admin.warnings.clone();
+    warnings.extend(admin.interfaces.load().iter().cloned());
     warnings.extend(admin.missing.load().iter().cloned());
     warnings.extend(
         admin

@@ -64,7 +64,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
         .listeners
         .iter()
         .any(|listener| listener.serve.contains(&Service::Boot));
-    if !interfaces.is_empty() && !boots && dhcp.script_url.is_none() && !m.has("http.listener") {
+    if !interfaces.is_empty() && tftp.serve && !boots && dhcp.script_url.is_none() && !m.has("http.listener") {
         m.wrong(
             "http.listener",
             "none serves \"boot\", so no node would get a boot script",
@@ -246,7 +246,11 @@ fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
         }
     }
     let address = m.optional("tftp.address", raw.address);
+    let serve = m.optional("tftp.serve", raw.serve).unwrap_or(true);
+    // Loaders that nobody asked for are not announced where nobody serves them.
+    loaders.retain(|_, loader| serve || loader.configured);
     Tftp {
+        serve,
         address: m.parsed("tftp.address", address),
         port: m.optional("tftp.port", raw.port).unwrap_or(69),
         root,

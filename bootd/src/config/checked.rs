@@ -76,6 +76,8 @@ pub enum BootloopNak {
 /// TFTP and loaders.
 #[derive(Debug, Clone)]
 pub struct Tftp {
+    /// Whether there is TFTP. Without it loaders are announced only when they are configured.
+    pub serve: bool,
     /// Where it listens. `None`: on [`Config::address`], or on every address when subnets have others.
     pub address: Option<Ipv4Addr>,
     /// UDP port.
@@ -404,10 +406,14 @@ impl fmt::Display for Mistake {
 }
 
 impl Config {
-    /// The same with the loaders that are there; clients of the other architectures are answered without one.
+    /// The same with the loaders that are there or that the configuration names; clients of the other architectures are answered without one.
+    /// Whose named loader is missing sees that it is, which a firmware tells better than a reply without a boot file.
     pub fn with_loaders(&self, there: impl Fn(Arch) -> bool) -> Self {
         let mut config = self.clone();
-        config.tftp.loaders.retain(|arch, _| there(*arch));
+        config
+            .tftp
+            .loaders
+            .retain(|arch, loader| loader.configured || there(*arch));
         config
     }
 
@@ -429,6 +435,15 @@ impl Config {
     pub fn boot_url(&self) -> String {
         self.url_of(Service::Boot)
             .unwrap_or_else(|| format!("http://{}:8081", self.own_address()))
+    }
+
+    /// The URL of a boot script as nodes reach it, without the hardware address, which is to follow.
+    pub fn script_url_for(&self) -> String {
+        match &self.dhcp.script_url {
+            Some(url) if url.contains('?') => format!("{url}&mac="),
+            Some(url) => format!("{url}?mac="),
+            None => format!("{}/boot/v1/bootscript?mac=", self.boot_url()),
+        }
     }
 
     /// The URL of the listener with this service, at bootd's own address, without a slash at the end.

@@ -5,6 +5,7 @@
 
 mod check;
 mod checked;
+pub mod coredhcp;
 mod raw;
 #[cfg(test)]
 mod tests;

@@ -175,6 +175,7 @@ table! {
 table! {
     /// `[tftp]`
     Tftp {
+        serve: bool,
         address: String,
         port: u16,
         root: String,

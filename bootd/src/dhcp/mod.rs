@@ -1,10 +1,12 @@
 //! DHCP: addresses, loaders and boot scripts for nodes of the inventory; short leases for everybody else.
 //!
-//! [`start`] opens every socket before it says that it works, then has one thread an interface. A thread never waits for anything but its
+//! [`start`] opens the sockets of all interfaces that are there before it says that it works; then each interface has its threads, and one
+//! follows interfaces that come, change and go. A packet thread never waits for anything but its
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
 
 mod ignored;
+mod interfaces;
 pub mod solicitation;
 pub mod v4;
 
@@ -20,10 +22,11 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
-use crate::net::{Icmp6, Interface, NetError};
+use crate::net::NetError;
 use crate::state::{Store, StoreError};
 
 pub use ignored::{Ignored, IgnoredError};
+pub use interfaces::Warnings;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::pool::State;
@@ -102,44 +105,35 @@ pub struct LeaseView {
 pub struct Service {
     shell: Arc<v4::service::Shell>,
     ending: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    warnings: Warnings,
+    watch: Option<JoinHandle<()>>,
 }
 
-/// Opens all sockets, reads the leases of earlier runs, and begins to answer.
+/// Opens the sockets of all interfaces that are there, reads the leases of earlier runs, and begins to answer. Interfaces that come later are
+/// served when they come.
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
-    let mut ports = Vec::new();
-    for name in names(&deps.config) {
-        let port = v4::port::Port::open(&name, deps.config.dhcp.port).map_err(|source| DhcpError::Net {
-            interface: name.clone(),
+    let selectors = deps.config.interfaces.clone();
+    let shell = Arc::new(v4::service::Shell::new(deps)?);
+    let ending: Arc<AtomicBool> = Arc::default();
+    let watch = interfaces::Watch::start(Arc::clone(&shell), selectors, Arc::clone(&ending))?;
+    let warnings = watch.warnings();
+    let watch = std::thread::Builder::new()
+        .name("dhcp-interfaces".into())
+        .spawn(move || watch.run())
+        .map_err(|source| DhcpError::Thread {
+            interface: "all interfaces".into(),
             source,
         })?;
-        ports.push(Arc::new(port));
-    }
-    let shell = Arc::new(v4::service::Shell::new(deps)?);
-    let mut service = Service {
+    Ok(Service {
         shell,
-        ending: Arc::default(),
-        threads: Vec::new(),
-    };
-    for port in ports {
-        let shell = Arc::clone(&service.shell);
-        let ending = Arc::clone(&service.ending);
-        let interface = port.name().to_owned();
-        let thread = std::thread::Builder::new()
-            .name(format!("dhcp-{interface}"))
-            .spawn(move || v4::port::receive(&shell, &port, &ending))
-            // Threads that run already end with `service`.
-            .map_err(|source| DhcpError::Thread { interface, source })?;
-        service.threads.push(thread);
-    }
-    if service.shell.deps().config.dhcp.router_solicitations {
-        service.answer_solicitations();
-    }
-    Ok(service)
+        ending,
+        warnings,
+        watch: Some(watch),
+    })
 }
 
 impl Service {
-    /// Ends the threads, within about half a second. Leases that are being written are still acknowledged.
+    /// Ends the threads, within about a second. Leases that are being written are still acknowledged.
     pub fn stop(mut self) {
         self.end();
     }
@@ -149,30 +143,16 @@ impl Service {
         self.shell.leases()
     }
 
-    /// A thread an interface; where the system has no IPv6 there is none, which costs iPXE its wait and nothing else.
-    fn answer_solicitations(&mut self) {
-        let deps = self.shell.deps().clone();
-        for name in names(&deps.config) {
-            let opened = Interface::find(&name).and_then(|interface| Icmp6::open(&interface));
-            let spawned = opened.map_err(|error| error.to_string()).and_then(|socket| {
-                let (metrics, ending, on) = (Arc::clone(&deps.metrics), Arc::clone(&self.ending), name.clone());
-                std::thread::Builder::new()
-                    .name(format!("nd-{name}"))
-                    .spawn(move || solicitation::serve(&on, socket, &metrics, &ending))
-                    .map_err(|error| error.to_string())
-            });
-            match spawned {
-                Ok(thread) => self.threads.push(thread),
-                Err(error) => tracing::warn!(interface = name, error, "router solicitations are not answered"),
-            }
-        }
+    /// What is wrong with the interfaces; it changes with time.
+    pub fn warnings(&self) -> Warnings {
+        Arc::clone(&self.warnings)
     }
 
     fn end(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // It catches panics itself; one outside of a packet has been printed by now.
-            let _ = thread.join();
+        if let Some(watch) = self.watch.take() {
+            // A panic has been printed by now.
+            let _ = watch.join();
         }
     }
 }
@@ -181,11 +161,6 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// The interfaces as the configuration names them.
-fn names(config: &Config) -> Vec<String> {
-    config.interfaces.iter().map(ToString::to_string).collect()
 }
 
 /// How often the interfaces are looked at: they get other addresses, go, and come back as other ones.

@@ -6,13 +6,11 @@
 
 use std::io::ErrorKind;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::LOOK_AGAIN;
 use crate::metrics::Metrics;
-use crate::net::{Icmp6, Interface};
+use crate::net::Icmp6;
 
 /// What becomes of an ICMPv6 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,16 +67,11 @@ const BETWEEN: Duration = Duration::from_secs(3);
 /// The metrics' name of this part.
 const PART: &str = "router_solicitation";
 
-/// Answers on the interface with this name until `ending`.
-pub(super) fn serve(name: &str, mut socket: Icmp6, metrics: &Arc<Metrics>, ending: &AtomicBool) {
+/// Answers on the socket's interface until `ending`. Made anew, an interface needs another socket.
+pub(super) fn serve(socket: &Icmp6, metrics: &Metrics, ending: &AtomicBool) {
     let mut buffer = [0; 1500];
     let mut last_to_all: Option<Instant> = None;
-    let (mut looked, mut there) = (Instant::now(), true);
     while !ending.load(Ordering::Relaxed) {
-        if looked.elapsed() >= LOOK_AGAIN {
-            looked = Instant::now();
-            there = follow(name, &mut socket, there, metrics);
-        }
         let (message, from) = match socket.receive(&mut buffer) {
             Ok(Some(received)) => received,
             Ok(None) => continue,
@@ -110,32 +103,6 @@ pub(super) fn serve(name: &str, mut socket: Icmp6, metrics: &Arc<Metrics>, endin
                 metrics.refused(PART, "send_buffer_full", &to, &error);
             }
             Err(error) => metrics.refused(PART, "send_failed", &to, &error),
-        }
-    }
-}
-
-/// Opens the socket again when the interface came back: it has no groups then, and mostly another number. Says whether all is well.
-fn follow(name: &str, socket: &mut Icmp6, there: bool, metrics: &Metrics) -> bool {
-    let Ok(interface) = Interface::find(name) else {
-        return false;
-    };
-    if there && interface.index == socket.index() {
-        return true;
-    }
-    match Icmp6::open(&interface) {
-        Ok(opened) => {
-            *socket = opened;
-            let index = interface.index;
-            tracing::warn!(
-                interface = name,
-                index,
-                "the interface is a new one: router solicitations are heard again"
-            );
-            true
-        }
-        Err(error) => {
-            metrics.refused(PART, "reopen_failed", &name, &error);
-            false
         }
     }
 }

@@ -98,6 +98,43 @@ impl Incoming {
     }
 }
 
+/// How full a socket's buffer for what comes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Bytes that wait, as the kernel counts them.
+    pub waiting: u32,
+    /// Bytes that there is room for.
+    pub room: u32,
+    /// Packets that found no room since the socket was opened.
+    pub dropped: u32,
+}
+
+impl Backlog {
+    /// A socket's, now.
+    pub(super) fn of(socket: impl AsFd) -> io::Result<Self> {
+        let mut values = [0_u32; MEMINFO];
+        let mut length = size_of_val(&values) as libc::socklen_t;
+        // SAFETY: the values are a place of that length; the kernel writes no more than it, and any bytes are numbers.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                values.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let [waiting, room, .., dropped] = values;
+        Ok(Self { waiting, room, dropped })
+    }
+}
+
+/// The values of SO_MEMINFO; those of interest are the first two and the last.
+const MEMINFO: usize = 9;
+
 /// A packet to send.
 pub(super) struct Outgoing<'a, A, const HEAD: usize> {
     /// What the sender calls it.

@@ -44,11 +44,6 @@ impl Icmp6 {
         Ok(Self { socket, index })
     }
 
-    /// The interface's number. When the interface is made anew it has another one, and this socket hears nothing any more.
-    pub fn index(&self) -> u32 {
-        self.index
-    }
-
     /// Waits for a message: its bytes and who sent it. `None`: there was none for a while.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<(&'a [u8], Ipv6Addr)>> {
         match self.socket.recv_from(buffer) {

@@ -1,14 +1,19 @@
-//! What an interface is: its number, its hardware address, its IPv4 addresses.
+//! What an interface is: its number, its hardware address, its IPv4 addresses; and when any of that may have changed.
 //!
 //! Asks `getifaddrs`, not `/sys`, which shows the interfaces of whoever mounted it: in a network namespace those are other ones.
 //! Contains unsafe code: the walk over the list that the C library returns.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
 use super::NetError;
 
@@ -19,48 +24,105 @@ pub struct Interface {
     pub name: String,
     /// Its number in the system.
     pub index: u32,
+    /// Whether it is up.
+    pub up: bool,
     /// Its hardware address, when it is Ethernet.
     pub ethernet: Option<Mac>,
     /// Its IPv4 addresses.
     pub addresses: Vec<Ipv4Addr>,
+    /// The same with the lengths of their prefixes.
+    pub networks: Vec<(Ipv4Addr, u8)>,
 }
 
 impl Interface {
-    /// The interface with this name.
-    pub fn find(name: &str) -> Result<Self, NetError> {
-        let facts = facts().map_err(NetError::Interfaces)?;
-        let mut found = None;
-        let mut addresses = Vec::new();
-        for (of, fact) in facts.iter().filter(|(of, _)| of == name) {
-            match *fact {
-                Fact::Link { index, ethernet } => found = Some((of.clone(), index, ethernet)),
-                Fact::Address(ip) => addresses.push(ip),
+    /// All interfaces, in the system's order.
+    pub fn all() -> Result<Vec<Self>, NetError> {
+        let mut all: Vec<Self> = Vec::new();
+        for (name, fact) in facts().map_err(NetError::Interfaces)? {
+            match (fact, all.iter_mut().find(|known| known.name == name)) {
+                (Fact::Link { index, up, ethernet }, None) => all.push(Self {
+                    name,
+                    index,
+                    up,
+                    ethernet,
+                    addresses: Vec::new(),
+                    networks: Vec::new(),
+                }),
+                (Fact::Address(ip, prefix), Some(known)) => {
+                    known.addresses.push(ip);
+                    known.networks.push((ip, prefix));
+                }
+                // The list has a link once, and before its addresses. Labels of addresses (`eth0:1`) are no interfaces.
+                (Fact::Link { .. }, Some(_)) | (Fact::Address(..), None) => {}
             }
         }
-        match found {
-            Some((name, index, ethernet)) => Ok(Self {
-                name,
-                index,
-                ethernet,
-                addresses,
-            }),
+        Ok(all)
+    }
+
+    /// The interface with this name.
+    pub fn find(name: &str) -> Result<Self, NetError> {
+        let mut all = Self::all()?;
+        match all.iter().position(|interface| interface.name == name) {
+            Some(at) => Ok(all.swap_remove(at)),
             None => Err(NetError::NoInterface {
                 name: name.into(),
-                present: facts
-                    .into_iter()
-                    .map(|(name, _)| name)
-                    .collect::<BTreeSet<_>>()
-                    .into_iter()
-                    .collect(),
+                present: all.into_iter().map(|interface| interface.name).collect(),
             }),
         }
     }
 }
 
+/// Hears of interfaces and addresses that come, change and go.
+#[derive(Debug)]
+pub struct Changes(OwnedFd);
+
+impl Changes {
+    /// From now on.
+    pub fn listen() -> std::io::Result<Self> {
+        // No protocol is number 0, which is rtnetlink.
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        // The kernel chooses a number for the socket.
+        bind(&socket, &SocketAddrNetlink::new(0, LINKS | IPV4_ADDRESSES))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        Ok(Self(socket))
+    }
+
+    /// Waits for a change, half a second at most. What it was is not said; whoever wants to know looks at all.
+    pub fn wait(&self) -> std::io::Result<Changed> {
+        let mut buffer = [0; 8192];
+        match recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
+            Ok(_) => Ok(Changed::Something),
+            // So much changed at once that the kernel left some out.
+            Err(Errno::NOBUFS) => Ok(Changed::Something),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Changed::Nothing),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What was heard of the interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// Some of them may be others now.
+    Something,
+    /// All are as they were.
+    Nothing,
+}
+
+/// The groups of rtnetlink(7) with what matters here.
+const LINKS: u32 = 1;
+const IPV4_ADDRESSES: u32 = 0x10;
+/// How long a wait lasts.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// One entry of the list.
 enum Fact {
-    Link { index: u32, ethernet: Option<Mac> },
-    Address(Ipv4Addr),
+    Link {
+        index: u32,
+        up: bool,
+        ethernet: Option<Mac>,
+    },
+    Address(Ipv4Addr, u8),
 }
 
 fn facts() -> std::io::Result<Vec<(String, Fact)>> {
@@ -86,7 +148,14 @@ fn facts() -> std::io::Result<Vec<(String, Fact)>> {
             libc::AF_INET => {
                 // SAFETY: an address of this family is a `sockaddr_in`; it is copied, so alignment does not matter.
                 let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
-                Fact::Address(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)))
+                let prefix = if entry.ifa_netmask.is_null() {
+                    32
+                } else {
+                    // SAFETY: the mask of such an address is one, too.
+                    let mask = unsafe { entry.ifa_netmask.cast::<libc::sockaddr_in>().read_unaligned() };
+                    mask.sin_addr.s_addr.count_ones() as u8
+                };
+                Fact::Address(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)), prefix)
             }
             libc::AF_PACKET => {
                 // SAFETY: an address of this family is a `sockaddr_ll`; it is copied, so alignment does not matter.
@@ -95,6 +164,7 @@ fn facts() -> std::io::Result<Vec<(String, Fact)>> {
                 let ethernet = link.sll_hatype == libc::ARPHRD_ETHER && link.sll_halen == 6;
                 Fact::Link {
                     index: u32::try_from(link.sll_ifindex).unwrap_or_default(),
+                    up: entry.ifa_flags & libc::IFF_UP as u32 != 0,
                     ethernet: ethernet.then_some(Mac([a, b, c, d, e, f])),
                 }
             }
@@ -116,6 +186,15 @@ mod tests {
         let loopback = Interface::find("lo").unwrap();
         assert!(loopback.index > 0);
         assert_eq!(loopback.ethernet, None);
+        if loopback.up {
+            assert!(loopback.networks.contains(&(Ipv4Addr::LOCALHOST, 8)));
+        }
+    }
+
+    #[test]
+    fn changes_can_be_waited_for() {
+        let changes = Changes::listen().unwrap();
+        assert!(changes.wait().is_ok());
     }
 
     #[test]

@@ -11,9 +11,9 @@ mod udp;
 
 use socket2::{SockAddr, Socket};
 
-pub use batch::{BATCH, Incoming};
+pub use batch::{BATCH, Backlog, Incoming};
 pub use icmp6::Icmp6;
-pub use interface::Interface;
+pub use interface::{Changed, Changes, Interface};
 pub use packet::{End, FrameSocket, Framed};
 pub use slice::shorten as shorten_time_slice;
 pub use udp::UdpPort;
@@ -72,6 +72,11 @@ pub enum NetError {
 }
 
 impl NetError {
+    /// Whether it stays as it is until somebody does something about it.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::PortTaken { .. } | Self::NoPermission { .. })
+    }
+
     /// Sorts a failure by what an operator can do about it.
     fn new(source: std::io::Error, what: String, capability: &'static str) -> Self {
         if source.kind() == std::io::ErrorKind::PermissionDenied {

@@ -3,14 +3,17 @@
 //! Bound to the device, so that broadcasts of other interfaces stay away; several such sockets share a port. Not shared with anybody else:
 //! without SO_REUSEADDR a second server on the same wire is found at start and not by confused clients. Receiving ends after
 //! half a second without a packet, so that a thread can look up. Sending never waits.
+//!
+//! Linux hands a copy of each broadcast to every member of an SO_REUSEPORT group, so only what is sent to an address of the interface is
+//! spread over several sockets ([`UdpPort::beside`]); broadcasts have one.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::batch::{self, Incoming, Outgoing};
+use super::batch::{self, Backlog, Incoming, Outgoing};
 use super::{Interface, NetError, SENDING};
 
 /// How long a receive waits.
@@ -22,20 +25,38 @@ const WAITING: usize = 4 << 20;
 #[derive(Debug)]
 pub struct UdpPort {
     socket: UdpSocket,
-    index: u32,
+}
+
+/// Whether other sockets of this process have the same port and address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shared {
+    No,
+    Yes,
 }
 
 impl UdpPort {
-    /// Opens it.
+    /// Opens it, for all addresses.
     pub fn open(interface: &Interface, port: u16) -> Result<Self, NetError> {
+        Self::bound(interface, Ipv4Addr::UNSPECIFIED, port, Shared::No)
+    }
+
+    /// Opens so many sockets for what is sent to one address of the interface; the kernel chooses one by the sender's address and port. This
+    /// socket does not hear that any more. Nobody else can join them.
+    pub fn beside(&self, interface: &Interface, address: Ipv4Addr, count: usize) -> Result<Vec<Self>, NetError> {
+        let port = self.socket.local_addr().map_or(0, |address| address.port());
+        let own = SockRef::from(&self.socket);
+        let failed = |error| self::failed(error, "share", port, &interface.name);
+        own.set_reuse_port(true).map_err(failed)?;
+        let opened = (0..count)
+            .map(|_| Self::bound(interface, address, port, Shared::Yes))
+            .collect();
+        own.set_reuse_port(false).map_err(failed)?;
+        opened
+    }
+
+    fn bound(interface: &Interface, address: Ipv4Addr, port: u16, shared: Shared) -> Result<Self, NetError> {
         let name = &interface.name;
-        let failed = |error, what: &str| {
-            NetError::new(
-                error,
-                format!("{what} UDP port {port} on {name}"),
-                "CAP_NET_BIND_SERVICE and CAP_NET_RAW",
-            )
-        };
+        let failed = |error, what: &str| failed(error, what, port, name);
         let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), Some(Protocol::UDP))
             .map_err(|error| failed(error, "make a socket for"))?;
         socket
@@ -50,7 +71,10 @@ impl UdpPort {
         socket
             .set_read_timeout(Some(PATIENCE))
             .map_err(|error| failed(error, "wait on"))?;
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        if shared == Shared::Yes {
+            socket.set_reuse_port(true).map_err(|error| failed(error, "share"))?;
+        }
+        let address = SocketAddr::from((address, port));
         socket.bind(&address.into()).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => NetError::PortTaken {
                 port,
@@ -59,15 +83,7 @@ impl UdpPort {
             },
             _ => failed(error, "bind"),
         })?;
-        Ok(Self {
-            socket: socket.into(),
-            index: interface.index,
-        })
-    }
-
-    /// The interface's number. When the interface is made anew it has another one, and this port hears nothing any more.
-    pub fn index(&self) -> u32 {
-        self.index
+        Ok(Self { socket: socket.into() })
     }
 
     /// Waits for packets. None: there were none for a while.
@@ -79,6 +95,11 @@ impl UdpPort {
             },
             Ok(()) => Ok(()),
         }
+    }
+
+    /// How many packets wait.
+    pub fn backlog(&self) -> io::Result<Backlog> {
+        Backlog::of(&self.socket)
     }
 
     /// Sends packets, each with a number by which `failed` calls those that fail: at once, with `WouldBlock`, when too many wait already.
@@ -95,6 +116,14 @@ impl UdpPort {
         });
         batch::send(&self.socket, packets, failed);
     }
+}
+
+fn failed(error: io::Error, what: &str, port: u16, interface: &str) -> NetError {
+    NetError::new(
+        error,
+        format!("{what} UDP port {port} on {interface}"),
+        "CAP_NET_BIND_SERVICE and CAP_NET_RAW",
+    )
 }
 
 /// Who has a UDP port: found by the numbers of its sockets among the open files of processes that we may look into.
@@ -166,6 +195,31 @@ mod tests {
         assert_eq!(came, packets);
         port.receive(&mut incoming).unwrap();
         assert!(incoming.is_empty());
+    }
+
+    #[test]
+    fn what_is_sent_to_an_address_is_spread_and_the_port_stays_ours() {
+        let loopback = Interface::find("lo").unwrap();
+        let all = UdpPort::open(&loopback, 0).unwrap();
+        let port = all.socket.local_addr().unwrap().port();
+        let beside = all.beside(&loopback, Ipv4Addr::LOCALHOST, 2).unwrap();
+        assert!(UdpPort::open(&loopback, port).is_err());
+        for _ in 0..64 {
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            sender.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+            sender.send_to(b"hello", ("127.0.0.2", port)).unwrap();
+        }
+        let came = |port: &UdpPort| {
+            let mut incoming = Incoming::default();
+            port.receive(&mut incoming).unwrap();
+            incoming.len()
+        };
+        let backlog = all.backlog().unwrap();
+        assert!(0 < backlog.waiting && backlog.waiting < backlog.room, "{backlog:?}");
+        assert_eq!(backlog.dropped, 0);
+        let (first, second) = (came(&beside[0]), came(&beside[1]));
+        assert!(first > 8 && second > 8 && first + second == 64, "{first} and {second}");
+        assert_eq!(came(&all), 64);
     }
 
     #[test]

@@ -24,13 +24,13 @@ goto start
 
 /// `autoexec.ipxe`: what a stock iPXE fetches right after its start, maybe before DHCP, maybe with a cached answer whose `filename` is iPXE
 /// itself. So it never chains `filename`.
-pub(super) fn autoexec(boot_url: &str) -> String {
+pub(super) fn autoexec(script_url: &str) -> String {
     format!(
         "#!ipxe
 :start
 dhcp || goto no_address
-echo bootd: ${{netX/mac}} boots from {boot_url}
-chain {boot_url}/boot/v1/bootscript?mac=${{netX/mac}} || goto failed
+echo bootd: ${{netX/mac}} boots from {script_url}${{netX/mac}}
+chain {script_url}${{netX/mac}} || goto failed
 exit
 :failed
 echo bootd: no boot script (${{errno}}), trying again in 10 seconds

@@ -111,7 +111,7 @@ impl Files {
         reading.insert("default", scripts::DEFAULT.into(), Kind::Script);
         for (name, text) in [
             ("config.ipxe", scripts::CONFIG.to_owned()),
-            ("autoexec.ipxe", scripts::autoexec(&config.boot_url())),
+            ("autoexec.ipxe", scripts::autoexec(&config.script_url_for())),
         ] {
             if !reading.files.contains_key(name) {
                 reading.insert(name, text.into(), Kind::Script);

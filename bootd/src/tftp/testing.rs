@@ -20,6 +20,7 @@ pub(crate) fn config(root: &Path) -> Config {
             ..Dhcp::default()
         },
         tftp: Tftp {
+            serve: true,
             address: None,
             port: 0,
             root: root.into(),

@@ -382,6 +382,7 @@ fn place<'a>(
     Ok(served()
         .find(|(_, ip)| request.used_ip() == Some(*ip))
         .or_else(|| served().find(|(subnet, ip)| Policy::is_near(subnet, *ip, receiving)))
+        .or_else(|| served().find(|(subnet, _)| !subnet.is_catch_all() && Policy::is_local(subnet, receiving)))
         .or_else(|| served().next()))
 }
 

@@ -9,14 +9,18 @@
 
 pub mod answer;
 pub mod boot;
+#[cfg(test)]
+mod conformance;
 pub mod encode;
 pub mod explain;
 pub mod hosts;
+pub mod limit;
 pub mod options;
 mod outbox;
 pub mod policy;
 pub mod pool;
 pub(crate) mod port;
+pub mod rehearsal;
 pub mod reply;
 pub mod request;
 mod rows;

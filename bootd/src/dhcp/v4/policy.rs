@@ -184,11 +184,12 @@ impl Policy {
         if let Some(link) = self.link_of(request) {
             return self.subnet_of(link).ok_or(Why::RelayNotServed);
         }
-        let mut local = self.subnets.iter().filter(|subnet| Self::is_local(subnet, receiving));
-        local
-            .clone()
-            .find(|subnet| !subnet.is_catch_all())
-            .or_else(|| local.next())
+        let on_wire = |subnet: &&Subnet| !subnet.is_catch_all() && Self::is_local(subnet, receiving);
+        let mut all = self.subnets.iter();
+        all.clone()
+            .find(|subnet| Self::is_addressed(subnet, receiving))
+            .or_else(|| all.find(on_wire))
+            .or_else(|| self.catch_all())
             .ok_or(Why::NoPool)
     }
 
@@ -203,11 +204,14 @@ impl Policy {
             .unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
-    /// Whether an address of a subnet is on the wire of the receiving interface.
+    /// Whether an address of a subnet is on a link of which the receiving interface has an address.
     pub fn is_near(subnet: &Subnet, ip: Ipv4Addr, receiving: &Receiving) -> bool {
-        let own =
-            |own: &Ipv4Addr| subnet.are_neighbours(*own, ip) || (!subnet.is_catch_all() && subnet.server == Some(*own));
-        receiving.addresses.iter().any(own)
+        receiving.addresses.iter().any(|own| subnet.are_neighbours(*own, ip))
+    }
+
+    /// Whether the receiving interface has an address in a subnet.
+    pub fn is_addressed(subnet: &Subnet, receiving: &Receiving) -> bool {
+        !subnet.is_catch_all() && receiving.addresses.iter().any(|ip| subnet.contains(*ip))
     }
 
     /// Whether a subnet is on the wire of the receiving interface. What no other subnet holds may be anywhere.

@@ -220,6 +220,7 @@ impl Pools {
         at(&|table| used.is_some() && table.of.get(&mac).copied() == used)
             .or_else(|| at(&|table| local(table) && named(request).any(|ip| table.subnet.contains(ip))))
             .or_else(|| at(&|table| local(table) && table.of.contains_key(&mac)))
+            .or_else(|| at(&|table| Policy::is_addressed(&table.subnet, receiving)))
             .or_else(|| at(&local))
             .ok_or(Why::NoPool)
     }

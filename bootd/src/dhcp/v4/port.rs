@@ -1,30 +1,41 @@
 //! The sockets of one interface: receives batches of packets, has them decided, and sends the replies of a batch together.
 //!
-//! One thread an interface. It never waits for anything but its socket, and never for a full batch. A packet that makes the code panic costs
-//! that packet; a failing socket costs a pause. Both are counted.
+//! One thread a socket. It never waits for anything but its socket, and never for a full batch. A packet that makes the code panic costs
+//! that packet; a failing socket costs a pause. Both are counted. One socket hears everything; with `dhcp.threads` there are more for what is
+//! sent to an address of the interface, by relays and by clients that renew. What is broadcast has one thread always: the kernel would hand a
+//! copy to each.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
+use prometheus_client::metrics::counter::Counter;
 
 use super::PART;
+use super::limit::Load;
 use super::outbox::{Letter, Outlet};
 use super::policy::Receiving;
 use super::reply::Destination;
-use super::service::{Desk, Shell};
-use crate::dhcp::LOOK_AGAIN;
+use super::service::Shell;
 use crate::metrics::Metrics;
-use crate::net::{FrameSocket, Framed, Incoming, Interface, NetError, UdpPort, shorten_time_slice};
+use crate::net::{Backlog, FrameSocket, Framed, Incoming, Interface, NetError, UdpPort, shorten_time_slice};
 
 /// The sockets of one interface.
 pub(crate) struct Port {
     name: String,
-    number: u16,
+    /// What is broadcast, and what is sent to this machine and heard nowhere else.
+    udp: Arc<UdpPort>,
+    frames: Arc<FrameSocket>,
+    interface: Arc<ArcSwap<Interface>>,
+}
+
+/// One socket to receive from, by one thread.
+pub(crate) struct Receiver {
+    name: String,
     wire: Arc<Wire>,
     /// Shared with replies that wait for the store.
     outlet: Arc<dyn Outlet>,
@@ -32,26 +43,19 @@ pub(crate) struct Port {
 
 /// Where packets come from and replies leave.
 struct Wire {
-    udp: ArcSwap<UdpPort>,
-    frames: FrameSocket,
-    interface: ArcSwap<Interface>,
+    udp: Arc<UdpPort>,
+    frames: Arc<FrameSocket>,
+    interface: Arc<ArcSwap<Interface>>,
 }
 
 impl Port {
-    /// Opens them.
-    pub(crate) fn open(name: &str, number: u16) -> Result<Self, NetError> {
-        let interface = Interface::find(name)?;
-        let udp = UdpPort::open(&interface, number)?;
-        let wire = Arc::new(Wire {
-            udp: ArcSwap::from_pointee(udp),
-            frames: FrameSocket::open()?,
-            interface: ArcSwap::from_pointee(interface),
-        });
+    /// Opens the one for everything.
+    pub(crate) fn open(interface: Interface, number: u16) -> Result<Self, NetError> {
         Ok(Self {
-            name: name.into(),
-            number,
-            outlet: Arc::clone(&wire) as Arc<dyn Outlet>,
-            wire,
+            name: interface.name.clone(),
+            udp: Arc::new(UdpPort::open(&interface, number)?),
+            frames: Arc::new(FrameSocket::open()?),
+            interface: Arc::new(ArcSwap::from_pointee(interface)),
         })
     }
 
@@ -60,65 +64,126 @@ impl Port {
         &self.name
     }
 
-    /// Takes over what the interface is now. A socket keeps to the one that it was opened on: made anew, the interface needs another.
-    fn follow(&self, interface: Interface, metrics: &Metrics) {
-        let index = interface.index;
-        if self.wire.udp.load().index() != index {
-            match UdpPort::open(&interface, self.number) {
-                Ok(udp) => {
-                    self.wire.udp.store(Arc::new(udp));
-                    tracing::warn!(
-                        interface = self.name,
-                        index,
-                        "the interface is a new one: DHCP is heard again"
-                    );
-                }
-                Err(error) => metrics.refused(PART, "reopen_failed", &self.name, &error),
-            }
+    /// What the interface was when it was looked at last.
+    pub(crate) fn interface(&self) -> Arc<Interface> {
+        self.interface.load_full()
+    }
+
+    /// Takes over what the interface is now.
+    pub(crate) fn follow(&self, interface: Interface) {
+        if **self.interface.load() != interface {
+            self.interface.store(Arc::new(interface));
         }
-        self.wire.interface.store(Arc::new(interface));
+    }
+
+    /// What receives everything that [`Port::spread`] leaves.
+    pub(crate) fn receiver(&self) -> Receiver {
+        self.receiver_of(Arc::clone(&self.udp))
+    }
+
+    /// So many more for what is sent to each address of the interface.
+    pub(crate) fn spread(&self, threads: usize) -> Result<Vec<Receiver>, NetError> {
+        let interface = self.interface();
+        let mut receivers = Vec::new();
+        for address in &interface.addresses {
+            let sockets = self.udp.beside(&interface, *address, threads)?;
+            receivers.extend(sockets.into_iter().map(|udp| self.receiver_of(Arc::new(udp))));
+        }
+        Ok(receivers)
+    }
+
+    fn receiver_of(&self, udp: Arc<UdpPort>) -> Receiver {
+        let wire = Arc::new(Wire {
+            udp,
+            frames: Arc::clone(&self.frames),
+            interface: Arc::clone(&self.interface),
+        });
+        Receiver {
+            name: self.name.clone(),
+            outlet: Arc::clone(&wire) as Arc<dyn Outlet>,
+            wire,
+        }
     }
 }
 
-/// Receives until `ending`.
-pub(crate) fn receive(shell: &Arc<Shell>, port: &Port, ending: &AtomicBool) {
-    shorten_time_slice();
-    let metrics = &shell.deps().metrics;
-    let mut incoming = Incoming::default();
-    let mut desk = Desk::new(Arc::clone(metrics));
-    let mut receiving = receiving(&port.wire.interface.load());
-    let (mut looked, mut there) = (Instant::now(), true);
-    while !ending.load(Ordering::Relaxed) {
-        if let Err(error) = port.wire.udp.load_full().receive(&mut incoming) {
-            metrics.refused(PART, "receive_failed", &port.name(), &error);
-            std::thread::sleep(PAUSE);
+impl Receiver {
+    /// Receives until `ending`.
+    pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
+        shorten_time_slice();
+        let metrics = &shell.deps().metrics;
+        let (mut incoming, mut desk) = (Incoming::default(), shell.desk());
+        let mut pressure = Pressure::new(metrics);
+        let mut interface = self.wire.interface.load_full();
+        let mut receiving = receiving(&interface);
+        while !ending.load(Ordering::Relaxed) {
+            if let Err(error) = self.wire.udp.receive(&mut incoming) {
+                metrics.refused(PART, "receive_failed", &self.name, &error);
+                std::thread::sleep(PAUSE);
+            }
+            if !Arc::ptr_eq(&interface, &self.wire.interface.load()) {
+                interface = self.wire.interface.load_full();
+                receiving = self::receiving(&interface);
+            }
+            desk.begin(pressure.after(&incoming, &self.wire.udp));
+            for (packet, peer) in incoming.packets() {
+                shell.packet(packet, &peer, &receiving, &self.outlet, &mut desk);
+            }
+            shell.send(&mut desk, &*self.outlet);
         }
-        for (packet, peer) in incoming.packets() {
-            shell.packet(packet, &peer, &receiving, &port.outlet, &mut desk);
+    }
+}
+
+/// Looks from time to time how much waits, while batches are full.
+struct Pressure {
+    /// Full batches, one after the other.
+    full: u32,
+    load: Load,
+    /// Packets that the kernel had no room for, as far as they are counted.
+    dropped: u32,
+    counter: Counter,
+}
+
+impl Pressure {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            full: 0,
+            load: Load::Light,
+            dropped: 0,
+            counter: metrics.refusals_counter(PART, "receive_buffer_full"),
         }
-        shell.send(&mut desk, &*port.outlet);
-        if looked.elapsed() >= LOOK_AGAIN {
-            looked = Instant::now();
-            // A bridge changes its hardware address when ports come and go; while it is gone the last state stays.
-            match Interface::find(port.name()) {
-                Ok(interface) => {
-                    there = true;
-                    receiving = self::receiving(&interface);
-                    port.follow(interface, metrics);
-                }
-                Err(error) if there => {
-                    there = false;
-                    tracing::warn!(interface = port.name(), %error, "no DHCP there until it comes back");
-                }
-                Err(_) => {}
+    }
+
+    /// The load after a receive.
+    fn after(&mut self, incoming: &Incoming, udp: &UdpPort) -> Load {
+        if !incoming.is_full() {
+            self.load = Load::Light;
+            if self.full > 0 {
+                self.full = 0;
+                self.look(udp);
+            }
+        } else {
+            self.full += 1;
+            if self.full.is_multiple_of(LOOK_EVERY)
+                && let Some(backlog) = self.look(udp)
+            {
+                let heavy = backlog.waiting > backlog.room / 2;
+                self.load = if heavy { Load::Heavy } else { Load::Light };
             }
         }
+        self.load
+    }
+
+    fn look(&mut self, udp: &UdpPort) -> Option<Backlog> {
+        let backlog = udp.backlog().ok()?;
+        self.counter.inc_by(backlog.dropped.wrapping_sub(self.dropped).into());
+        self.dropped = backlog.dropped;
+        Some(backlog)
     }
 }
 
 impl Outlet for Wire {
     fn send(&self, letters: &[Letter], failed: &mut Vec<(usize, io::Error)>) {
-        let (udp, interface) = (self.udp.load(), self.interface.load());
+        let interface = self.interface.load();
         let numbered = || letters.iter().enumerate();
         let packets = numbered().filter_map(|(number, letter)| {
             let to = match letter.envelope.to {
@@ -131,7 +196,7 @@ impl Outlet for Wire {
             Some((number, &letter.packet[..], to))
         });
         let mut again = Vec::new();
-        udp.send(packets, |number, error| {
+        self.udp.send(packets, |number, error| {
             let to = letters.get(number).map(|letter| letter.envelope.to);
             // Replies to hosts that are not there fill the buffer of UDP; frames wait for nobody.
             if to == Some(Destination::Broadcast) && error.kind() == io::ErrorKind::WouldBlock {
@@ -171,5 +236,7 @@ fn receiving(interface: &Interface) -> Receiving {
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 const EVERYONE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
+/// Full batches from one look at the backlog to the next.
+const LOOK_EVERY: u32 = 8;
 /// After a failing receive, so that a lasting failure does not eat the processor.
 const PAUSE: Duration = Duration::from_millis(100);

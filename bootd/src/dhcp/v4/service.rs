@@ -15,6 +15,7 @@ use bootd_sdk::mac::Mac;
 
 use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
+use super::limit::{Limit, Load, Token};
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::pool::Pools;
@@ -29,15 +30,22 @@ use crate::state::StoreError;
 pub(crate) struct Desk {
     outbox: Outbox,
     refusals: Refusals,
+    limit: Limit,
 }
 
 impl Desk {
-    /// With nothing on it.
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    /// With nothing on it; each client may send so many packets a second.
+    fn new(metrics: Arc<Metrics>, rate_limit: u32) -> Self {
         Self {
             outbox: Outbox::default(),
             refusals: Refusals::new(metrics, PART),
+            limit: Limit::new(rate_limit),
         }
+    }
+
+    /// A batch of packets came.
+    pub(crate) fn begin(&mut self, load: Load) {
+        self.limit.begin(boot_clock(), load);
     }
 }
 
@@ -113,6 +121,11 @@ impl Shell {
         })
     }
 
+    /// A desk for a thread.
+    pub(crate) fn desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.deps.metrics), self.deps.config.dhcp.rate_limit)
+    }
+
     /// What DHCP works with.
     pub(crate) fn deps(&self) -> &Deps {
         &self.deps
@@ -174,6 +187,12 @@ impl Shell {
         if request.mac.is_some_and(|mac| self.deps.ignored.contains(mac)) {
             return ignored(Why::ByOperator, request, desk);
         }
+        if arrived.turn == Turn::First
+            && let Some(mac) = request.mac
+            && let Err(shed) = desk.limit.admit(token(request, mac))
+        {
+            return desk.refusals.count(shed.label(), request, &shed.text());
+        }
         let snapshot = self.deps.snapshot.load();
         let verdict = answer(request, &self.policy, &snapshot, receiving);
         let Verdict::Unknown(mac, missing) = verdict else {
@@ -183,6 +202,9 @@ impl Shell {
             return Self::act(verdict, request, desk);
         };
         if missing == Missing::Mac {
+            if let Err(shed) = desk.limit.admit_unknown(request.kind) {
+                return desk.refusals.count(shed.label(), request, &shed.text());
+            }
             match self.look_up(mac, request, arrived) {
                 Unknown::Pool => {}
                 Unknown::Kept => return,
@@ -225,7 +247,8 @@ impl Shell {
                 outlet: &outlet,
                 turn: Turn::Asked,
             };
-            let mut desk = Desk::new(Arc::clone(&shell.deps.metrics));
+            // The packet had its turn with the limit.
+            let mut desk = Desk::new(Arc::clone(&shell.deps.metrics), 0);
             shell.deal(kept, &mut desk);
             shell.send(&mut desk, &*outlet);
         };
@@ -314,12 +337,21 @@ impl Shell {
     }
 }
 
+fn token(request: &Request<'_>, mac: Mac) -> Token {
+    Token {
+        mac,
+        xid: request.xid,
+        kind: request.kind,
+        relay: request.giaddr.to_bits(),
+    }
+}
+
 fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
     desk.refusals.count(why.label(), request, &why);
 }
 
 /// The client of the inventory that now knows that an address of the pool is not its own any more.
-fn settled(request: &Request<'_>, verdict: &Verdict<'_>) -> Option<Mac> {
+pub(super) fn settled(request: &Request<'_>, verdict: &Verdict<'_>) -> Option<Mac> {
     match verdict {
         Verdict::Reply(reply) if reply.kind == ReplyKind::Ack => request.mac,
         Verdict::Nak(..) | Verdict::Ignore(Why::Released) => request.mac,

@@ -111,7 +111,8 @@ impl Bench {
     }
 
     fn packet_to(&self, bytes: &[u8], outlet: &Arc<dyn Outlet>) {
-        let mut desk = Desk::new(Arc::clone(&self.metrics));
+        let mut desk = self.shell.desk();
+        desk.begin(Load::Light);
         self.shell.packet(bytes, &"test", &receiving(), outlet, &mut desk);
         self.shell.send(&mut desk, &**outlet);
     }

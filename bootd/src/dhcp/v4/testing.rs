@@ -199,6 +199,7 @@ pub(crate) fn config() -> Config {
             ..Dhcp::default()
         },
         tftp: Tftp {
+            serve: true,
             address: None,
             port: 69,
             root: PathBuf::new(),

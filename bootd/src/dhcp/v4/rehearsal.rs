@@ -1,0 +1,126 @@
+//! The server without sockets, store, plugins or clock: what packets would get, one after the other.
+//!
+//! A packet goes through the same functions as in `service`, in the same order, and what would leave comes back as bytes. Every lease is
+//! durable at once, and the time is what the caller says. For the conformance suite and the fuzzer. Never panics by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::{FreedWhy, NakWhy, Verdict, answer};
+use super::encode::encode;
+use super::policy::{Policy, Receiving};
+use super::pool::Pools;
+use super::reply::{Envelope, Reply};
+use super::request::parse;
+use crate::config::Config;
+use crate::inventory::Snapshot;
+
+/// A server, and what it remembers of earlier packets.
+#[derive(Debug)]
+pub struct Rehearsal {
+    policy: Policy,
+    pools: Pools,
+    snapshot: Arc<Snapshot>,
+    receiving: Receiving,
+    now: Duration,
+}
+
+/// What a packet gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This leaves.
+    Sent(Dispatch),
+    /// Nothing leaves; the label of the reason.
+    Silence(&'static str),
+    /// Nothing leaves: the client gave its address back.
+    Released,
+    /// Nothing leaves: the client found its address in use.
+    Declined,
+}
+
+/// A reply that is bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispatch {
+    /// The packet.
+    pub packet: Vec<u8>,
+    /// Where it goes, and for whom it is.
+    pub envelope: Envelope,
+    /// It goes with a lease of a pool.
+    pub lease: bool,
+    /// Why it is a NAK.
+    pub nak: Option<NakWhy>,
+}
+
+impl Rehearsal {
+    /// A server that starts with this configuration and inventory, and without leases; packets come in on `receiving`.
+    pub fn new(config: &Config, snapshot: Arc<Snapshot>, receiving: Receiving) -> Self {
+        let policy = Policy::new(config);
+        Self {
+            pools: Pools::new(&policy),
+            policy,
+            snapshot,
+            receiving,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Takes another inventory.
+    pub fn publish(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot;
+    }
+
+    /// Takes the packets from now on from another interface.
+    pub fn plug(&mut self, receiving: Receiving) {
+        self.receiving = receiving;
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now.saturating_add(time);
+    }
+
+    /// A packet comes in.
+    pub fn packet(&mut self, bytes: &[u8]) -> Outcome {
+        let request = match parse(bytes) {
+            Ok(request) => request,
+            Err(bad) => return Outcome::Silence(bad.label()),
+        };
+        match answer(&request, &self.policy, &self.snapshot, &self.receiving) {
+            Verdict::Unknown(..) => {
+                let pools = &mut self.pools;
+                let verdict = pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, self.now);
+                outcome(&verdict)
+            }
+            verdict => {
+                let outcome = outcome(&verdict);
+                if let Some(mac) = super::service::settled(&request, &verdict) {
+                    self.pools.forget(mac, self.now);
+                }
+                outcome
+            }
+        }
+    }
+}
+
+fn outcome(verdict: &Verdict<'_>) -> Outcome {
+    match verdict {
+        Verdict::Reply(reply) => Outcome::Sent(dispatch(reply, false, None)),
+        Verdict::Nak(reply, why) => Outcome::Sent(dispatch(reply, false, Some(*why))),
+        Verdict::Lease(reply, _) => Outcome::Sent(dispatch(reply, true, None)),
+        Verdict::Freed(_, _, FreedWhy::Released) => Outcome::Released,
+        Verdict::Freed(_, _, FreedWhy::Declined) => Outcome::Declined,
+        Verdict::Ignore(why) => Outcome::Silence(why.label()),
+        Verdict::Unknown(..) => Outcome::Silence("unknown"),
+    }
+}
+
+fn dispatch(reply: &Reply<'_>, lease: bool, nak: Option<NakWhy>) -> Dispatch {
+    let mut packet = Vec::new();
+    encode(reply, &mut packet);
+    Dispatch {
+        packet,
+        envelope: reply.envelope(),
+        lease,
+        nak,
+    }
+}
