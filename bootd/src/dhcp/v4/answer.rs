@@ -396,3 +396,7 @@ fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + Clone + '_ {
 #[cfg(test)]
 #[path = "answer_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "strict_tests.rs"]
+mod strict_tests;

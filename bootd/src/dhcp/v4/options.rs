@@ -20,7 +20,7 @@ use crate::config::When;
 pub const IPXE: OptionCode = OptionCode::Unknown(175);
 
 /// Whether a client without an address may choose one itself (RFC 2563).
-pub const AUTOCONFIGURE: OptionCode = OptionCode::Unknown(116);
+pub const AUTOCONFIGURE: OptionCode = OptionCode::DisableSLAAC;
 /// How long a client does without IPv4 (RFC 8925).
 pub const V6ONLY_PREFERRED: OptionCode = OptionCode::Unknown(108);
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bootd_sdk::mac::Mac;
 
 use super::answer::Why;
-use super::hosts::Hosts;
+use super::hosts::{Hosts, HostsError};
 use super::request::Request;
 use crate::config::{Arch, Config, NamePattern, Nbp, OptionSet, Rule, Service, Subnet, UnknownClients, When};
 
@@ -84,7 +84,7 @@ pub struct Receiving {
 }
 
 impl Policy {
-    /// The rules of a configuration; its file of hosts is another matter, see [`Policy::with_hosts`].
+    /// The rules of a configuration, without its file of hosts.
     pub fn new(config: &Config) -> Self {
         let dhcp = &config.dhcp;
         Self {
@@ -116,9 +116,11 @@ impl Policy {
         }
     }
 
-    /// The same with a file of hosts.
-    pub fn with_hosts(self, hosts: Option<Arc<Hosts>>) -> Self {
-        Self { hosts, ..self }
+    /// The rules of a configuration, with its file of hosts.
+    pub fn read(config: &Config) -> Result<Self, HostsError> {
+        let hosts = Hosts::open(config.dhcp.hosts.as_ref())?.map(Arc::new);
+        let policy = Self::new(config);
+        Ok(Self { hosts, ..policy })
     }
 
     /// The served subnet with this address; the longest prefix, should they ever overlap.
