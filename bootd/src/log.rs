@@ -1,11 +1,13 @@
-//! Where log lines go: standard error, as text for people or, with `BOOTD_LOG_FORMAT=json`, one JSON object a line. `BOOTD_LOG` says how
+//! Where log lines go: standard error (or where CoreDHCP's flags lead them), as text for people or, with `BOOTD_LOG_FORMAT=json`, one JSON object a line. `BOOTD_LOG` says how
 //! much, such as `debug` or `info,bootd::dhcp=debug`; the default is `info`.
 //!
 //! A thread of its own writes them, from a bounded queue: a journal or a disk that stalls loses lines, which are counted, and never holds
 //! up a packet.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -17,11 +19,48 @@ const WAITING: usize = 8192;
 
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
+/// Whether standard output is for others.
+static NO_STDOUT: AtomicBool = AtomicBool::new(false);
+
+/// Where log lines go, and how many.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Where.
+    pub to: To,
+    /// The filter, such as `info`. `None`: what `BOOTD_LOG` says.
+    pub level: Option<&'static str>,
+}
+
+/// Where log lines go.
+#[derive(Debug, Default)]
+pub enum To {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// As with CoreDHCP: standard output, a file, both or neither.
+    Output {
+        /// To standard output. Without it nothing at all goes there.
+        stdout: bool,
+        /// To this file as well, opened for appending.
+        file: Option<File>,
+    },
+}
+
 /// Starts logging. Called once; dropping what it returns writes the lines that still wait.
-pub fn start() -> WorkerGuard {
-    let filter = EnvFilter::try_from_env("BOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_tftp=warn"));
+pub fn start(log: Log) -> WorkerGuard {
+    let filter = match log.level {
+        Some(level) => EnvFilter::new(format!("{level},async_tftp=warn")),
+        None => EnvFilter::try_from_env("BOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_tftp=warn")),
+    };
+    let terminal = match &log.to {
+        To::Stderr => std::io::stderr().is_terminal(),
+        To::Output { stdout, file } => {
+            NO_STDOUT.store(!stdout, Ordering::Relaxed);
+            *stdout && file.is_none() && std::io::stdout().is_terminal()
+        }
+    };
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
-    let (writer, guard) = queue.thread_name("log").finish(std::io::stderr());
+    let (writer, guard) = queue.thread_name("log").finish(log.to);
     let _ = LOST.set(writer.error_counter());
     let registry = tracing_subscriber::registry().with(filter);
     let json = std::env::var("BOOTD_LOG_FORMAT").is_ok_and(|format| format == "json");
@@ -29,14 +68,46 @@ pub fn start() -> WorkerGuard {
     let started = if json {
         registry.with(layer.json()).try_init()
     } else {
-        registry
-            .with(layer.with_ansi(std::io::stderr().is_terminal()))
-            .try_init()
+        registry.with(layer.with_ansi(terminal)).try_init()
     };
     if started.is_err() {
         tracing::debug!("logging was started already");
     }
     guard
+}
+
+/// Whether lines for people may go to standard output.
+pub fn has_stdout() -> bool {
+    !NO_STDOUT.load(Ordering::Relaxed)
+}
+
+impl Write for To {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stderr => io::stderr().write_all(line)?,
+            Self::Output { stdout, file } => {
+                // A reader that is gone, or a disk that is full, keeps no line from the other one.
+                let shown = if *stdout { io::stdout().write_all(line) } else { Ok(()) };
+                if let Some(file) = file {
+                    file.write_all(line)?;
+                }
+                shown?;
+            }
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stderr => io::stderr().flush(),
+            Self::Output { stdout, file } => {
+                if *stdout {
+                    io::stdout().flush()?;
+                }
+                file.as_mut().map_or(Ok(()), File::flush)
+            }
+        }
+    }
 }
 
 /// Lines that were lost because nobody took them in time.

@@ -8,8 +8,7 @@ use arc_swap::ArcSwap;
 use bootd::admin::{self, Admin};
 use bootd::auth::Auth;
 use bootd::cache::Artifacts;
-use bootd::cli::{self, Cli, Exit, Verb};
-use bootd::config::Config;
+use bootd::cli::{self, Exit, Start};
 use bootd::http::{self, App, Bounds, Certificates};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
@@ -17,26 +16,27 @@ use bootd::plugins::{Core, Plugins, Purpose};
 use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
 use bootd::{dhcp, log, memory};
-use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let exit = match Cli::try_parse().map(|cli| cli.verb) {
-        Ok(Verb::Serve(place)) => match cli::load(&place) {
-            Ok(config) => report(serve(config)),
-            Err(exit) => exit,
+    let exit = match cli::parse().map(|cli| cli.verb) {
+        Ok(verb) => match cli::begin(&verb) {
+            Some(Ok(start)) => report(serve(start)),
+            Some(Err(exit)) => exit,
+            None => cli::run(verb),
         },
-        Ok(verb) => cli::run(verb),
         Err(usage) => cli::usage(&usage),
     };
     exit.into()
 }
 
 /// Serves until a signal says otherwise.
-fn serve(config: Config) -> anyhow::Result<()> {
+fn serve(start: Start) -> anyhow::Result<()> {
+    let Start { config, log, notes } = start;
     memory::settle();
-    let _log = log::start();
+    let _log = log::start(log);
+    cli::tell(&notes);
     raise_descriptor_limit();
     memory::watch()?;
     let metrics = Arc::<Metrics>::default();
@@ -80,7 +80,10 @@ fn serve(config: Config) -> anyhow::Result<()> {
             None => dhcp::Lookup::Nobody,
         }),
     })?;
-    let tftp = tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?;
+    let tftp = match config.tftp.serve {
+        true => Some(tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?),
+        false => None,
+    };
 
     let core = Core::new(Arc::clone(&inventory), Some(store.clone()), Arc::clone(&metrics));
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
@@ -146,7 +149,9 @@ fn serve(config: Config) -> anyhow::Result<()> {
         anyhow::Ok(())
     })?;
     plugins.stop();
-    tftp.stop();
+    if let Some(tftp) = tftp {
+        tftp.stop();
+    }
     dhcp.stop();
     // What nobody waited for is written now. A disk that fails was told before.
     let _ = store.write_and_wait(Write::default());

@@ -20,7 +20,7 @@ use bootd_sdk::wire::{Address, Interface, Node};
 
 /// A conversation: packets, each behind one byte with the time that passes before it, in quarters of a minute, and two with its length.
 /// A length that is too much means all that is left.
-pub fn dhcp4(mut bytes: &[u8]) {
+pub(crate) fn dhcp4(mut bytes: &[u8]) {
     let mut server = server();
     while let [time, high, low, rest @ ..] = bytes {
         server.pass(Duration::from_secs(15) * u32::from(*time));
@@ -34,7 +34,7 @@ pub fn dhcp4(mut bytes: &[u8]) {
 }
 
 /// Option 82 of a packet that is well formed otherwise, from a node and from a stranger, through a relay and without one.
-pub fn relay_options(bytes: &[u8]) {
+pub(crate) fn relay_options(bytes: &[u8]) {
     let mut server = server();
     for relay in [[0; 4], [172, 16, 0, 9], [10, 1, 0, 9], [192, 0, 2, 9]] {
         for (number, kind) in [(1, 1), (1, 3), (9, 1), (9, 3)] {
@@ -44,7 +44,11 @@ pub fn relay_options(bytes: &[u8]) {
             };
             good(&packet, &reply);
             let echoed = options::find(&reply.packet[HEADER..], 82.into());
-            assert_eq!(echoed.as_deref(), Some(bytes), "the relay's option came back as another one");
+            assert_eq!(
+                echoed.as_deref(),
+                Some(bytes),
+                "the relay's option came back as another one"
+            );
         }
     }
 }
@@ -65,7 +69,10 @@ fn good(packet: &[u8], reply: &Dispatch) {
         values.entry(code).or_default().extend_from_slice(part);
     });
     assert_eq!(ends, Ok(Ends::AtEnd), "the options cannot be read again");
-    let places: Vec<u16> = codes.iter().map(|&code| if code == 82 { 256 } else { code.into() }).collect();
+    let places: Vec<u16> = codes
+        .iter()
+        .map(|&code| if code == 82 { 256 } else { code.into() })
+        .collect();
     assert!(places.is_sorted(), "options are not in order: {codes:?}");
     let kind = match reply.envelope.kind {
         ReplyKind::Offer => 2,
@@ -157,7 +164,12 @@ fn node(number: u8) -> Entry {
             ips: vec![address([172, 16, 0, number]), address([10, 1, 0, number])],
         }],
         // One in the middle of ours, one behind them, one that is too long for one piece.
-        options: [(43, "0104".to_owned()), (224, "00ff".to_owned()), (230, "5a".repeat(300))].into(),
+        options: [
+            (43, "0104".to_owned()),
+            (224, "00ff".to_owned()),
+            (230, "5a".repeat(300)),
+        ]
+        .into(),
         ..Node::default()
     };
     Entry {

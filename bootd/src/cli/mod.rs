@@ -8,6 +8,8 @@ macro_rules! say {
 
 mod ask;
 mod check;
+mod convert;
+mod coredhcp;
 mod explain;
 mod export;
 mod import;
@@ -23,8 +25,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::coredhcp::{Kind, Note};
 use crate::config::{self, Access, Config, ConfigError};
 use crate::http::App;
+use crate::log::{self, Log};
 
 /// A network-boot appliance for one rack: DHCP, TFTP and HTTP, with plugins for SMD, BSS and cloud-init.
 #[derive(Debug, Parser)]
@@ -42,6 +46,10 @@ pub enum Verb {
     Serve(Place),
     /// Look for mistakes in the configuration and everything it names; exit 64 when there are any.
     Check(Place),
+    /// Print the bootd.toml that says the same as a coredhcp.yaml.
+    Convert(convert::Arguments),
+    /// Serve by a coredhcp.yaml, in the place of CoreDHCP.
+    Coredhcp(coredhcp::Arguments),
     /// Print all that the plugins keep, as YAML in the form of the files that they read.
     Export(export::Arguments),
     /// Give the plugins what an export or a file of the same form holds.
@@ -102,11 +110,51 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Runs a verb that is not `serve`.
+/// What serving begins with.
+pub struct Start {
+    /// What to do.
+    pub config: Config,
+    /// Where log lines go.
+    pub log: Log,
+    /// What is told first of a file that CoreDHCP would read.
+    pub notes: Vec<Note>,
+}
+
+/// Reads the command line.
+pub fn parse() -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(coredhcp::words(std::env::args_os()))
+}
+
+/// What `serve` and `coredhcp` begin with.
+pub fn begin(verb: &Verb) -> Option<Result<Start, Exit>> {
+    match verb {
+        Verb::Serve(place) => Some(load(place).map(|config| Start {
+            config,
+            log: Log::default(),
+            notes: Vec::new(),
+        })),
+        Verb::Coredhcp(arguments) => Some(coredhcp::begin(arguments)),
+        _ => None,
+    }
+}
+
+/// Logs what was understood, changed and ignored.
+pub fn tell(notes: &[Note]) {
+    for Note { kind, place, text } in notes {
+        match kind {
+            Kind::Understood => tracing::info!(place, "understood: {text}"),
+            Kind::Changed => tracing::warn!(place, "changed: {text}"),
+            Kind::Ignored => tracing::warn!(place, "ignored: {text}"),
+        }
+    }
+}
+
+/// Runs a verb that does not serve.
 pub fn run(verb: Verb) -> Exit {
     match verb {
-        Verb::Serve(_) => Exit::Failed,
+        Verb::Serve(_) | Verb::Coredhcp(_) => Exit::Failed,
         Verb::Check(place) => check::run(&place),
+        Verb::Convert(arguments) => convert::run(&arguments),
         Verb::Export(arguments) => export::run(&arguments),
         Verb::Import(arguments) => import::run(&arguments),
         Verb::Explain(arguments) => explain::run(&arguments),
@@ -147,8 +195,8 @@ pub fn say_ready(config: &Config, app: &App) {
         .iter()
         .map(|listener| listener.address.to_string())
         .collect();
-    say!(
-        "bootd {} ready: {nodes}, DHCP on {}, TFTP on {}:{}, HTTP on {}",
+    let ready = format!(
+        "bootd {} ready: {nodes}, DHCP on {}, {}, {}",
         env!("CARGO_PKG_VERSION"),
         if config.interfaces.is_empty() {
             "no interface".into()
@@ -156,10 +204,20 @@ pub fn say_ready(config: &Config, app: &App) {
             let interfaces: Vec<String> = config.interfaces.iter().map(ToString::to_string).collect();
             interfaces.join(", ")
         },
-        config.tftp_address(),
-        config.tftp.port,
-        listeners.join(", "),
+        if config.tftp.serve {
+            format!("TFTP on {}:{}", config.tftp_address(), config.tftp.port)
+        } else {
+            "no TFTP".into()
+        },
+        if listeners.is_empty() {
+            "no HTTP".into()
+        } else {
+            format!("HTTP on {}", listeners.join(", "))
+        },
     );
+    if log::has_stdout() {
+        say!("{ready}");
+    }
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
 }
 

@@ -610,13 +610,13 @@ impl Mistakes {
         bytes
     }
 
-    /// Whole seconds, at least 60: clients renew at half of it, and a shorter one is a storm.
+    /// Whole seconds, at least 10: clients renew at half of it, and a shorter one is a storm.
     fn lease_time(&mut self, key: &str, field: Field<String>, default: Duration) -> Duration {
         let time = self.duration(key, field, default);
-        if time < Duration::from_secs(60) || time.as_secs() >= u64::from(u32::MAX) {
+        if time < Duration::from_secs(10) || time.as_secs() >= u64::from(u32::MAX) {
             self.wrong(
                 key,
-                format!("{} is not between 1m and 136 years", humantime::format_duration(time)),
+                format!("{} is not between 10s and 136 years", humantime::format_duration(time)),
             );
         }
         Duration::from_secs(time.as_secs())

@@ -14,6 +14,8 @@ pub use checked::*;
 
 use std::path::{Path, PathBuf};
 
+use coredhcp::{Kind, Note};
+
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bootd/bootd.toml";
 
@@ -38,13 +40,47 @@ pub enum ConfigError {
     },
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file: a `bootd.toml`, or a coredhcp.yaml by its extension.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    if is_yaml(path) {
+        return load_coredhcp(path).map(|(config, _)| config);
+    }
+    parse(&read(path)?, path)
+}
+
+/// Reads a coredhcp.yaml and checks what it comes to, with the `bootd.toml` beside it merged over; tells what became of it.
+pub fn load_coredhcp(path: &Path) -> Result<(Config, Vec<Note>), ConfigError> {
+    let mistakes = |mistakes| ConfigError::Mistakes {
+        path: path.into(),
+        mistakes,
+    };
+    let mut understood = coredhcp::read(&read(path)?).map_err(mistakes)?;
+    let beside = path.with_file_name("bootd.toml");
+    if beside != path && beside.exists() {
+        let text = read(&beside)?;
+        understood.toml = coredhcp::merged(&understood.toml, &text).map_err(|mistake| ConfigError::Mistakes {
+            path: beside.clone(),
+            mistakes: vec![mistake],
+        })?;
+        understood.notes.push(Note {
+            kind: Kind::Understood,
+            place: beside.display().to_string(),
+            text: "goes over what the file beside it says".into(),
+        });
+    }
+    Ok((parse(&understood.toml, path)?, understood.notes))
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.into(),
         source,
-    })?;
-    parse(&text, path)
+    })
 }
 
 /// Where the admin socket is, whatever else is wrong with the file. `None`: that cannot be read.

@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bootd_tests::wire::{Client, DISCOVER, DhcpSocket, message, xid};
 use bootd_tests::{SERVER, eventually_true, plugin};
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::appliance::{Site, median};
-use super::{Table, share};
+use super::{Table, pin, share};
 
 const NODES: u32 = 10_000;
 const ROUNDS: usize = 5;
@@ -43,7 +41,7 @@ pub fn run() -> Result<Table> {
             });
             fs::write(site.dir.join("bootd.toml"), format!("{plain}{more}"))?;
             let bootd = site.start_bootd()?;
-            pin(Pid::from_raw(bootd.id().cast_signed()), 1)?;
+            pin(Some(bootd.id()), 1)?;
             site.answered(&format!("http://{SERVER}:8081/hsm/v2/service/ready"))?;
             let socket = client.dhcp_socket()?;
             provoke(&socket, *behaviour)?;
@@ -73,23 +71,6 @@ pub fn run() -> Result<Table> {
         ]);
     }
     Ok(table)
-}
-
-/// Keeps all threads of a process, or this one, to one processor, where there is one of this number.
-fn pin(process: Option<Pid>, to: usize) -> Result<()> {
-    let to = to % std::thread::available_parallelism()?.get().max(2);
-    match process {
-        None => {
-            let mut set = CpuSet::new();
-            set.set(to);
-            sched_setaffinity(None, &set).context("keep to a processor")
-        }
-        // Threads that exist already, too.
-        Some(pid) => {
-            let pid = pid.as_raw_nonzero().to_string();
-            bootd_tests::process::run("taskset", &["-a", "-c", "-p", &to.to_string(), &pid]).map(drop)
-        }
-    }
 }
 
 /// Makes the plugin misbehave: requests and look-ups that hang must be asked for.

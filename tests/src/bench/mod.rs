@@ -6,12 +6,17 @@ pub mod allocations;
 pub mod appliance;
 pub mod bad_plugins;
 pub mod client;
+pub mod dhcp;
 pub mod dhcp_core;
+pub mod dhcp_servers;
 pub mod discover;
+pub mod generator;
+pub mod histogram;
 pub mod meta_data;
 pub mod perfdhcp;
 pub mod process;
 pub mod publish;
+pub mod relay;
 pub mod script;
 pub mod site;
 pub mod upstream;
@@ -20,6 +25,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What the command line says.
@@ -27,6 +34,10 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Options {
     /// Plugins to load beside the ordinary ones.
     pub with_so: Vec<PathBuf>,
+    /// Only whether all of it works: one short run of each.
+    pub short: bool,
+    /// Exchanges that DHCP has in flight; none: as each table says.
+    pub in_flight: Option<usize>,
 }
 
 /// What came of a measurement.
@@ -97,6 +108,23 @@ pub fn timed(work: impl FnOnce()) -> Duration {
 fn on_processor() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Keeps all threads of a process, or this one, to one processor, where there is one of this number.
+pub fn pin(process: Option<u32>, to: usize) -> Result<()> {
+    let to = to % std::thread::available_parallelism()?.get().max(2);
+    match process {
+        None => {
+            let mut set = CpuSet::new();
+            set.set(to);
+            sched_setaffinity(None, &set).context("keep to a processor")
+        }
+        // Threads that exist already, too.
+        Some(pid) => {
+            let words = ["-a", "-c", "-p", &to.to_string(), &pid.to_string()];
+            bootd_tests::process::run("taskset", &words).map(drop)
+        }
+    }
 }
 
 /// The value below which this share of the times is; they are sorted.

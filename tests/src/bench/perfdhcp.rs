@@ -4,17 +4,17 @@
 //! For each server the rate is looked for up to which it loses nothing, and the latency is taken there and at a rate that all of them have.
 //! Server and generator share the processors and a veth pair in a network namespace; both servers log and keep leases as they do by default.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bootd_tests::network::ip;
-use bootd_tests::process::{Child, run as run_command};
-use bootd_tests::{eventually, server, tail};
-use serde_json::{Value, json};
+use bootd_tests::process::Child;
+use bootd_tests::{eventually, tail};
 
+use super::dhcp_servers::{self as servers, Persist, Threads};
+use super::relay::Wire;
 use super::site::{self, NODES, RELAY, SERVER};
 use super::{Options, Table};
 
@@ -36,12 +36,12 @@ pub fn run(options: &Options) -> Result<Table> {
             "ACK avg / max",
         ],
     );
-    let wire = Wire::up()?;
+    let bench = Bench(Wire::up()?);
     for (name, start) in SERVERS {
-        let folder = wire.folder.join(name.replace(' ', "-"));
+        let folder = bench.0.folder.join(name.replace(' ', "-"));
         fs::create_dir_all(&folder)?;
         let mut server = start(&folder, options)?;
-        let measured = wire.measure(&mut server);
+        let measured = bench.measure(&mut server);
         let measured = measured.with_context(|| format!("{name}\n{}", tail(&folder.join("log"), 10)))?;
         let (most, there, easy) = measured;
         table.row([
@@ -59,48 +59,19 @@ pub fn run(options: &Options) -> Result<Table> {
 type Start = fn(&Path, &Options) -> Result<Child>;
 
 const SERVERS: &[(&str, Start)] = &[
-    ("bootd", start_bootd),
-    ("Kea, reservations", |folder, _| start_kea(folder, reservations())),
-    ("Kea, pool", |folder, _| start_kea(folder, pool())),
+    ("bootd", |folder, options| servers::bootd(folder, options, "")),
+    ("Kea, reservations", |folder, _| {
+        servers::kea(folder, servers::reservations(), Persist::Yes, Threads::Many)
+    }),
+    ("Kea, pool", |folder, _| {
+        servers::kea(folder, servers::pool(), Persist::Yes, Threads::Many)
+    }),
 ];
 
-/// Two ends of a cable: the server's here, the relay's in a namespace of its own.
-struct Wire {
-    folder: PathBuf,
-    relay: Child,
-}
+/// Loads a server over a wire.
+struct Bench(Wire);
 
-impl Wire {
-    fn up() -> Result<Self> {
-        let mut command = Child::command("unshare");
-        command.args(["-n", "--", "sleep", "infinity"]);
-        let relay = Child::spawn("the relay's namespace", &mut command)?;
-        let folder = std::env::temp_dir().join(format!("bootd-perfdhcp-{}", std::process::id()));
-        let wire = Self { folder, relay };
-        let pid = wire.relay.id();
-        let ours = fs::read_link("/proc/self/ns/net").context("own namespace")?;
-        eventually(Duration::from_secs(5), "the relay's namespace is there", || {
-            fs::read_link(format!("/proc/{pid}/ns/net"))
-                .ok()
-                .filter(|theirs| *theirs != ours)
-        })?;
-        ip("link set lo up")?;
-        ip(&format!("link add eth0 type veth peer name relay0 netns {pid}"))?;
-        ip(&format!("addr add {SERVER}/16 dev eth0"))?;
-        ip("link set eth0 up")?;
-        wire.at_relay(&["ip", "link", "set", "lo", "up"])?;
-        wire.at_relay(&["ip", "addr", "add", &format!("{RELAY}/16"), "dev", "relay0"])?;
-        wire.at_relay(&["ip", "link", "set", "relay0", "up"])?;
-        Ok(wire)
-    }
-
-    fn at_relay(&self, words: &[&str]) -> Result<String> {
-        let pid = self.relay.id().to_string();
-        let mut args = vec!["-t", &pid, "-n", "--"];
-        args.extend(words);
-        run_command("nsenter", &args)
-    }
-
+impl Bench {
     /// The rate up to which nothing is lost, what it is like there, and what it is like at a rate that is easy.
     fn measure(&self, server: &mut Child) -> Result<(u32, Run, Run)> {
         eventually(Duration::from_secs(60), "the server answers", || {
@@ -133,9 +104,9 @@ impl Wire {
 
     /// So many exchanges a second, for so many seconds.
     fn load(&self, rate: u32, seconds: u32) -> Result<Run> {
-        let pid = self.relay.id().to_string();
-        let output = Command::new("nsenter")
-            .args(["-t", &pid, "-n", "--", PERFDHCP, "-4", "-l", &RELAY.to_string()])
+        let output = self
+            .0
+            .command_at_relay(&[PERFDHCP, "-4", "-l", &RELAY.to_string()])
             .args(["-b", &format!("mac={}", site::mac_text(0)), "-R", &NODES.to_string()])
             .args(["-r", &rate.to_string(), "-p", &seconds.to_string()])
             // Answers on their way when the time is over are no losses.
@@ -152,12 +123,6 @@ impl Wire {
                 String::from_utf8_lossy(&output.stderr)
             )
         })
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -224,99 +189,8 @@ impl std::fmt::Display for Half {
     }
 }
 
-fn start_bootd(folder: &Path, options: &Options) -> Result<Child> {
-    let mut nodes = String::from("nodes:\n");
-    for n in 0..NODES {
-        nodes.push_str(&format!(
-            "- name: compute{n}\n  nid: {}\n  xname: {}\n  group: compute\n  interfaces:\n  - mac_addr: {}\n    ip_addrs:\n    - name: \
-             management\n      ip_addr: {}\n",
-            n + 1,
-            site::xname(n),
-            site::mac_text(n),
-            site::ip(n)
-        ));
-    }
-    fs::write(folder.join("nodes.yaml"), nodes)?;
-    let mut plugins = format!(
-        "[[plugin]]\nname = \"smd\"\nconfig.nodes = \"{}/nodes.yaml\"\n",
-        folder.display()
-    );
-    for file in &options.with_so {
-        let file = fs::canonicalize(file).with_context(|| file.display().to_string())?;
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let name = stem
-            .trim_start_matches("lib")
-            .trim_start_matches("bootd_")
-            .replace('_', "-");
-        plugins.push_str(&format!(
-            "[[plugin]]\nname = \"{name}\"\nfile = \"{}\"\n",
-            file.display()
-        ));
-    }
-    let config = folder.join("bootd.toml");
-    fs::write(&config, site::config_text(folder, &plugins))?;
-    let mut command = Child::command(server::binary()?);
-    command.args(["serve", "--config"]).arg(config);
-    spawn("bootd", command, folder)
-}
-
-fn start_kea(folder: &Path, subnet: Value) -> Result<Child> {
-    let config = json!({"Dhcp4": {
-        "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": "udp"},
-        "lease-database": {"type": "memfile", "persist": true, "name": folder.join("leases.csv")},
-        "valid-lifetime": 3600,
-        "host-reservation-identifiers": ["hw-address"],
-        "subnet4": [subnet],
-        "loggers": [{"name": "kea-dhcp4", "severity": "WARN", "output_options": [{"output": "stdout"}]}],
-    }});
-    let file = folder.join("kea.json");
-    fs::write(&file, config.to_string())?;
-    let mut command = Child::command(KEA);
-    command
-        .arg("-c")
-        .arg(file)
-        .env("KEA_PIDFILE_DIR", folder)
-        .env("KEA_LOCKFILE_DIR", "none")
-        // What older versions wait for before they bind their sockets.
-        .env("KEA_DHCP_DATA_DIR", folder);
-    spawn("kea-dhcp4", command, folder)
-}
-
-/// Every client has its reservation, none of them in a pool: what Kea looks for first, and all that it must look for.
-fn reservations() -> Value {
-    let all: Vec<Value> = (0..NODES)
-        .map(|n| json!({"hw-address": site::mac_text(n), "ip-address": site::ip(n)}))
-        .collect();
-    let mut subnet = subnet();
-    subnet["reservations"] = all.into();
-    subnet["reservations-in-subnet"] = true.into();
-    subnet["reservations-out-of-pool"] = true.into();
-    subnet
-}
-
-/// Nothing is reserved, and there are more addresses than clients.
-fn pool() -> Value {
-    let mut subnet = subnet();
-    subnet["pools"] = json!([{"pool": "10.1.1.0 - 10.1.200.255"}]);
-    subnet["reservations-global"] = false.into();
-    subnet["reservations-in-subnet"] = false.into();
-    subnet
-}
-
-fn subnet() -> Value {
-    json!({"id": 1, "subnet": "10.1.0.0/16", "option-data": [
-        {"name": "routers", "data": SERVER}, {"name": "domain-name-servers", "data": SERVER}]})
-}
-
-fn spawn(name: &str, mut command: Command, folder: &Path) -> Result<Child> {
-    let log = File::create(folder.join("log"))?;
-    command.stdout(log.try_clone()?).stderr(log);
-    Child::spawn(name, &mut command)
-}
-
 /// The rate at which all servers are idle most of the time.
 const EASY: u32 = 500;
 const SECONDS: u32 = 4;
-/// Where Debian has them; an ordinary user's path lacks that folder.
+/// Where Debian has it; an ordinary user's path lacks that folder.
 const PERFDHCP: &str = "/usr/sbin/perfdhcp";
-const KEA: &str = "/usr/sbin/kea-dhcp4";

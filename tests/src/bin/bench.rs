@@ -26,6 +26,7 @@ enum Needs {
 }
 
 const ALL: &[Measurement] = &[
+    ("dhcp", Needs::Network, |options| bench::dhcp::run(options)),
     ("dhcp-core", Needs::Nothing, |_| text(bench::dhcp_core::run())),
     ("publish", Needs::Nothing, |_| text(bench::publish::run())),
     ("perfdhcp", Needs::Network, |options| {
@@ -39,7 +40,9 @@ const ALL: &[Measurement] = &[
     ("process", Needs::Network, |_| bench::process::run()),
 ];
 
-const USAGE: &str = "usage: bench [--list] [--with-so FILE]... [NAME...]
+const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--with-so FILE]... [NAME...]
+  --short          dhcp: one short run of each server, to see that it works
+  --in-flight N    dhcp: so many exchanges in flight
   --with-so FILE   load this plugin too where bootd itself runs, to see what it costs the others";
 
 fn main() -> ExitCode {
@@ -81,8 +84,12 @@ fn text(table: Result<Table>) -> Result<String> {
 
 fn again(options: &Options, name: &str) -> Result<()> {
     let files: Vec<String> = options.with_so.iter().map(|file| file.display().to_string()).collect();
-    let with = files.iter().flat_map(|file| ["--with-so", file]);
-    namespace::again_with(&with.chain([name]).collect::<Vec<_>>())
+    let mut words: Vec<&str> = files.iter().flat_map(|file| ["--with-so", file]).collect();
+    words.extend(options.short.then_some("--short"));
+    let in_flight = options.in_flight.map(|number| number.to_string());
+    words.extend(in_flight.iter().flat_map(|number| ["--in-flight", number]));
+    words.push(name);
+    namespace::again_with(&words)
 }
 
 /// Options and names; `None` when there is no such thing.
@@ -92,6 +99,8 @@ fn read(args: &[String]) -> Option<(Options, Vec<String>)> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--with-so" => options.with_so.push(PathBuf::from(args.next()?)),
+            "--short" => options.short = true,
+            "--in-flight" => options.in_flight = Some(args.next()?.parse().ok()?),
             "--list" => names.push(arg.clone()),
             name if ALL.iter().any(|(of, ..)| *of == name) => names.push(arg.clone()),
             _ => return None,

@@ -10,6 +10,7 @@ mod coresmd;
 mod file;
 mod go;
 mod listen;
+mod merge;
 mod rule;
 mod stock;
 #[cfg(test)]
@@ -17,6 +18,8 @@ mod tests;
 mod told;
 mod words;
 mod write;
+
+pub(super) use merge::merged;
 
 use std::fmt;
 
