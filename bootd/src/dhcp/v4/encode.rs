@@ -62,7 +62,7 @@ fn granted(packet: &mut Vec<u8>, reply: &Reply<'_>, grant: &Grant<'_>) -> Option
     // What upstream does not know, of what clients may list.
     let lists = |code| !reply.strict && request.lists(code);
 
-    let mut to = Writer::new(packet, scopes, request);
+    let mut to = Writer::new(packet, &scopes, request);
     if let Some(mask) = grant.said.mask.filter(|_| own(OptionCode::SubnetMask).is_none()) {
         to.ours(OptionCode::SubnetMask, address(mask));
     }
@@ -126,7 +126,8 @@ fn granted(packet: &mut Vec<u8>, reply: &Reply<'_>, grant: &Grant<'_>) -> Option
 
 /// The options of a NAK: it names the server and holds what the relay needs, nothing else.
 fn refused(packet: &mut Vec<u8>, reply: &Reply<'_>) -> Option<Range<usize>> {
-    let mut to = Writer::new(packet, Scopes::default(), reply.request);
+    let none = Scopes::default();
+    let mut to = Writer::new(packet, &none, reply.request);
     to.ours(OptionCode::MessageType, bytes(&[reply.kind.message_type().into()]));
     server_identifier(&mut to, reply);
     if let Some(id) = &reply.request.client_id {

@@ -79,7 +79,7 @@ pub fn add<'a>(value: &mut Option<Cow<'a, [u8]>>, part: &'a [u8]) {
 /// Writes options at the end of a packet, ascending: those of the scopes in between ours.
 pub(super) struct Writer<'p, 'a> {
     packet: &'p mut Vec<u8>,
-    scopes: Scopes<'a>,
+    scopes: &'a Scopes<'a>,
     /// All below this code is written.
     next: u8,
     wants: &'a Request<'a>,
@@ -87,7 +87,7 @@ pub(super) struct Writer<'p, 'a> {
 
 impl<'p, 'a> Writer<'p, 'a> {
     /// A writer behind what the packet holds, for who sent this.
-    pub(super) fn new(packet: &'p mut Vec<u8>, scopes: Scopes<'a>, wants: &'a Request<'a>) -> Self {
+    pub(super) fn new(packet: &'p mut Vec<u8>, scopes: &'a Scopes<'a>, wants: &'a Request<'a>) -> Self {
         let next = 0;
         Self {
             packet,
@@ -197,7 +197,7 @@ mod tests {
         let request = parse(&packet).unwrap();
         let sets = [set(&[(224, When::Always, &[9; 600]), (80, When::Always, &[])])];
         let mut area = Vec::new();
-        Writer::new(&mut area, scopes(&sets), &request).end(Some(&[7; 3]));
+        Writer::new(&mut area, &scopes(&sets), &request).end(Some(&[7; 3]));
         assert_eq!(find(&area, OptionCode::Unknown(224)).as_deref(), Some(&[9; 600][..]));
         assert_eq!(find(&area, OptionCode::RapidCommit).as_deref(), Some(&[][..]));
         assert_eq!(area[..4], [80, 0, 224, 255]);
@@ -219,7 +219,8 @@ mod tests {
             set(&[(2, always, &[2]), (53, always, &[6]), (67, always, b"x")]),
         ];
         let mut area = Vec::new();
-        let mut writer = Writer::new(&mut area, scopes(&sets), &request);
+        let scopes = scopes(&sets);
+        let mut writer = Writer::new(&mut area, &scopes, &request);
         writer.ours(OptionCode::SubnetMask, |packet| packet.push(9));
         writer.option(OptionCode::Router, |packet| packet.push(9));
         writer.option(OptionCode::NameServer, |packet| packet.push(9));

@@ -13,7 +13,7 @@ use super::boot::{Booting, Whose, booting};
 use super::policy::{Policy, Receiving};
 use super::request::{BROADCAST, Request};
 use super::rules::{Client, Ruling, Said, rule};
-use crate::config::{Autoconfigure, OptionSet, Subnet};
+use crate::config::{Autoconfigure, OptionSet, RuleLog, Subnet};
 use crate::inventory::Snapshot;
 
 /// The kind of a reply.
@@ -248,6 +248,13 @@ impl<'a> Reply<'a> {
             ReplyKind::Nak if !self.strict => Ipv4Addr::UNSPECIFIED,
             _ => self.server,
         }
+    }
+
+    /// The last rule that fits and is to be told of.
+    pub fn rule(&self) -> Option<&str> {
+        let mut rules = self.grant.iter().flat_map(|grant| grant.said.rules.iter().rev());
+        let told = rules.find(|rule| rule.log == RuleLog::Info);
+        told.map(|rule| rule.name.as_str())
     }
 
     /// What is left to know once this is bytes.

@@ -1,7 +1,7 @@
 //! What the rules of the configuration say about a client (contract 1.5).
 //!
 //! In order; a rule fits when all its criteria do. The first one that fits ends it, unless it says that later ones count, too; one that
-//! ignores ends it at once. Pure, and without memory of its own unless more than a few rules fit.
+//! ignores ends it at once. Pure but for a line at level debug, and without memory of its own unless more than a few rules fit.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::boot::arch_of;
 use super::policy::Policy;
 use super::request::{CIRCUIT_ID, REMOTE_ID, Request};
-use crate::config::{Criteria, DomainOf, Glob, NamePattern, Rule};
+use crate::config::{Criteria, DomainOf, Glob, NamePattern, Rule, RuleLog};
 use crate::inventory::Snapshot;
 
 /// What comes of the rules.
@@ -88,6 +88,9 @@ pub(super) fn rule<'a>(policy: &'a Policy, snapshot: &Snapshot, client: Client<'
     for rule in &policy.rules {
         if !fits(&rule.criteria, &client, policy.strict) {
             continue;
+        }
+        if rule.log == RuleLog::Debug {
+            tracing::debug!(rule = rule.name, mac = %client.mac, ignore = rule.ignore, "dhcp rule fits");
         }
         if rule.ignore {
             return Ruling::Ignore(rule);
