@@ -8,12 +8,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
 use serde::Serialize;
 
 use super::answer::{FreedWhy, Lease, NakWhy, Verdict, Why, client, named, nowhere};
+use super::hosts::Hosts;
 use super::policy::{Policy, Receiving, seconds};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
@@ -75,6 +77,10 @@ struct Table {
     by_end: BTreeSet<(Duration, u32)>,
     /// Those of them that clients declined, and that rest.
     declined: BTreeSet<(Duration, u32)>,
+    /// Clients with addresses of their own.
+    hosts: Option<Arc<Hosts>>,
+    /// bootd's addresses on the interface that was heard last.
+    own: Vec<Ipv4Addr>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +107,8 @@ impl Pools {
                 of: HashMap::new(),
                 by_end: BTreeSet::new(),
                 declined: BTreeSet::new(),
+                hosts: policy.hosts.clone(),
+                own: Vec::new(),
             })
         };
         Self {
@@ -166,7 +174,10 @@ impl Pools {
             Err(Why::NoPool) => return nowhere(request, policy, receiving, kind, mac),
             Err(why) => return Verdict::Ignore(why),
         };
-        let table = &self.tables[at];
+        let table = &mut self.tables[at];
+        if table.own != receiving.addresses {
+            table.own.clone_from(&receiving.addresses);
+        }
         let place = (&table.subnet, Ipv4Addr::from_bits(table.first));
         let asker = match Asker::unknown(request, mac, policy, snapshot, receiving, place) {
             Ok(asker) => asker,
@@ -456,6 +467,8 @@ impl Table {
             && address != self.subnet.broadcast()
             && !self.subnet.routers.contains(&address)
             && !snapshot.owns(address)
+            && !self.own.contains(&address)
+            && !self.hosts.as_ref().is_some_and(|hosts| hosts.owns(address))
     }
 
     fn is_free_for(&self, ip: u32, mac: Mac, now: Duration) -> bool {
