@@ -6,15 +6,17 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Interface;
 
+use super::holder::{self, Holder};
 use super::options::V6ONLY_PREFERRED;
 use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Instead, Reply, ReplyKind, Who};
 use super::request::{Kind, Request};
-use super::rules::{Client, Ruling, Said, rule};
+use super::rules::{Client, Ruling, rule};
 use crate::config::Subnet;
 use crate::inventory::Snapshot;
 
@@ -27,8 +29,12 @@ pub enum Verdict<'a> {
     Nak(Reply<'a>, NakWhy),
     /// Make the lease durable, then send this. When that fails, send nothing.
     Lease(Reply<'a>, Lease),
+    /// Send this NAK; the client's lease is over, so forget its row.
+    End(Reply<'a>, Holder, NakWhy),
     /// Send nothing; the client's lease is over, so forget its row.
-    Freed(Mac, Ipv4Addr, FreedWhy),
+    Freed(Holder, Ipv4Addr, FreedWhy),
+    /// Ask the wire whether somebody uses this address, tell the pool, and decide again.
+    Probe(Ipv4Addr),
     /// Not a matter of the inventory: ask the pool.
     Unknown(Mac, Missing),
     /// Send nothing.
@@ -39,7 +45,11 @@ pub enum Verdict<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Whose it is.
-    pub mac: Mac,
+    pub holder: Holder,
+    /// The hardware address, when it has 6 bytes.
+    pub mac: Option<Mac>,
+    /// Option 61, when it was sent.
+    pub client_id: Option<Arc<[u8]>>,
     /// The address.
     pub ip: Ipv4Addr,
     /// For how long, in seconds.
@@ -47,7 +57,7 @@ pub struct Lease {
     /// What the client calls itself.
     pub host_name: Option<String>,
     /// Who had the address before, and whose row goes with it.
-    pub instead_of: Option<Mac>,
+    pub instead_of: Option<Holder>,
 }
 
 /// Why a client must begin again.
@@ -61,6 +71,10 @@ pub enum NakWhy {
     Taken,
     /// It never got this address here, and has another one.
     NotYours,
+    /// Leases are not renewed, so that clients are looked at again (`compat.bootloop_nak`).
+    Renewal,
+    /// CoreDHCP's `bootloop` knows it already, and it is not iPXE (`compat.strict`).
+    Bootloop,
 }
 
 /// Why a lease is over.
@@ -79,6 +93,8 @@ pub enum Missing {
     Mac,
     /// The node has no IPv4 address in a subnet where this client can be.
     Address,
+    /// The client has no hardware address of 6 bytes, by which nodes are known.
+    HardwareAddress,
 }
 
 /// Why a request gets no answer. Each is a metric label.
@@ -88,7 +104,7 @@ pub enum Why {
     Bootp,
     /// A message that no client sends to a server.
     MessageType,
-    /// The hardware address has not 6 bytes.
+    /// The hardware address has not 6 bytes, and there is no client identifier.
     NoMac,
     /// The hardware address is a group's, or nobody's.
     NotAHost,
@@ -120,6 +136,10 @@ pub enum Why {
     ByRule,
     /// `dhcp.ignore` lists it.
     ByConfiguration,
+    /// The address for it is being probed; it is answered then.
+    ProbeUnderWay,
+    /// Somebody has each address that was probed for it.
+    AllInUse,
     /// The operator has it ignored: `bootd nodes ignore`.
     ByOperator,
 }
@@ -146,6 +166,8 @@ impl Why {
             Self::LookupUnderWay => "lookup_under_way",
             Self::ByRule => "ignored_by_rule",
             Self::ByConfiguration => "ignored_by_configuration",
+            Self::ProbeUnderWay => "probe_under_way",
+            Self::AllInUse => "probed_in_vain",
             Self::ByOperator => "ignored_by_operator",
         }
     }
@@ -156,7 +178,7 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Bootp => "it is BOOTP, without a DHCP message type",
             Self::MessageType => "its message type is not one of a client's",
-            Self::NoMac => "its hardware address has not 6 bytes",
+            Self::NoMac => "its hardware address has not 6 bytes, and it sends no client identifier",
             Self::NotAHost => "its hardware address is a group's, or zero",
             Self::OtherServer => "it speaks to another server",
             Self::RelayNotServed => "its relay is in no served subnet",
@@ -169,6 +191,10 @@ impl fmt::Display for Why {
             Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
             Self::NotOurLease => "it speaks of a lease that is not ours",
             Self::UnknownInform => "it informs, and is not in the inventory",
+            Self::ProbeUnderWay => {
+                "the address for it is being probed since an earlier packet; this one is answered then"
+            }
+            Self::AllInUse => "somebody answers for each address that was probed for it",
             Self::LookupUnderWay => {
                 "the plugins are being asked about it since an earlier packet, which is answered then"
             }
@@ -187,6 +213,8 @@ impl NakWhy {
             Self::OtherSubnet => "other_subnet",
             Self::Taken => "taken",
             Self::NotYours => "not_yours",
+            Self::Renewal => "renewal_refused",
+            Self::Bootloop => "bootloop",
         }
     }
 }
@@ -202,7 +230,10 @@ pub fn answer<'a>(
         Ok(client) => client,
         Err(why) => return Verdict::Ignore(why),
     };
-    if let Some(verdict) = ipv6_only(request, policy, receiving, kind, mac) {
+    let Some(mac) = mac else {
+        return Verdict::Unknown(NOBODY, Missing::HardwareAddress);
+    };
+    if let Some(verdict) = ipv6_only(request, policy, receiving, kind) {
         return verdict;
     }
     let node = snapshot.by_mac(mac);
@@ -277,7 +308,6 @@ fn ipv6_only<'a>(
     policy: &'a Policy,
     receiving: &Receiving,
     kind: Kind,
-    mac: Mac,
 ) -> Option<Verdict<'a>> {
     let seconds = policy.ipv6_only?;
     let prefers = request.lists(V6ONLY_PREFERRED) || (policy.strict && request.wants(V6ONLY_PREFERRED));
@@ -290,7 +320,7 @@ fn ipv6_only<'a>(
         return None;
     }
     let instead = Some(Instead::Ipv6Only(seconds));
-    Some(without_address(request, policy, receiving, mac, reply, instead))
+    Some(without_address(request, policy, receiving, reply, instead))
 }
 
 /// What a client gets for whom nobody has an address: an answer to option 116 (RFC 2563), one without address where that is wanted, or none.
@@ -299,7 +329,6 @@ pub(super) fn nowhere<'a>(
     policy: &'a Policy,
     receiving: &Receiving,
     kind: Kind,
-    mac: Mac,
 ) -> Verdict<'a> {
     let unknown = &policy.unknown;
     let (reply, instead) = match (kind, unknown.autoconfigure) {
@@ -312,7 +341,7 @@ pub(super) fn nowhere<'a>(
         (Kind::Request, _) => (ReplyKind::Ack, None),
         _ => return Verdict::Ignore(Why::NoPool),
     };
-    without_address(request, policy, receiving, mac, reply, instead)
+    without_address(request, policy, receiving, reply, instead)
 }
 
 /// Upstream comes to rules and boot files only with an address, and so do we.
@@ -320,7 +349,6 @@ fn without_address<'a>(
     request: &'a Request<'a>,
     policy: &'a Policy,
     receiving: &Receiving,
-    mac: Mac,
     kind: ReplyKind,
     instead: Option<Instead>,
 ) -> Verdict<'a> {
@@ -330,21 +358,23 @@ fn without_address<'a>(
     };
     let near = policy.link_of(request).unwrap_or(subnet.network);
     let asker = Asker {
-        request,
-        mac,
         who: Who::Addressless,
-        server: policy.server_of(subnet, near, receiving),
-        said: Said::default(),
+        ..Asker::without_rules(request, policy, receiving, (subnet, near))
     };
     Verdict::Reply(Reply::without_address(kind, asker, policy, subnet, instead))
 }
 
 /// Who asks for what, as far as it can have an answer at all.
-pub(super) fn client(request: &Request<'_>, policy: &Policy, receiving: &Receiving) -> Result<(Kind, Mac), Why> {
+pub(super) fn client(
+    request: &Request<'_>,
+    policy: &Policy,
+    receiving: &Receiving,
+) -> Result<(Kind, Option<Mac>), Why> {
     policy.check_relay(request, receiving)?;
     match (request.kind, request.mac) {
         (None, _) => Err(Why::Bootp),
         (Some(Kind::Other(_)), _) => Err(Why::MessageType),
+        (Some(kind), None) if holder::id(request).is_some() => Ok((kind, None)),
         (Some(_), None) => Err(Why::NoMac),
         (Some(_), Some(mac)) if !mac.is_host() => Err(Why::NotAHost),
         (Some(_), Some(mac)) if policy.ignore.contains(&mac) => Err(Why::ByConfiguration),
@@ -352,7 +382,7 @@ pub(super) fn client(request: &Request<'_>, policy: &Policy, receiving: &Receivi
         (Some(kind), Some(_)) if policy.strict && !matches!(kind, Kind::Discover | Kind::Request) => {
             Err(Why::MessageType)
         }
-        (Some(kind), Some(mac)) => Ok((kind, mac)),
+        (Some(kind), mac) => Ok((kind, mac)),
     }
 }
 
@@ -392,6 +422,9 @@ fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + Clone + '_ {
         IpAddr::V6(_) => None,
     })
 }
+
+/// What stands for the hardware address of a client whose own has not 6 bytes.
+pub(super) const NOBODY: Mac = Mac([0; 6]);
 
 #[cfg(test)]
 #[path = "answer_tests.rs"]

@@ -188,10 +188,12 @@ pub fn booting<'a>(
     // Who is in the inventory has a file of its own first; for all others CoreDHCP's nbp ends it.
     let nbp = policy.nbp.as_ref().filter(|_| request.wants(OptionCode::BootfileName));
     let early = nbp.filter(|_| boot.is_none());
+    // Upstream's plugin `range`, which has no script, gives an address and no file.
+    let is_ranges = policy.strict && boot.is_none() && policy.unknown.script.is_none();
     let (file, note) = match stage {
         _ if early.is_some() => (None, None),
-        _ if whose == Whose::Bootless => (None, None),
-        Stage::Ipxe => (client.script(boot, said), None),
+        _ if whose == Whose::Bootless || is_ranges => (None, None),
+        Stage::Ipxe => (Some(client.script(boot, said)), None),
         Stage::Firmware => match client.loader(boot, said) {
             Ok(file) => (file, None),
             Err(note) => (None, Some(note)),
@@ -252,20 +254,16 @@ struct Client<'r, 'a> {
 
 impl<'a> Client<'_, 'a> {
     /// The node's own, else the rule's, else, of those that nobody knows, what the configuration has for them, else the usual one.
-    fn script(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> Option<BootFile<'a>> {
+    fn script(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> BootFile<'a> {
         let own = boot.and_then(|boot| boot.script.as_deref());
         let unknown = self.policy.unknown.script.as_deref().filter(|_| boot.is_none());
         if let Some(script) = own.or_else(|| said.script()).or(unknown) {
-            return Some(BootFile::As(script));
+            return BootFile::As(script);
         }
-        // Upstream has a script for them only where it is configured.
-        if self.policy.strict && boot.is_none() {
-            return None;
-        }
-        Some(match &self.policy.script_url {
+        match &self.policy.script_url {
             Some(url) => BootFile::ScriptAt(url, self.mac),
             None => BootFile::Script(self.place(&self.policy.boot), self.mac),
-        })
+        }
     }
 
     fn loader(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> Result<Option<BootFile<'a>>, Note> {

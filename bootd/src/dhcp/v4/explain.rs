@@ -73,6 +73,7 @@ pub fn explain(
     let addresses = if config.address.is_some() { &[] } else { own };
     let receiving = Receiving {
         addresses: addresses.to_vec(),
+        link: None,
     };
     match answer(&request, &policy, snapshot, &receiving) {
         Verdict::Reply(reply) => {
@@ -88,7 +89,9 @@ pub fn explain(
         Verdict::Unknown(..) => unknown(config, &request, &policy, snapshot, &receiving, mac),
         // A DISCOVER of this shape gets one of the two above.
         Verdict::Ignore(why) => nothing(format!("gets no answer: {why}")),
-        Verdict::Nak(..) | Verdict::Lease(..) | Verdict::Freed(..) => nothing("gets no offer".into()),
+        Verdict::Nak(..) | Verdict::Lease(..) | Verdict::End(..) | Verdict::Freed(..) | Verdict::Probe(_) => {
+            nothing("gets no offer".into())
+        }
     }
 }
 
@@ -114,6 +117,7 @@ fn unknown(
     let receiving = match subnet.server {
         Some(server) => Receiving {
             addresses: vec![server],
+            link: None,
         },
         None => receiving.clone(),
     };

@@ -9,10 +9,13 @@
 
 pub mod answer;
 pub mod boot;
+pub mod bootloop;
 #[cfg(test)]
 mod conformance;
 pub mod encode;
 pub mod explain;
+pub(crate) mod handover;
+pub mod holder;
 pub mod hosts;
 pub mod limit;
 pub mod options;
@@ -20,6 +23,8 @@ mod outbox;
 pub mod policy;
 pub mod pool;
 pub(crate) mod port;
+mod probe;
+pub(crate) mod prober;
 pub mod rehearsal;
 pub mod reply;
 pub mod request;
@@ -27,6 +32,7 @@ mod rows;
 pub mod rules;
 mod scopes;
 pub(crate) mod service;
+pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
 

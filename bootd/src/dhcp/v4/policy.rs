@@ -11,6 +11,7 @@ use bootd_sdk::mac::Mac;
 
 use super::answer::Why;
 use super::hosts::{Hosts, HostsError};
+use super::pool::Terms;
 use super::request::Request;
 use crate::config::{Arch, Config, NamePattern, Nbp, OptionSet, Rule, Service, Subnet, UnknownClients, When};
 
@@ -49,6 +50,8 @@ pub struct Policy {
     pub hosts: Option<Arc<Hosts>>,
     /// Upstream's packets, byte for byte.
     pub strict: bool,
+    /// How dynamic leases are given.
+    pub terms: Terms,
 }
 
 /// Where an HTTP listener is for clients.
@@ -81,6 +84,8 @@ impl Base {
 pub struct Receiving {
     /// Its addresses.
     pub addresses: Vec<Ipv4Addr>,
+    /// Its number and its hardware address, when it is Ethernet: there, addresses can be probed.
+    pub link: Option<(u32, Mac)>,
 }
 
 impl Policy {
@@ -113,6 +118,7 @@ impl Policy {
             unknown: dhcp.unknown.clone(),
             hosts: None,
             strict: config.compat.strict,
+            terms: Terms::new(config),
         }
     }
 

@@ -25,6 +25,8 @@ const LINK_SELECTION: u8 = 5;
 const SERVER_OVERRIDE: u8 = 11;
 /// How option 60 of UEFI HTTP Boot begins, and what its answer must hold.
 pub const HTTP_CLIENT: &[u8] = b"HTTPClient";
+/// The hardware type of IP over InfiniBand.
+pub const INFINIBAND: u8 = 32;
 /// The broadcast bit of `flags`.
 pub const BROADCAST: u16 = 0x8000;
 
@@ -155,7 +157,8 @@ pub fn parse(packet: &[u8]) -> Result<Request<'_>, BadPacket> {
         return Err(BadPacket::NotARequest(head[0]));
     }
     let hlen = head[2];
-    if hlen > 16 {
+    // InfiniBand's have 20 bytes; clients should say 0 (RFC 4390), and not all do.
+    if hlen > 16 && (head[1], hlen) != (INFINIBAND, 20) {
         return Err(BadPacket::HardwareAddressTooLong(hlen));
     }
     let read = Read::all(head, area)?;

@@ -26,6 +26,7 @@ fn ask(config: &Config, packet: &[u8]) -> Outcome {
     let nodes = snapshot([node(1, &["172.16.0.1"])]);
     let receiving = Receiving {
         addresses: vec![SERVER],
+        link: None,
     };
     Rehearsal::new(config, Arc::new(nodes), receiving).packet(packet)
 }
