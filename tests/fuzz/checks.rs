@@ -121,6 +121,7 @@ fn server() -> Rehearsal {
     let (config, snapshot) = &*SITE;
     let receiving = Receiving {
         addresses: vec![Ipv4Addr::new(172, 16, 0, 254)],
+        link: None,
     };
     Rehearsal::new(config, Arc::clone(snapshot), receiving)
 }

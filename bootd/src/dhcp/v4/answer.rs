@@ -6,10 +6,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Interface;
 
+use super::holder::{self, Holder};
 use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
@@ -25,8 +27,12 @@ pub enum Verdict<'a> {
     Nak(Reply<'a>, NakWhy),
     /// Make the lease durable, then send this. When that fails, send nothing.
     Lease(Reply<'a>, Lease),
+    /// Send this NAK; the client's lease is over, so forget its row.
+    End(Reply<'a>, Holder, NakWhy),
     /// Send nothing; the client's lease is over, so forget its row.
-    Freed(Mac, Ipv4Addr, FreedWhy),
+    Freed(Holder, Ipv4Addr, FreedWhy),
+    /// Ask the wire whether somebody uses this address, tell the pool, and decide again.
+    Probe(Ipv4Addr),
     /// Not a matter of the inventory: ask the pool.
     Unknown(Mac, Missing),
     /// Send nothing.
@@ -37,7 +43,11 @@ pub enum Verdict<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Whose it is.
-    pub mac: Mac,
+    pub holder: Holder,
+    /// The hardware address, when it has 6 bytes.
+    pub mac: Option<Mac>,
+    /// Option 61, when it was sent.
+    pub client_id: Option<Arc<[u8]>>,
     /// The address.
     pub ip: Ipv4Addr,
     /// For how long, in seconds.
@@ -45,7 +55,7 @@ pub struct Lease {
     /// What the client calls itself.
     pub host_name: Option<String>,
     /// Who had the address before, and whose row goes with it.
-    pub instead_of: Option<Mac>,
+    pub instead_of: Option<Holder>,
 }
 
 /// Why a client must begin again.
@@ -59,6 +69,10 @@ pub enum NakWhy {
     Taken,
     /// It never got this address here, and has another one.
     NotYours,
+    /// Leases are not renewed, so that clients are looked at again (`compat.bootloop_nak`).
+    Renewal,
+    /// CoreDHCP's `bootloop` knows it already, and it is not iPXE (`compat.strict`).
+    Bootloop,
 }
 
 /// Why a lease is over.
@@ -77,6 +91,8 @@ pub enum Missing {
     Mac,
     /// The node has no IPv4 address in a subnet where this client can be.
     Address,
+    /// The client has no hardware address of 6 bytes, by which nodes are known.
+    HardwareAddress,
 }
 
 /// Why a request gets no answer. Each is a metric label.
@@ -86,7 +102,7 @@ pub enum Why {
     Bootp,
     /// A message that no client sends to a server.
     MessageType,
-    /// The hardware address has not 6 bytes.
+    /// The hardware address has not 6 bytes, and there is no client identifier.
     NoMac,
     /// The hardware address is a group's, or nobody's.
     NotAHost,
@@ -114,6 +130,10 @@ pub enum Why {
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
+    /// The address for it is being probed; it is answered then.
+    ProbeUnderWay,
+    /// Somebody has each address that was probed for it.
+    AllInUse,
     /// The operator has it ignored: `bootd nodes ignore`.
     ByOperator,
 }
@@ -138,6 +158,8 @@ impl Why {
             Self::NotOurLease => "not_our_lease",
             Self::UnknownInform => "inform_of_unknown",
             Self::LookupUnderWay => "lookup_under_way",
+            Self::ProbeUnderWay => "probe_under_way",
+            Self::AllInUse => "probed_in_vain",
             Self::ByOperator => "ignored_by_operator",
         }
     }
@@ -148,7 +170,7 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Bootp => "it is BOOTP, without a DHCP message type",
             Self::MessageType => "its message type is not one of a client's",
-            Self::NoMac => "its hardware address has not 6 bytes",
+            Self::NoMac => "its hardware address has not 6 bytes, and it sends no client identifier",
             Self::NotAHost => "its hardware address is a group's, or zero",
             Self::OtherServer => "it speaks to another server",
             Self::RelayNotServed => "its relay is in no served subnet",
@@ -161,6 +183,10 @@ impl fmt::Display for Why {
             Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
             Self::NotOurLease => "it speaks of a lease that is not ours",
             Self::UnknownInform => "it informs, and is not in the inventory",
+            Self::ProbeUnderWay => {
+                "the address for it is being probed since an earlier packet; this one is answered then"
+            }
+            Self::AllInUse => "somebody answers for each address that was probed for it",
             Self::LookupUnderWay => {
                 "the plugins are being asked about it since an earlier packet, which is answered then"
             }
@@ -177,6 +203,8 @@ impl NakWhy {
             Self::OtherSubnet => "other_subnet",
             Self::Taken => "taken",
             Self::NotYours => "not_yours",
+            Self::Renewal => "renewal_refused",
+            Self::Bootloop => "bootloop",
         }
     }
 }
@@ -191,6 +219,9 @@ pub fn answer<'a>(
     let (kind, mac) = match client(request, policy, receiving) {
         Ok(client) => client,
         Err(why) => return Verdict::Ignore(why),
+    };
+    let Some(mac) = mac else {
+        return Verdict::Unknown(NOBODY, Missing::HardwareAddress);
     };
     let Some((node, interface)) = snapshot.by_mac(mac) else {
         return Verdict::Unknown(mac, Missing::Mac);
@@ -228,14 +259,19 @@ pub fn answer<'a>(
 }
 
 /// Who asks for what, as far as it can have an answer at all.
-pub(super) fn client(request: &Request<'_>, policy: &Policy, receiving: &Receiving) -> Result<(Kind, Mac), Why> {
+pub(super) fn client(
+    request: &Request<'_>,
+    policy: &Policy,
+    receiving: &Receiving,
+) -> Result<(Kind, Option<Mac>), Why> {
     policy.check_relay(request, receiving)?;
     match (request.kind, request.mac) {
         (None, _) => Err(Why::Bootp),
         (Some(Kind::Other(_)), _) => Err(Why::MessageType),
+        (Some(kind), None) if holder::id(request).is_some() => Ok((kind, None)),
         (Some(_), None) => Err(Why::NoMac),
         (Some(_), Some(mac)) if !mac.is_host() => Err(Why::NotAHost),
-        (Some(kind), Some(mac)) => Ok((kind, mac)),
+        (Some(kind), mac) => Ok((kind, mac)),
     }
 }
 
@@ -270,6 +306,9 @@ fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + '_ {
         IpAddr::V6(_) => None,
     })
 }
+
+/// What stands for the hardware address of a client whose own has not 6 bytes.
+pub(super) const NOBODY: Mac = Mac([0; 6]);
 
 #[cfg(test)]
 #[path = "answer_tests.rs"]

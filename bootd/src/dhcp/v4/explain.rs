@@ -66,7 +66,9 @@ pub fn explain(config: &Config, snapshot: &Snapshot, mac: Mac, arch: Option<Arch
         Verdict::Unknown(..) => unknown(&request, &policy, snapshot, mac),
         // A DISCOVER of this shape gets one of the two above.
         Verdict::Ignore(why) => nothing(format!("gets no answer: {why}")),
-        Verdict::Nak(..) | Verdict::Lease(..) | Verdict::Freed(..) => nothing("gets no offer".into()),
+        Verdict::Nak(..) | Verdict::Lease(..) | Verdict::End(..) | Verdict::Freed(..) | Verdict::Probe(_) => {
+            nothing("gets no offer".into())
+        }
     }
 }
 
@@ -84,6 +86,7 @@ fn unknown(request: &Request<'_>, policy: &Policy, snapshot: &Snapshot, mac: Mac
     };
     let receiving = Receiving {
         addresses: subnet.server.into_iter().collect(),
+        link: None,
     };
     let verdict = Pools::new(policy).answer(request, policy, snapshot, &receiving, Default::default());
     let mut explained = match (verdict, &subnet.pool) {

@@ -17,6 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::PART;
 use super::answer::NakWhy;
 use super::boot::{Note, Stage};
+use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::options::find;
 use super::reply::{Destination, Envelope, Reply, ReplyKind};
@@ -81,7 +82,10 @@ impl Letter {
     }
 
     fn write(&mut self, reply: &Reply<'_>, nak: Option<NakWhy>) {
-        encode(reply, &mut self.packet);
+        match nak {
+            Some(NakWhy::Bootloop) => encode_nak(reply, &mut self.packet),
+            _ => encode(reply, &mut self.packet),
+        }
         self.envelope = reply.envelope();
         self.boot = Boot {
             stage: reply.booting.stage,

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use bootd_sdk::mac::Mac;
+
 use super::answer::Why;
+use super::pool::Terms;
 use super::request::Request;
 use crate::config::{Arch, Config, Service, Subnet};
 
@@ -27,6 +30,8 @@ pub struct Policy {
     pub loaders_url: Option<String>,
     /// The architectures that have a loader.
     pub loaders: BTreeSet<Arch>,
+    /// How dynamic leases are given.
+    pub terms: Terms,
 }
 
 /// The interface on which a packet came.
@@ -34,6 +39,8 @@ pub struct Policy {
 pub struct Receiving {
     /// Its addresses.
     pub addresses: Vec<Ipv4Addr>,
+    /// Its number and its hardware address, when it is Ethernet: there, addresses can be probed.
+    pub link: Option<(u32, Mac)>,
 }
 
 impl Policy {
@@ -47,6 +54,7 @@ impl Policy {
             boot_url: config.boot_url(),
             loaders_url: config.url_of(Service::Loaders).map(|url| format!("{url}/loaders")),
             loaders: config.tftp.loaders.keys().copied().collect(),
+            terms: Terms::new(config),
         }
     }
 

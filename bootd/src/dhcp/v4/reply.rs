@@ -200,7 +200,7 @@ fn destination(request: &Request<'_>, policy: &Policy, yiaddr: Ipv4Addr, mac: Ma
         Destination::Relay(request.giaddr)
     } else if let Some(used) = request.used_ip().filter(|ip| policy.is_host(*ip)) {
         Destination::Unicast(used)
-    } else if request.flags & BROADCAST != 0 {
+    } else if request.flags & BROADCAST != 0 || request.mac.is_none() {
         Destination::Broadcast
     } else {
         Destination::Frame(yiaddr, mac)

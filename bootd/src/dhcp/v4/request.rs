@@ -17,6 +17,8 @@ use super::options::{self, Ends, IPXE, Truncated};
 pub const HEADER: usize = 240;
 /// What the options begin with (RFC 2131).
 pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// The hardware type of IP over InfiniBand.
+pub const INFINIBAND: u8 = 32;
 /// The broadcast bit of `flags`.
 pub const BROADCAST: u16 = 0x8000;
 
@@ -141,7 +143,8 @@ pub fn parse(packet: &[u8]) -> Result<Request<'_>, BadPacket> {
         return Err(BadPacket::NotARequest(head[0]));
     }
     let hlen = head[2];
-    if hlen > 16 {
+    // InfiniBand's have 20 bytes; clients should say 0 (RFC 4390), and not all do.
+    if hlen > 16 && (head[1], hlen) != (INFINIBAND, 20) {
         return Err(BadPacket::HardwareAddressTooLong(hlen));
     }
     let read = Read::all(head, area)?;

@@ -239,6 +239,7 @@ pub(crate) fn policy() -> Policy {
 pub(crate) fn receiving() -> Receiving {
     Receiving {
         addresses: vec![SERVER],
+        link: None,
     }
 }
 

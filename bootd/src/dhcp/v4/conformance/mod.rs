@@ -358,6 +358,7 @@ fn options(packet: &[u8]) -> Vec<(u8, &[u8])> {
 fn interface(addresses: &[Ipv4Addr]) -> Receiving {
     Receiving {
         addresses: addresses.to_vec(),
+        link: None,
     }
 }
 
