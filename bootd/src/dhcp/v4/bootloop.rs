@@ -116,6 +116,7 @@ impl Bootloop {
             };
             let subnet = &policy.subnets[pool.number];
             let ip = Ipv4Addr::from_bits(record.ip);
+            // Rules are `coresmd`'s, which knows other clients.
             let asker = Asker::without_rules(request, policy, receiving, (subnet, ip));
             if self.habit == Habit::Bootloop && !is_ipxe {
                 self.forget(&holder);

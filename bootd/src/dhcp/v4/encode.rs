@@ -11,7 +11,6 @@ use std::ops::Range;
 
 use dhcproto::v4::OptionCode;
 
-use super::bootloop::encode_nak;
 use super::options::{AUTOCONFIGURE, V6ONLY_PREFERRED, Writer};
 use super::reply::{Destination, Grant, Instead, Reply};
 use super::request::{HEADER, HTTP_CLIENT, MAGIC_COOKIE};
@@ -35,7 +34,6 @@ pub fn encode(reply: &Reply<'_>, packet: &mut Vec<u8>) {
     packet.extend_from_slice(&MAGIC_COOKIE);
     let boot_file = match &reply.grant {
         Some(grant) => granted(packet, reply, grant),
-        None if reply.strict => return encode_nak(reply, packet),
         None => refused(packet, reply),
     };
     // The boot file in the header too, for ROMs that do not look at option 67, when it fits there with a zero behind it.

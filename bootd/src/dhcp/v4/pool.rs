@@ -266,7 +266,7 @@ impl Pools {
             }
             return Verdict::Ignore(Why::OtherServer);
         }
-        if let Some(strict) = &mut self.strict {
+        if let Some(strict) = self.strict.as_mut().filter(|_| !self.tables.is_empty()) {
             return strict.answer(request, holder, policy, receiving, &mut self.rows, now);
         }
         match kind {

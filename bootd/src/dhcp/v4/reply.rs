@@ -255,8 +255,8 @@ impl<'a> Reply<'a> {
     /// Where the boot file is.
     pub fn siaddr(&self) -> Ipv4Addr {
         match self.kind {
-            ReplyKind::Nak if !self.strict => Ipv4Addr::UNSPECIFIED,
-            _ => self.server,
+            ReplyKind::Nak => Ipv4Addr::UNSPECIFIED,
+            ReplyKind::Offer | ReplyKind::Ack => self.server,
         }
     }
 
