@@ -67,7 +67,7 @@ fn known_clients_get_what_coredhcp_says_to_them() {
             let mut dhcp = coredhcp(&rack, file)?;
             eventually_true(PATIENCE, "the nodes of SMD are there", || {
                 dhcp.ask_json(&["nodes"])
-                    .is_ok_and(|nodes| nodes.as_array().is_some_and(|nodes| nodes.len() >= 2))
+                    .is_ok_and(|view| view["nodes"].as_array().is_some_and(|nodes| nodes.len() >= 2))
             })?;
             let offer = ask(&socket, N1_MAC, &[93, 2, 0, 7])?;
             golden(&offer, name, "ipxe-x86_64.efi")?;
