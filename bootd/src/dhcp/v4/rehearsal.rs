@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
 
-use super::answer::{FreedWhy, NakWhy, Verdict, answer};
+use super::answer::{FreedWhy, NakWhy, Verdict, Why, answer};
 use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::holder::Holder;
@@ -114,8 +114,7 @@ impl Rehearsal {
                         verdict => return outcome(&verdict),
                     }
                 }
-                let (pools, now) = (&mut self.pools, self.now);
-                outcome(&pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, now))
+                Outcome::Silence(Why::AllInUse.label())
             }
             verdict => {
                 let outcome = outcome(&verdict);

@@ -7,9 +7,12 @@
 mod boot;
 mod broken;
 mod configuration;
+mod dropin;
 mod known;
+mod options;
 mod pool;
 mod relay;
+mod rules;
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -374,7 +377,7 @@ fn options(packet: &[u8]) -> Vec<(u8, &[u8])> {
 fn interface(addresses: &[Ipv4Addr]) -> Receiving {
     Receiving {
         addresses: addresses.to_vec(),
-        link: None,
+        link: Some((2, Mac([2, 0, 0, 0, 0, 0xfe]))),
     }
 }
 
@@ -442,6 +445,21 @@ fn what_the_configuration_says_is_what_clients_get() {
 }
 
 #[test]
+fn options_of_every_scope_come_where_they_should() {
+    run(&options::cases());
+}
+
+#[test]
+fn rules_say_what_groups_of_clients_get() {
+    run(&rules::cases());
+}
+
+#[test]
+fn a_coredhcp_yaml_gives_its_clients_what_they_had_or_better() {
+    run(&dropin::cases());
+}
+
+#[test]
 fn there_are_at_least_ninety_cases_and_no_two_say_the_same() {
     let all = [
         known::cases(),
@@ -450,6 +468,9 @@ fn there_are_at_least_ninety_cases_and_no_two_say_the_same() {
         pool::cases(),
         broken::cases(),
         configuration::cases(),
+        options::cases(),
+        rules::cases(),
+        dropin::cases(),
     ];
     let mut said: Vec<&str> = all.iter().flatten().map(|case| case.says).collect();
     said.sort_unstable();

@@ -233,7 +233,7 @@ pub(super) fn cases() -> Vec<Case> {
         .occupy(FIRST)
         .packet(asks(9), offer(SECOND_ONE))
         .packet(asks(8), offer(THIRD))
-        .packet(asks(7), silence("pool_exhausted")),
+        .packet(asks(7), silence("probed_in_vain")),
         pool("2.6 I", "a lease that its client renews is not probed")
             .packet(takes(9, FIRST), ack(FIRST))
             .occupy(FIRST)
@@ -255,8 +255,8 @@ pub(super) fn cases() -> Vec<Case> {
         .packet(asks(9), offer(FIRST))
         .packet(takes(9, FIRST), ack(FIRST))
         .packet(renews(9, FIRST), nak())
-        .packet(asks(9), offer(FIRST))
-        .packet(takes(9, FIRST), ack(FIRST)),
+        .packet(asks(9), offer(SECOND_ONE))
+        .packet(takes(9, SECOND_ONE), ack(SECOND_ONE)),
         pool("2.6 I", "a client on another wire than the pool's gets silence")
             .plug(&[[192, 168, 7, 1]])
             .packet(asks(9), silence("no_pool")),
