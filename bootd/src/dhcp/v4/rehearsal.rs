@@ -101,8 +101,8 @@ impl Rehearsal {
         };
         match answer(&request, &self.policy, &self.snapshot, &self.receiving) {
             Verdict::Unknown(..) => {
-                // As many probes as there are addresses in use, and one that nobody answers.
-                for _ in 0..=self.used.len() {
+                // As many probes as there are addresses in use, one that nobody answers, and the offer.
+                for _ in 0..self.used.len() + 2 {
                     let (pools, now) = (&mut self.pools, self.now);
                     match pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, now) {
                         Verdict::Probe(ip) => match self.used.get(&ip) {
