@@ -12,6 +12,7 @@ use super::{Exit, Place, load};
 use crate::auth;
 use crate::cache::Artifacts;
 use crate::config::{Config, ConfigError, Selector, Service};
+use crate::dhcp::Hosts;
 use crate::explain;
 use crate::http::{App, Bounds, Certificates};
 use crate::inventory::{Inventory, ServedSubnets, Snapshot};
@@ -68,6 +69,9 @@ async fn look(config: Config) -> Findings {
         Ok(certificates) => found.advice.extend(certificates.warnings()),
         Err(ConfigError::Mistakes { mistakes, .. }) => found.mistakes.extend(mistakes.iter().map(ToString::to_string)),
         Err(error) => found.mistakes.push(error.to_string()),
+    }
+    if let Err(error) = Hosts::open(config.dhcp.hosts.as_ref()) {
+        found.mistakes.push(format!("dhcp.hosts: {error}"));
     }
     let keys = auth::mistakes(&config);
     found.mistakes.extend(keys.iter().map(ToString::to_string));

@@ -31,6 +31,7 @@ pub use ignored::{Ignored, IgnoredError};
 pub use interfaces::Warnings;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
+pub use v4::hosts::{Hosts, HostsError};
 pub use v4::pool::State;
 pub use v4::sqlite::SqliteError;
 
@@ -79,6 +80,9 @@ pub enum DhcpError {
     /// The leases of earlier runs cannot be read.
     #[error("the leases of the DHCP pools cannot be read: {0}")]
     Leases(#[from] StoreError),
+    /// The file of hosts.
+    #[error("dhcp.hosts: {0}")]
+    Hosts(#[from] HostsError),
     /// No thread.
     #[error("no thread for DHCP on {interface}: {source}")]
     Thread {

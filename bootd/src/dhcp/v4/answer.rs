@@ -12,9 +12,11 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Interface;
 
 use super::holder::{self, Holder};
+use super::options::V6ONLY_PREFERRED;
 use super::policy::{Policy, Receiving};
-use super::reply::{Asker, Reply, ReplyKind};
+use super::reply::{Asker, Instead, Reply, ReplyKind, Who};
 use super::request::{Kind, Request};
+use super::rules::{Client, Ruling, Said, rule};
 use crate::config::Subnet;
 use crate::inventory::Snapshot;
 
@@ -134,6 +136,10 @@ pub enum Why {
     ProbeUnderWay,
     /// Somebody has each address that was probed for it.
     AllInUse,
+    /// A rule ignores it.
+    ByRule,
+    /// `dhcp.ignore` lists it.
+    ByConfiguration,
     /// The operator has it ignored: `bootd nodes ignore`.
     ByOperator,
 }
@@ -160,6 +166,8 @@ impl Why {
             Self::LookupUnderWay => "lookup_under_way",
             Self::ProbeUnderWay => "probe_under_way",
             Self::AllInUse => "probed_in_vain",
+            Self::ByRule => "ignored_by_rule",
+            Self::ByConfiguration => "ignored_by_configuration",
             Self::ByOperator => "ignored_by_operator",
         }
     }
@@ -190,6 +198,8 @@ impl fmt::Display for Why {
             Self::LookupUnderWay => {
                 "the plugins are being asked about it since an earlier packet, which is answered then"
             }
+            Self::ByRule => "a rule of the configuration ignores it",
+            Self::ByConfiguration => "dhcp.ignore of the configuration lists it",
             Self::ByOperator => "the operator has it ignored (`bootd nodes unignore` ends that)",
         })
     }
@@ -209,7 +219,7 @@ impl NakWhy {
     }
 }
 
-/// Decides for a client of the inventory.
+/// Decides for a client of the inventory, or of the file of hosts.
 pub fn answer<'a>(
     request: &'a Request<'a>,
     policy: &'a Policy,
@@ -220,42 +230,144 @@ pub fn answer<'a>(
         Ok(client) => client,
         Err(why) => return Verdict::Ignore(why),
     };
+    if let Some(verdict) = ipv6_only(request, policy, receiving, kind, mac.unwrap_or(NOBODY)) {
+        return verdict;
+    }
     let Some(mac) = mac else {
         return Verdict::Unknown(NOBODY, Missing::HardwareAddress);
     };
-    let Some((node, interface)) = snapshot.by_mac(mac) else {
+    let node = snapshot.by_mac(mac);
+    let host = host(policy, mac, node.is_some());
+    if node.is_none() && host.is_none() {
         return Verdict::Unknown(mac, Missing::Mac);
-    };
+    }
     if policy.is_for_another(request, receiving) {
         return Verdict::Ignore(Why::OtherServer);
     }
-    let (subnet, ip) = match place(request, policy, interface, receiving) {
+    let found = match (host, node) {
+        (Some(ip), _) => place(request, policy, [ip].into_iter(), receiving),
+        (None, Some((_, interface))) => place(request, policy, ipv4(interface), receiving),
+        (None, None) => Ok(None),
+    };
+    let (subnet, ip) = match found {
         Ok(Some(place)) => place,
         Ok(None) => return Verdict::Unknown(mac, Missing::Address),
         Err(why) => return Verdict::Ignore(why),
     };
+    let node = node.map(|(node, _)| &**node).filter(|_| host.is_none());
+    let client = Client { request, mac, node, ip };
+    let said = match rule(policy, snapshot, client) {
+        Ruling::Ignore(_) => return Verdict::Ignore(Why::ByRule),
+        Ruling::Serve(said) => said,
+    };
+    let settings = policy.hosts.as_ref().filter(|_| host.is_some());
+    let who = match node {
+        Some(node) => Who::Node(node, snapshot.options_of(node)),
+        None => Who::Host {
+            before_inventory: settings.is_some_and(|hosts| hosts.before_inventory),
+        },
+    };
     let asker = Asker {
         request,
         mac,
-        node: Some(&**node),
-        server: Policy::server_of(subnet, ip, receiving),
+        who,
+        server: policy.server_of(subnet, ip, receiving),
+        said,
     };
-    let reply = |kind, lease| Verdict::Reply(Reply::grant(kind, asker, policy, subnet, lease));
+    let lease = Some((ip, settings.map_or(policy.lease_time, |hosts| hosts.lease_time)));
+    let reply = |kind, asker, lease| Verdict::Reply(Reply::grant(kind, asker, policy, subnet, lease));
     match kind {
-        Kind::Discover => reply(ReplyKind::Offer, Some((ip, policy.lease_time))),
-        Kind::Request if named(request).any(|named| named != ip) => {
+        Kind::Discover => reply(ReplyKind::Offer, asker, lease),
+        Kind::Request if !policy.strict && named(request).any(|named| named != ip) => {
             Verdict::Nak(Reply::nak(asker, policy), NakWhy::OtherAddress)
         }
-        Kind::Request => reply(ReplyKind::Ack, Some((ip, policy.lease_time))),
+        Kind::Request => reply(ReplyKind::Ack, asker, lease),
         // The answer goes to an address that the packet names.
         Kind::Inform if !policy.is_host(request.ciaddr) || policy.is_us(request.ciaddr, receiving) => {
             Verdict::Ignore(Why::InformFromElsewhere)
         }
-        Kind::Inform => reply(ReplyKind::Ack, None),
+        Kind::Inform => reply(ReplyKind::Ack, asker, None),
         Kind::Release => Verdict::Ignore(Why::Released),
         Kind::Decline => Verdict::Ignore(Why::Conflict),
         Kind::Other(_) => Verdict::Ignore(Why::MessageType),
     }
+}
+
+/// The address that the file of hosts has for a client, when it counts.
+fn host(policy: &Policy, mac: Mac, is_known: bool) -> Option<Ipv4Addr> {
+    let hosts = policy.hosts.as_ref()?;
+    if is_known && !hosts.before_inventory {
+        return None;
+    }
+    hosts.address_of(mac)
+}
+
+/// Who prefers to do without IPv4 is told that it may, and gets no address (RFC 8925). Upstream took everybody without option 55 for one.
+fn ipv6_only<'a>(
+    request: &'a Request<'a>,
+    policy: &'a Policy,
+    receiving: &Receiving,
+    kind: Kind,
+    mac: Mac,
+) -> Option<Verdict<'a>> {
+    let seconds = policy.ipv6_only?;
+    let prefers = request.lists(V6ONLY_PREFERRED) || (policy.strict && request.wants(V6ONLY_PREFERRED));
+    let reply = match kind {
+        Kind::Discover => ReplyKind::Offer,
+        Kind::Request => ReplyKind::Ack,
+        _ => return None,
+    };
+    if !prefers || policy.is_for_another(request, receiving) {
+        return None;
+    }
+    let instead = Some(Instead::Ipv6Only(seconds));
+    Some(without_address(request, policy, receiving, mac, reply, instead))
+}
+
+/// What a client gets for whom nobody has an address: an answer to option 116 (RFC 2563), one without address where that is wanted, or none.
+pub(super) fn nowhere<'a>(
+    request: &'a Request<'a>,
+    policy: &'a Policy,
+    receiving: &Receiving,
+    kind: Kind,
+    mac: Mac,
+) -> Verdict<'a> {
+    let unknown = &policy.unknown;
+    let (reply, instead) = match (kind, unknown.autoconfigure) {
+        (Kind::Discover, Some(value)) if request.asks_autoconfigure => {
+            (ReplyKind::Offer, Some(Instead::Autoconfigure(value)))
+        }
+        (Kind::Discover, Some(_)) => return Verdict::Ignore(Why::NoPool),
+        _ if !unknown.answer_without_address && !policy.strict => return Verdict::Ignore(Why::NoPool),
+        (Kind::Discover, None) => (ReplyKind::Offer, None),
+        (Kind::Request, _) => (ReplyKind::Ack, None),
+        _ => return Verdict::Ignore(Why::NoPool),
+    };
+    without_address(request, policy, receiving, mac, reply, instead)
+}
+
+/// Upstream comes to rules and boot files only with an address, and so do we.
+fn without_address<'a>(
+    request: &'a Request<'a>,
+    policy: &'a Policy,
+    receiving: &Receiving,
+    mac: Mac,
+    kind: ReplyKind,
+    instead: Option<Instead>,
+) -> Verdict<'a> {
+    let subnet = match policy.subnet_at(request, receiving) {
+        Ok(subnet) => subnet,
+        Err(why) => return Verdict::Ignore(why),
+    };
+    let near = policy.link_of(request).unwrap_or(subnet.network);
+    let asker = Asker {
+        request,
+        mac,
+        who: Who::Addressless,
+        server: policy.server_of(subnet, near, receiving),
+        said: Said::default(),
+    };
+    Verdict::Reply(Reply::without_address(kind, asker, policy, subnet, instead))
 }
 
 /// Who asks for what, as far as it can have an answer at all.
@@ -271,6 +383,11 @@ pub(super) fn client(
         (Some(kind), None) if holder::id(request).is_some() => Ok((kind, None)),
         (Some(_), None) => Err(Why::NoMac),
         (Some(_), Some(mac)) if !mac.is_host() => Err(Why::NotAHost),
+        (Some(_), Some(mac)) if policy.ignore.contains(&mac) => Err(Why::ByConfiguration),
+        // Upstream knows two kinds of message.
+        (Some(kind), Some(_)) if policy.strict && !matches!(kind, Kind::Discover | Kind::Request) => {
+            Err(Why::MessageType)
+        }
         (Some(kind), mac) => Ok((kind, mac)),
     }
 }
@@ -280,27 +397,32 @@ pub(super) fn named(request: &Request<'_>) -> impl Iterator<Item = Ipv4Addr> + u
     [request.requested_ip, request.used_ip()].into_iter().flatten()
 }
 
-/// The subnet and the address of a node, where its packet came from.
+/// The subnet and the address of a client, of those that it can have, where its packet came from.
 fn place<'a>(
     request: &Request<'_>,
     policy: &'a Policy,
-    interface: &Interface,
+    ips: impl Iterator<Item = Ipv4Addr> + Clone,
     receiving: &Receiving,
 ) -> Result<Option<(&'a Subnet, Ipv4Addr)>, Why> {
-    let served = || ipv4(interface).filter_map(|ip| Some((policy.subnet_of(ip)?, ip)));
-    if let Some(link) = request.relayed_from() {
+    let served = || ips.clone().filter_map(|ip| Some((policy.subnet_of(ip)?, ip)));
+    if let Some(link) = policy.link_of(request) {
         let subnet = policy.subnet_of(link).ok_or(Why::RelayNotServed)?;
-        return Ok(served().find(|(of, _)| *of == subnet));
+        // Behind a relay of which nobody knows more than that it is served, an address is as good as another.
+        let fits = |of: &Subnet| subnet.is_catch_all() || of == subnet;
+        return Ok(served().find(|(of, _)| fits(of)));
+    }
+    if policy.strict {
+        return Ok(served().next());
     }
     // A renewal comes without relay from wherever the node is; the address that it uses says where.
     Ok(served()
         .find(|(_, ip)| request.used_ip() == Some(*ip))
-        .or_else(|| served().find(|(subnet, _)| Policy::is_addressed(subnet, receiving)))
-        .or_else(|| served().find(|(subnet, _)| Policy::is_local(subnet, receiving)))
+        .or_else(|| served().find(|(subnet, ip)| Policy::is_near(subnet, *ip, receiving)))
+        .or_else(|| served().find(|(subnet, _)| !subnet.is_catch_all() && Policy::is_local(subnet, receiving)))
         .or_else(|| served().next()))
 }
 
-fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + '_ {
+fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + Clone + '_ {
     interface.ips.iter().filter_map(|address| match address.ip {
         IpAddr::V4(ip) => Some(ip),
         IpAddr::V6(_) => None,
@@ -313,3 +435,7 @@ pub(super) const NOBODY: Mac = Mac([0; 6]);
 #[cfg(test)]
 #[path = "answer_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "strict_tests.rs"]
+mod strict_tests;

@@ -10,13 +10,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::answer::{Lease, NakWhy, Verdict, Why};
+use super::answer::{Lease, NOBODY, NakWhy, Verdict, Why};
 use super::holder::Holder;
 use super::policy::{Policy, Receiving, seconds};
-use super::pool::{Client, Former, Held, State, asker};
-use super::reply::{Reply, ReplyKind};
+use super::pool::{Client, Former, Held, State};
+use super::reply::{Asker, Reply, ReplyKind, Who};
 use super::request::{HEADER, Kind, MAGIC_COOKIE, Request};
 use super::rows::Rows;
+use super::rules::Said;
+use crate::config::Subnet;
 
 /// Which plugin had the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +115,7 @@ impl Bootloop {
             };
             let subnet = &policy.subnets[pool.number];
             let ip = Ipv4Addr::from_bits(record.ip);
-            let asker = asker(request, subnet, ip, receiving);
+            let asker = asker(request, policy, subnet, ip, receiving);
             if self.habit == Habit::Bootloop && !request.ipxe {
                 self.forget(&holder);
                 rows.remove(&holder);
@@ -138,7 +140,7 @@ impl Bootloop {
         let address = Ipv4Addr::from_bits(ip);
         let given = Some((address, pool.seconds));
         let subnet = &policy.subnets[pool.number];
-        let asker = asker(request, subnet, address, receiving);
+        let asker = asker(request, policy, subnet, address, receiving);
         let mut reply = Reply::grant(kind, asker, policy, subnet, given);
         if self.habit == Habit::Bootloop && request.ipxe {
             reply.booting.file = None;
@@ -237,6 +239,23 @@ pub fn encode_nak(reply: &Reply<'_>, packet: &mut Vec<u8>) {
     packet.extend_from_slice(&MAGIC_COOKIE);
     packet.extend_from_slice(&[53, 1, reply.kind.message_type().into(), 255]);
     packet.resize(super::encode::MINIMUM, 0);
+}
+
+/// A client as upstream's plugin sees it: rules are `coresmd`'s, which knows others.
+fn asker<'a>(
+    request: &'a Request<'a>,
+    policy: &Policy,
+    subnet: &Subnet,
+    ip: Ipv4Addr,
+    receiving: &Receiving,
+) -> Asker<'a> {
+    Asker {
+        request,
+        mac: request.mac.unwrap_or(NOBODY),
+        who: Who::Unknown,
+        server: policy.server_of(subnet, ip, receiving),
+        said: Said::default(),
+    }
 }
 
 #[cfg(test)]
@@ -396,7 +415,7 @@ mod tests {
         let packet = client.giaddr([172, 16, 0, 250]).discover();
         let request = parse(&packet).unwrap();
         let policy = testing::policy();
-        let asker = asker(&request, &policy.subnets[0], FIRST.into(), &receiving());
+        let asker = asker(&request, &policy, &policy.subnets[0], FIRST.into(), &receiving());
         let reply = Reply::nak(asker, &policy);
         assert_eq!(reply.to, Destination::Relay([172, 16, 0, 250].into()));
         let mut sent = Vec::new();

@@ -16,6 +16,7 @@ pub mod encode;
 pub mod explain;
 pub(crate) mod handover;
 pub mod holder;
+pub mod hosts;
 pub mod limit;
 pub mod options;
 mod outbox;
@@ -28,6 +29,8 @@ pub mod rehearsal;
 pub mod reply;
 pub mod request;
 mod rows;
+pub mod rules;
+mod scopes;
 pub(crate) mod service;
 pub mod sqlite;
 #[cfg(test)]

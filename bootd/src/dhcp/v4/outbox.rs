@@ -42,6 +42,8 @@ pub(crate) struct Letter {
     boot: Boot,
     /// Empty when the inventory does not know the client.
     xname: String,
+    /// The last rule that is told of, empty when there is none.
+    rule: String,
     nak: Option<NakWhy>,
 }
 
@@ -77,6 +79,7 @@ impl Letter {
                 note: None,
             },
             xname: String::new(),
+            rule: String::new(),
             nak: None,
         }
     }
@@ -94,6 +97,8 @@ impl Letter {
         };
         self.xname.clear();
         self.xname.push_str(reply.xname.unwrap_or_default());
+        self.rule.clear();
+        self.rule.push_str(reply.rule().unwrap_or_default());
         self.nak = nak;
     }
 }
@@ -209,6 +214,7 @@ impl Dispatch {
             mac = %envelope.mac,
             ip = %envelope.yiaddr,
             xname = letter.xname,
+            rule = letter.rule,
             arch = boot.arch.map_or("", |arch| arch.name()),
             stage = boot.stage.name(),
             file = %String::from_utf8_lossy(&file),

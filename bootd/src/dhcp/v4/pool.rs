@@ -14,7 +14,7 @@ use std::time::Duration;
 use bootd_sdk::mac::Mac;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{FreedWhy, Lease, NOBODY, NakWhy, Verdict, Why, client, named};
+use super::answer::{FreedWhy, Lease, NOBODY, NakWhy, Verdict, Why, client, named, nowhere};
 use super::bootloop::{Bootloop, Habit};
 use super::holder::{Holder, id};
 use super::policy::{Policy, Receiving, seconds};
@@ -259,7 +259,7 @@ impl Pools {
             }
             return Verdict::Ignore(Why::OtherServer);
         }
-        if let Some(strict) = &mut self.strict {
+        if let Some(strict) = self.strict.as_mut().filter(|_| !self.tables.is_empty()) {
             return strict.answer(request, holder, policy, receiving, &mut self.rows, now);
         }
         match kind {
@@ -271,10 +271,22 @@ impl Pools {
         }
         let at = match self.table_of(request, policy, receiving, &holder) {
             Ok(at) => at,
+            Err(Why::NoPool) => return nowhere(request, policy, receiving, kind, request.mac.unwrap_or(NOBODY)),
             Err(why) => return Verdict::Ignore(why),
         };
         let table = &self.tables[at];
-        let asker = asker(request, &table.subnet, Ipv4Addr::from_bits(table.first), receiving);
+        let place = (&table.subnet, Ipv4Addr::from_bits(table.first));
+        let asker = match Asker::unknown(
+            request,
+            request.mac.unwrap_or(NOBODY),
+            policy,
+            snapshot,
+            receiving,
+            place,
+        ) {
+            Ok(asker) => asker,
+            Err(why) => return Verdict::Ignore(why),
+        };
         if kind == Kind::Discover {
             self.tables[at].offer(asker, policy, snapshot, receiving, holder, now)
         } else {
@@ -368,10 +380,12 @@ impl Pools {
         receiving: &Receiving,
         holder: &Holder,
     ) -> Result<usize, Why> {
-        if let Some(link) = request.relayed_from() {
+        if let Some(link) = policy.link_of(request) {
             let subnet = policy.subnet_of(link).ok_or(Why::RelayNotServed)?;
-            let table = self.tables.iter().position(|table| table.subnet == *subnet);
-            return table.ok_or(Why::NoPool);
+            let of = |subnet: &Subnet| self.tables.iter().position(|table| table.subnet == *subnet);
+            // A pool that is for everywhere is for here, too.
+            let everywhere = || policy.catch_all().and_then(of);
+            return of(subnet).or_else(everywhere).ok_or(Why::NoPool);
         }
         // A renewal comes without relay from wherever the client is; the address that it uses says where.
         let local = |table: &Table| Policy::is_local(&table.subnet, receiving);
@@ -396,7 +410,7 @@ impl Pools {
     ) -> Verdict<'a> {
         let request = asker.request;
         let table = &self.tables[at];
-        let nak = |why| Verdict::Nak(Reply::nak(asker, policy), why);
+        let nak = |why| Verdict::Nak(Reply::nak(asker.clone(), policy), why);
         let mut all = named(request);
         let Some(ip) = all.next() else {
             return Verdict::Ignore(Why::NoAddress);
@@ -457,7 +471,7 @@ impl Pools {
         Verdict::Lease(table.grant(ReplyKind::Ack, asker, policy, ip), lease)
     }
 
-    fn release(&mut self, request: &Request<'_>, holder: Holder, now: Duration) -> Verdict<'static> {
+    fn release<'a>(&mut self, request: &Request<'_>, holder: Holder, now: Duration) -> Verdict<'a> {
         let ip = request.ciaddr;
         if !self.leased(&holder, ip, now) {
             return Verdict::Ignore(Why::NotOurLease);
@@ -466,7 +480,7 @@ impl Pools {
         Verdict::Freed(holder, ip, FreedWhy::Released)
     }
 
-    fn decline(&mut self, request: &Request<'_>, holder: Holder, now: Duration) -> Verdict<'static> {
+    fn decline<'a>(&mut self, request: &Request<'_>, holder: Holder, now: Duration) -> Verdict<'a> {
         let Some(ip) = request.requested_ip.filter(|ip| self.leased(&holder, *ip, now)) else {
             return Verdict::Ignore(Why::NotOurLease);
         };
@@ -705,16 +719,6 @@ impl Table {
             until: entry.until,
             host_name: entry.client.host_name.clone(),
         })
-    }
-}
-
-/// A client that the inventory has no address for, where it gets one like `ip`.
-pub(super) fn asker<'a>(request: &'a Request<'a>, subnet: &Subnet, ip: Ipv4Addr, receiving: &Receiving) -> Asker<'a> {
-    Asker {
-        request,
-        mac: request.mac.unwrap_or(NOBODY),
-        node: None,
-        server: Policy::server_of(subnet, ip, receiving),
     }
 }
 

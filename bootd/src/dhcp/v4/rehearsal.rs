@@ -54,9 +54,10 @@ pub struct Dispatch {
 }
 
 impl Rehearsal {
-    /// A server that starts with this configuration and inventory, and without leases; packets come in on `receiving`.
+    /// A server that starts with this configuration and inventory, and without leases; packets come in on `receiving`. A file of hosts that
+    /// cannot be read is left out.
     pub fn new(config: &Config, snapshot: Arc<Snapshot>, receiving: Receiving) -> Self {
-        let policy = Policy::new(config);
+        let policy = Policy::read(config).unwrap_or_else(|_| Policy::new(config));
         Self {
             pools: Pools::new(&policy),
             policy,

@@ -18,6 +18,7 @@ use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
 use super::handover;
 use super::holder::{Hex, Holder};
+use super::hosts::Look;
 use super::limit::{Limit, Load, Token};
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
@@ -27,7 +28,7 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
-use crate::dhcp::{Deps, LeaseView, Lookup};
+use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
 use crate::metrics::{Metrics, Refusals};
 use crate::state::{StoreError, Write};
 
@@ -101,8 +102,8 @@ enum Unknown {
 
 impl Shell {
     /// Takes over the leases of earlier runs. Rows that make no sense are left out, and said.
-    pub(crate) fn new(deps: Deps) -> Result<Self, StoreError> {
-        let policy = Policy::new(&deps.config);
+    pub(crate) fn new(deps: Deps) -> Result<Self, DhcpError> {
+        let policy = Policy::read(&deps.config)?;
         let mut pools = Pools::new(&policy);
         handover::import(&deps.config, &deps.store)?;
         let clocks = clocks();
@@ -147,6 +148,20 @@ impl Shell {
     /// A desk for packets that had their turn with the limit.
     pub(super) fn unlimited_desk(&self) -> Desk {
         Desk::new(Arc::clone(&self.deps.metrics), 0)
+    }
+
+    /// Takes the file of hosts over when it changed, and says so.
+    pub(crate) fn look_at_hosts(&self) {
+        let Some(hosts) = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes()) else {
+            return;
+        };
+        match hosts.look() {
+            Look::Same => {}
+            Look::Taken(clients) => tracing::info!(clients, "the file of hosts is taken over"),
+            Look::Kept(error) => {
+                tracing::warn!(%error, "the file of hosts cannot be taken over: what it said before counts")
+            }
+        }
     }
 
     /// What DHCP works with.

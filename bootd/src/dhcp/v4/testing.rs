@@ -205,6 +205,7 @@ pub(crate) fn config() -> Config {
         },
         tftp: Tftp {
             serve: true,
+            autoexec: true,
             address: None,
             port: 69,
             root: PathBuf::new(),
