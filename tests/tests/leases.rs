@@ -30,11 +30,20 @@ fn an_address_that_somebody_uses_is_not_offered_and_is_shown() {
         ensure!(again.yiaddr == lease.yiaddr, "{again:?}");
         let shown = leases(&bootd)?;
         ensure!(shown.len() == 2, "{shown:?}");
-        ensure!(shown[0]["state"] == "conflict" && shown[0]["ip"] == "172.16.0.200", "{shown:?}");
-        ensure!(shown[1]["state"] == "leased" && shown[1]["mac"] == "02:00:00:00:00:71", "{shown:?}");
+        ensure!(
+            shown[0]["state"] == "conflict" && shown[0]["ip"] == "172.16.0.200",
+            "{shown:?}"
+        );
+        ensure!(
+            shown[1]["state"] == "leased" && shown[1]["mac"] == "02:00:00:00:00:71",
+            "{shown:?}"
+        );
         let text = bootd.ask(&["leases"])?;
         let text = String::from_utf8(text.stdout)?;
-        ensure!(text.contains("172.16.0.200     conflict") && text.contains("2 addresses"), "{text}");
+        ensure!(
+            text.contains("172.16.0.200     conflict") && text.contains("2 addresses"),
+            "{text}"
+        );
 
         // The other one goes, and the operator says so.
         squatter.ip("addr del 172.16.0.200/24 dev squat0")?;

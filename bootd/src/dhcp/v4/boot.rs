@@ -262,10 +262,11 @@ impl<'a> Client<'_, 'a> {
         if self.policy.strict && boot.is_none() {
             return None;
         }
-        Some(match &self.policy.script_url {
-            Some(url) => BootFile::ScriptAt(url, self.mac),
-            None => BootFile::Script(self.place(&self.policy.boot), self.mac),
-        })
+        match (&self.policy.script_url, &self.policy.boot) {
+            (Some(url), _) => Some(BootFile::ScriptAt(url, self.mac)),
+            (None, Some(boot)) => Some(BootFile::Script(self.place(boot), self.mac)),
+            (None, None) => None,
+        }
     }
 
     fn loader(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> Result<Option<BootFile<'a>>, Note> {
@@ -351,6 +352,16 @@ mod tests {
         assert_eq!((file, note), (None, Some(Note::NoLoader(Arch::Arm32Efi))));
         let (_, stage, _, note) = of(Client::new(1).option(93, &[0]));
         assert_eq!((stage, note), (Stage::Os, Some(Note::ArchTooShort)));
+    }
+
+    #[test]
+    fn nobody_is_given_a_script_that_nobody_serves() {
+        let packet = Client::new(1).option(77, b"iPXE").discover();
+        let request = parse(&packet).unwrap();
+        let mut policy = policy();
+        (policy.boot, policy.script_url) = (None, None);
+        let got = booting(&request, &policy, mac(1), SERVER, Whose::Unknown, &Said::default());
+        assert_eq!((got.file, got.stage), (None, Stage::Ipxe));
     }
 
     #[test]
