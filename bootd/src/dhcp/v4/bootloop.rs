@@ -15,7 +15,7 @@ use super::holder::Holder;
 use super::policy::{Policy, Receiving, seconds};
 use super::pool::{Client, Former, Held, State};
 use super::reply::{Asker, Reply, ReplyKind, Who};
-use super::request::{HEADER, Kind, MAGIC_COOKIE, Request};
+use super::request::{Kind, Request};
 use super::rows::Rows;
 use super::rules::Said;
 use crate::config::Subnet;
@@ -225,22 +225,6 @@ fn lease(holder: Holder, client: &Client, ip: Ipv4Addr, seconds: u32) -> Lease {
     }
 }
 
-/// Makes `packet` upstream's NAK: a new packet of its own, not an answer to the client's.
-pub fn encode_nak(reply: &Reply<'_>, packet: &mut Vec<u8>) {
-    let request = reply.request;
-    packet.clear();
-    packet.extend_from_slice(&[1, 1, request.hlen, 0]);
-    packet.extend_from_slice(&request.xid.to_be_bytes());
-    packet.resize(20, 0); // secs, flags, ciaddr, yiaddr
-    packet.extend_from_slice(&reply.server.octets());
-    packet.extend_from_slice(&[0; 4]); // giaddr
-    packet.extend_from_slice(&request.chaddr);
-    packet.resize(HEADER - MAGIC_COOKIE.len(), 0);
-    packet.extend_from_slice(&MAGIC_COOKIE);
-    packet.extend_from_slice(&[53, 1, reply.kind.message_type().into(), 255]);
-    packet.resize(super::encode::MINIMUM, 0);
-}
-
 /// A client as upstream's plugin sees it: rules are `coresmd`'s, which knows others.
 fn asker<'a>(
     request: &'a Request<'a>,
@@ -260,6 +244,7 @@ fn asker<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::encode::encode;
     use super::super::pool::Pools;
     use super::super::reply::Destination;
     use super::super::request::parse;
@@ -414,12 +399,13 @@ mod tests {
         let client = testing::Client::new(9).option(61, &[1, 2]).option(82, &[1, 1, 7]);
         let packet = client.giaddr([172, 16, 0, 250]).discover();
         let request = parse(&packet).unwrap();
-        let policy = testing::policy();
+        let mut policy = testing::policy();
+        policy.strict = true;
         let asker = asker(&request, &policy, &policy.subnets[0], FIRST.into(), &receiving());
         let reply = Reply::nak(asker, &policy);
         assert_eq!(reply.to, Destination::Relay([172, 16, 0, 250].into()));
         let mut sent = Vec::new();
-        encode_nak(&reply, &mut sent);
+        encode(&reply, &mut sent);
         let mut expected = vec![0; 300];
         expected[..8].copy_from_slice(&[1, 1, 6, 0, 0x11, 0x22, 0x33, 0x44]);
         expected[20..24].copy_from_slice(&[172, 16, 0, 254]);

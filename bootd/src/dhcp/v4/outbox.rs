@@ -17,7 +17,6 @@ use prometheus_client::metrics::counter::Counter;
 use super::PART;
 use super::answer::NakWhy;
 use super::boot::{Note, Stage};
-use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::options::find;
 use super::reply::{Destination, Envelope, Reply, ReplyKind};
@@ -85,10 +84,7 @@ impl Letter {
     }
 
     fn write(&mut self, reply: &Reply<'_>, nak: Option<NakWhy>) {
-        match nak {
-            Some(NakWhy::Bootloop) => encode_nak(reply, &mut self.packet),
-            _ => encode(reply, &mut self.packet),
-        }
+        encode(reply, &mut self.packet);
         self.envelope = reply.envelope();
         self.boot = Boot {
             stage: reply.booting.stage,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{FreedWhy, NakWhy, Verdict, answer};
-use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::holder::Holder;
 use super::policy::{Policy, Receiving};
@@ -129,10 +128,7 @@ fn outcome(verdict: &Verdict<'_>) -> Outcome {
 
 fn dispatch(reply: &Reply<'_>, lease: bool, nak: Option<NakWhy>) -> Dispatch {
     let mut packet = Vec::new();
-    match nak {
-        Some(NakWhy::Bootloop) => encode_nak(reply, &mut packet),
-        _ => encode(reply, &mut packet),
-    }
+    encode(reply, &mut packet);
     Dispatch {
         packet,
         envelope: reply.envelope(),
