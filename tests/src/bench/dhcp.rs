@@ -308,6 +308,7 @@ impl Bench<'_> {
                 let told = || format!("{}\n{}", contender.name, tail(&folder.join("log"), 10));
                 let mut server = (contender.start)(&folder, self.options).with_context(told)?;
                 let outcome = self.measure(&mut server, &load, contender.place).with_context(told)?;
+                eprintln!("{}, {in_flight} in flight: {:.0}/s", contender.name, outcome.rate());
                 all.entry(contender.name).or_default().add(&outcome);
             }
         }

@@ -225,7 +225,12 @@ pub fn dnsmasq(folder: &Path) -> Result<Child> {
             "--quiet-dhcp",
             "--no-ping",
         ])
-        .args(["--dhcp-lease-max=60000", "--user=root", "--log-facility=-"])
+        .args([
+            "--dhcp-lease-max=60000",
+            "--user=root",
+            "--group=root",
+            "--log-facility=-",
+        ])
         .arg(format!("--dhcp-leasefile={}", folder.join("leases").display()))
         .arg(format!("--dhcp-range={FIRST},{LAST},255.255.0.0,1h"));
     spawn("dnsmasq", command, folder)

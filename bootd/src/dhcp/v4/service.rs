@@ -262,7 +262,12 @@ impl Shell {
     /// Does what is left to do after the decision. Leases do not come here.
     fn act(verdict: Verdict<'_>, request: &Request<'_>, desk: &mut Desk) {
         match verdict {
-            Verdict::Reply(reply) => desk.outbox.put(&reply, None),
+            Verdict::Reply(reply) => {
+                if let Some(note) = reply.booting.note {
+                    desk.refusals.count(note.label(), request, &note);
+                }
+                desk.outbox.put(&reply, None);
+            }
             Verdict::Nak(reply, why) => desk.outbox.put(&reply, Some(why)),
             Verdict::Ignore(why) => ignored(why, request, desk),
             Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) => {}
@@ -294,6 +299,9 @@ impl Shell {
         let (acks, outlet, mac) = (Arc::clone(&self.acks), Arc::clone(outlet), lease.mac);
         let metrics = Arc::clone(&self.deps.metrics);
         let letter = Letter::of(reply, None);
+        if let Some(note) = reply.booting.note {
+            metrics.refused(PART, note.label(), &mac, &note);
+        }
         let queued = self
             .deps
             .store
