@@ -242,17 +242,24 @@ impl Bench<'_> {
                 Server::Process(servers::bootd(folder, self.options, &more)?)
             }
             Beside::SmdDown => {
-                // The nodes are on the disk then.
-                self.measure(
-                    &mut Server::Process(servers::bootd(folder, self.options, "")?),
-                    &load.at_ease(),
-                    Place::One,
-                )?;
-                let smd = format!(
-                    "[[plugin]]\nname = \"smd\"\nmode = \"upstream\"\nconfig.url = \"http://{}:27779\"\nconfig.refresh_s = 1\n",
-                    site::RELAY
+                let site = folder.join("site");
+                fs::create_dir_all(&site)?;
+                servers::write_nodes(&site, "compute")?;
+                let nodes = format!(
+                    "[[plugin]]\nname = \"smd\"\nconfig.nodes = \"{}/nodes.yaml\"\n",
+                    site.display()
                 );
-                Server::Process(servers::bootd_with(folder, &site::config_text(folder, &smd))?)
+                let config = site::config_text(&site, &format!("[tftp]\nport = 6969\n{nodes}"))
+                    .replace("\"eth0\"", "\"lo\"")
+                    .replace("0.0.0.0:8081", SITE);
+                let smd = format!(
+                    "[[plugin]]\nname = \"smd\"\nmode = \"upstream\"\nconfig.url = \"http://{SITE}\"\nconfig.refresh_s = 1\n"
+                );
+                let upstream = servers::bootd_with(&site, &config)?;
+                let mut mirror = Server::Process(servers::bootd_with(folder, &site::config_text(folder, &smd))?);
+                self.measure(&mut mirror, &load.at_ease(), Place::One)?;
+                drop(upstream);
+                mirror
             }
             Beside::StoreSyncs => {
                 load.strangers = Some(128);
@@ -497,5 +504,7 @@ const COLUMNS: [&str; 10] = [
     "wrong",
 ];
 const BOOTD: &str = "bootd";
+/// Where SMD is, until it is down.
+const SITE: &str = "127.0.0.1:27779";
 const GENERATOR_PROCESSOR: usize = 1;
 const SERVER_PROCESSOR: usize = 0;
