@@ -256,8 +256,11 @@ impl Bench<'_> {
                     "[[plugin]]\nname = \"smd\"\nmode = \"upstream\"\nconfig.url = \"http://{SITE}\"\nconfig.refresh_s = 1\n"
                 );
                 let upstream = servers::bootd_with(&site, &config)?;
-                let mut mirror = Server::Process(servers::bootd_with(folder, &site::config_text(folder, &smd))?);
-                self.measure(&mut mirror, &load.at_ease(), Place::One)?;
+                let own = folder.join("mirror");
+                fs::create_dir_all(&own)?;
+                let mut mirror = Server::Process(servers::bootd_with(&own, &site::config_text(&own, &smd))?);
+                self.measure(&mut mirror, &load.at_ease(), Place::One)
+                    .with_context(|| format!("{}\n{}", tail(&site.join("log"), 10), tail(&own.join("log"), 10)))?;
                 drop(upstream);
                 mirror
             }
