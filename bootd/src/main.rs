@@ -129,6 +129,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
             app: Arc::clone(&app),
             store: store.clone(),
             ignored,
+            leases: dhcp.leases(),
             started: std::time::Instant::now(),
             warnings,
             interfaces: dhcp.warnings(),

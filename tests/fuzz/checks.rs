@@ -53,6 +53,21 @@ pub(crate) fn relay_options(bytes: &[u8]) {
     }
 }
 
+/// The text of a coredhcp.yaml: it is refused with its mistakes, or comes to a configuration that is good.
+pub(crate) fn coredhcp_yaml(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match config::coredhcp::read(text) {
+        Ok(understood) => {
+            if let Err(error) = config::parse(&understood.toml, Path::new("/etc/coredhcp/config.yaml")) {
+                panic!("what it comes to is refused: {error:?}\n{}", understood.toml);
+            }
+        }
+        Err(mistakes) => assert!(!mistakes.is_empty(), "refused without a mistake"),
+    }
+}
+
 /// What holds for every reply.
 fn good(packet: &[u8], reply: &Dispatch) {
     let sent = &reply.packet;
@@ -121,6 +136,7 @@ fn server() -> Rehearsal {
     let (config, snapshot) = &*SITE;
     let receiving = Receiving {
         addresses: vec![Ipv4Addr::new(172, 16, 0, 254)],
+        link: None,
     };
     Rehearsal::new(config, Arc::clone(snapshot), receiving)
 }

@@ -16,6 +16,7 @@ pub mod peer;
 pub mod plugin;
 pub mod prepare;
 pub mod process;
+pub mod root;
 pub mod scripted;
 pub mod server;
 pub mod signer;
@@ -36,6 +37,7 @@ pub use machine::Machine;
 pub use network::Network;
 pub use node::{Firmware, Node};
 pub use prepare::Images;
+pub use root::Root;
 pub use server::Bootd;
 pub use site::{SITE, Site};
 pub use timeline::{Step, Timeline};
@@ -74,11 +76,16 @@ pub struct Rack {
 impl Rack {
     /// A rack with its network up, its images built, the seed's data files and a `bootd.toml` in its folder; nothing runs yet.
     pub fn new() -> Result<Self> {
+        Self::on("br0")
+    }
+
+    /// The same, its bridge under another name; its `bootd.toml` does not know it.
+    pub fn on(bridge: &str) -> Result<Self> {
         namespace::require_inside()?;
         let images = Images::prepare()?;
         let dir = run_dir()?;
         let rack = Self {
-            network: Network::up()?,
+            network: Network::up_as(bridge)?,
             journal: Journal::new(),
             images,
             dir,

@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::journal::{Event, How, Journal, Stage};
 use crate::machine::{self, Machine};
 use crate::process::Child;
+use crate::root::Root;
 use crate::{eventually, tail};
 
 /// How long bootd may take until it is ready.
@@ -37,8 +38,18 @@ struct Place {
     config: PathBuf,
     dir: PathBuf,
     journal: Journal,
-    /// The machine that it runs on, by its id; none: the rack's own.
-    machine: Option<u32>,
+    /// Where it runs.
+    on: On,
+}
+
+/// Where a bootd runs.
+enum On {
+    /// On the rack's own machine.
+    Rack,
+    /// On the machine with this id.
+    Machine(u32),
+    /// On the rack's own machine, as `bootd coredhcp`, with files of its own.
+    Root(Root),
 }
 
 impl Bootd {
@@ -49,7 +60,7 @@ impl Bootd {
             config: config.to_owned(),
             dir: dir.to_owned(),
             journal: journal.clone(),
-            machine: None,
+            on: On::Rack,
         })
     }
 
@@ -60,7 +71,18 @@ impl Bootd {
             config: dir.join("bootd.toml"),
             dir: dir.to_owned(),
             journal: journal.clone(),
-            machine: Some(machine.id()),
+            on: On::Machine(machine.id()),
+        })
+    }
+
+    /// Starts `bootd coredhcp` with this file, where it finds these files besides the machine's.
+    pub fn start_coredhcp(root: Root, config: &Path, dir: &Path, journal: &Journal) -> Result<Self> {
+        Self::at(Place {
+            binary: binary()?,
+            config: config.to_owned(),
+            dir: dir.to_owned(),
+            journal: journal.clone(),
+            on: On::Root(root),
         })
     }
 
@@ -210,12 +232,13 @@ impl Place {
             .append(true)
             .open(&path)
             .with_context(|| format!("open {}", path.display()))?;
-        let mut command = match self.machine {
-            Some(machine) => machine::command(machine, &self.binary),
-            None => Child::command(&self.binary),
+        let (mut command, verb) = match &self.on {
+            On::Rack => (Child::command(&self.binary), ["serve", "--config"]),
+            On::Machine(machine) => (machine::command(*machine, &self.binary), ["serve", "--config"]),
+            On::Root(root) => (root.command(&self.binary)?, ["coredhcp", "--conf"]),
         };
         command
-            .args(["serve", "--config"])
+            .args(verb)
             .arg(&self.config)
             .env("BOOTD_LOG", "info")
             .env("BOOTD_LOG_FORMAT", "json")
@@ -225,17 +248,24 @@ impl Place {
         let ready = Arc::new(AtomicBool::new(false));
         if let Some(stdout) = child.streams().stdout.take() {
             let ready = Arc::clone(&ready);
+            let (journal, log) = (self.journal.clone(), log.try_clone()?);
             thread::spawn(move || {
-                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    if line.contains("ready") {
-                        ready.store(true, Ordering::Release);
-                    }
-                }
+                let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+                // Its log comes here, too, when it stands in for CoreDHCP.
+                follow(
+                    lines.inspect(|line| {
+                        if line.starts_with("bootd ") && line.contains(" ready: ") {
+                            ready.store(true, Ordering::Release);
+                        }
+                    }),
+                    log,
+                    &journal,
+                );
             });
         }
         if let Some(stderr) = child.streams().stderr.take() {
             let journal = self.journal.clone();
-            thread::spawn(move || follow(BufReader::new(stderr), log, &journal));
+            thread::spawn(move || follow(BufReader::new(stderr).lines().map_while(Result::ok), log, &journal));
         }
         let waited = eventually(READY_LIMIT, "bootd is ready", || match child.ended() {
             Some(status) => Some(Err(anyhow::anyhow!("bootd ended: {status}"))),
@@ -248,8 +278,8 @@ impl Place {
     }
 }
 
-fn follow(stderr: impl BufRead, mut log: File, journal: &Journal) {
-    for line in stderr.lines().map_while(Result::ok) {
+fn follow(lines: impl Iterator<Item = String>, mut log: File, journal: &Journal) {
+    for line in lines {
         let _ = writeln!(log, "{line}");
         let Ok(mut value) = serde_json::from_str::<Value>(&line) else {
             continue;

@@ -148,7 +148,8 @@ fn dhcpcd_takes_a_nodes_address_and_a_strangers_lease() {
         let passwd = rack.write("passwd", &format!("{}\n", kept.join("\n")))?;
         run("mount", &["--bind", &passwd.display().to_string(), "/etc/passwd"])?;
         run("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
-        run("mount", &["-t", "tmpfs", "tmpfs", "/var/lib/dhcpcd"]).or_else(|_| run("mkdir", &["-p", "/run/dhcpcd"]))?;
+        run("mount", &["-t", "tmpfs", "tmpfs", "/var/lib/dhcpcd"])?;
+        fs::create_dir("/run/dhcpcd").context("dhcpcd's folder")?;
         let mut bootd = rack.start_bootd()?;
         let node = Station::plug(&rack, "a", 3)?;
         let stranger = Station::plug(&rack, "b", 0x73)?;

@@ -16,6 +16,11 @@ fn relay_options_of_the_corpus_come_back_as_they_were() {
     replay("relay_options", checks::relay_options);
 }
 
+#[test]
+fn files_of_the_corpus_are_refused_or_come_to_a_good_configuration() {
+    replay("coredhcp_yaml", checks::coredhcp_yaml);
+}
+
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut number = 0;

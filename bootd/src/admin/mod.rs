@@ -1,8 +1,9 @@
-//! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `plugins`, `explain`, `reload`, `token`,
-//! `export` and `import`, and gives metrics.
+//! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `leases`, `plugins`, `explain`, `reload`,
+//! `token`, `export` and `import`, and gives metrics.
 //!
-//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload`, `/import`, `/accept`, `/ignore` and
-//! `/unignore` change something and `POST /token` makes a token, all else only reads; `GET /keys` gives the public keys. Never answers nodes.
+//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload`, `/import`, `/accept`, `/ignore`,
+//! `/unignore` and `/leases/free` change something and `POST /token` makes a token, all else only reads; `GET /keys` gives the public keys.
+//! Never answers nodes.
 
 mod service;
 mod transfer;

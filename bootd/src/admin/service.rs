@@ -1,6 +1,7 @@
 //! The socket and its routes.
 
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{transfer, views};
-use crate::dhcp::{self, Ignored, IgnoredError};
+use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
 use crate::http::{App, Body, full};
 use crate::state::Store;
@@ -50,6 +51,8 @@ pub struct Admin {
     pub store: Store,
     /// Whom DHCP does not answer.
     pub ignored: Arc<Ignored>,
+    /// The addresses of the pools.
+    pub leases: Leases,
     /// When bootd became ready.
     pub started: std::time::Instant,
     /// Warnings of the start, such as missing loaders.
@@ -154,16 +157,20 @@ impl Admin {
             (&Method::POST, "/token") => return self.token(query),
             (&Method::POST, "/ignore") => return self.ignore(query, Ignored::add).await,
             (&Method::POST, "/unignore") => return self.ignore(query, Ignored::remove).await,
+            (&Method::POST, "/leases/free") => return self.free_lease(query),
             (&Method::GET, _) => {}
             _ => {
                 return error(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST for /accept, /ignore, /unignore, /reload, /import and /token, are served here",
+                    "only GET, and POST for /accept, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
                 );
             }
         }
         match head.uri.path() {
             "/export" => self.export(query).await,
+            "/leases" => json(&views::Leases {
+                leases: self.leases.all(),
+            }),
             "/status" => json(&views::status(self)),
             "/nodes" => json(&views::nodes(self, &self.app.inventory.snapshot())),
             "/keys" => match &self.app.auth {
@@ -184,6 +191,25 @@ impl Admin {
             },
             _ => error(StatusCode::NOT_FOUND, "no such view"),
         }
+    }
+
+    /// Ends the lease of the address that the query names.
+    fn free_lease(&self, query: &str) -> Response<Body> {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        let ip = pairs
+            .find(|(key, _)| key == "ip")
+            .map(|(_, text)| text.parse::<Ipv4Addr>());
+        let Some(Ok(ip)) = ip else {
+            return error(StatusCode::BAD_REQUEST, "ip=ADDRESS is missing, or is no IPv4 address");
+        };
+        if !self.leases.free(ip) {
+            return error(
+                StatusCode::NOT_FOUND,
+                "nobody has this address of a pool, or had it (see bootd leases)",
+            );
+        }
+        tracing::info!(%ip, "the operator freed an address of a pool");
+        json(&views::Freed { ip })
     }
 
     /// Has DHCP ignore the hardware address that the query names, or answer it again.

@@ -1,11 +1,14 @@
 //! What the commands show, as JSON. The schema of a node is the one that plugins publish.
 
+use std::net::Ipv4Addr;
+
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use crate::config::{Access, Mode};
+use crate::dhcp::LeaseView;
 use crate::http::App;
 use crate::inventory::Snapshot;
 use crate::log;
@@ -31,6 +34,20 @@ pub struct Ignoring {
     pub ignored: bool,
     /// Whether it was otherwise before.
     pub changed: bool,
+}
+
+/// `bootd leases --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Leases {
+    /// The addresses of the pools that clients have or had last, and those that rest; by address.
+    pub leases: Vec<LeaseView>,
+}
+
+/// What became of `bootd leases free`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Freed {
+    /// The address.
+    pub ip: Ipv4Addr,
 }
 
 /// A node and whose it is.

@@ -13,6 +13,7 @@ mod coredhcp;
 mod explain;
 mod export;
 mod import;
+mod leases;
 mod nodes;
 mod plugins;
 mod reload;
@@ -58,6 +59,8 @@ pub enum Verb {
     Explain(explain::Arguments),
     /// Show the inventory, or accept what is held back of a site that lost much of it.
     Nodes(nodes::Arguments),
+    /// Show the addresses of the DHCP pools and who has them; free one, or export them for CoreDHCP.
+    Leases(leases::Arguments),
     /// Show the plugins, or check a plugin file.
     Plugins(plugins::Arguments),
     /// Load plugins anew, beside those that serve; each takes over when its start succeeded.
@@ -159,6 +162,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Import(arguments) => import::run(&arguments),
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Nodes(arguments) => nodes::run(&arguments),
+        Verb::Leases(arguments) => leases::run(&arguments),
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),
         Verb::Status(look) => status::run(&look),

@@ -251,6 +251,7 @@ fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
     loaders.retain(|_, loader| serve || loader.configured);
     Tftp {
         serve,
+        autoexec: m.optional("tftp.autoexec", raw.autoexec).unwrap_or(true),
         address: m.parsed("tftp.address", address),
         port: m.optional("tftp.port", raw.port).unwrap_or(69),
         root,

@@ -78,6 +78,8 @@ pub enum BootloopNak {
 pub struct Tftp {
     /// Whether there is TFTP. Without it loaders are announced only when they are configured.
     pub serve: bool,
+    /// Whether `autoexec.ipxe` is made, which iPXE fetches before it asks by DHCP.
+    pub autoexec: bool,
     /// Where it listens. `None`: on [`Config::address`], or on every address when subnets have others.
     pub address: Option<Ipv4Addr>,
     /// UDP port.

@@ -176,6 +176,7 @@ table! {
     /// `[tftp]`
     Tftp {
         serve: bool,
+        autoexec: bool,
         address: String,
         port: u16,
         root: String,

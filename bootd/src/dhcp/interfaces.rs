@@ -96,6 +96,7 @@ impl Watch {
                 Err(_) => changes = None,
             }
             looked = Instant::now();
+            self.shell.look_at_hosts();
             // While they cannot be listed, the last state stays.
             if let Ok(all) = Interface::all() {
                 self.follow(&all);

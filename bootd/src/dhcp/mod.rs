@@ -10,6 +10,8 @@ mod interfaces;
 pub mod solicitation;
 pub mod v4;
 
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::inventory::Snapshot;
@@ -29,7 +31,9 @@ pub use ignored::{Ignored, IgnoredError};
 pub use interfaces::Warnings;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
+pub use v4::hosts::{Hosts, HostsError};
 pub use v4::pool::State;
+pub use v4::sqlite::SqliteError;
 
 /// What DHCP works with.
 #[derive(Clone)]
@@ -76,6 +80,9 @@ pub enum DhcpError {
     /// The leases of earlier runs cannot be read.
     #[error("the leases of the DHCP pools cannot be read: {0}")]
     Leases(#[from] StoreError),
+    /// The file of hosts.
+    #[error("dhcp.hosts: {0}")]
+    Hosts(#[from] HostsError),
     /// No thread.
     #[error("no thread for DHCP on {interface}: {source}")]
     Thread {
@@ -87,18 +94,45 @@ pub enum DhcpError {
 }
 
 /// An address of a pool, as the operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseView {
-    /// Its holder, or its last one.
-    pub mac: Mac,
+    /// The hardware address of its holder, or its last one; of a conflict, who uses it.
+    pub mac: Option<Mac>,
+    /// The client identifier that came with it, in hexadecimal.
+    pub client_id: Option<String>,
     /// The address.
-    pub ip: std::net::Ipv4Addr,
-    /// `offered`, `leased`, `free` or `declined`.
+    pub ip: Ipv4Addr,
+    /// Its subnet.
+    pub subnet: String,
+    /// `offered`, `leased`, `free`, `declined` or `conflict`.
     pub state: State,
     /// Seconds until that ends; 0 when it has ended.
     pub expires_in_s: u64,
     /// What the client calls itself.
     pub hostname: Option<String>,
+}
+
+/// The leases of the pools.
+#[derive(Clone)]
+pub struct Leases(Arc<v4::service::Shell>);
+
+impl Leases {
+    /// The addresses of the pools that clients have or had last, and those that rest; by address.
+    pub fn all(&self) -> Vec<LeaseView> {
+        self.0.leases()
+    }
+
+    /// An operator says that nobody has an address. `false`: it is in no pool, or nobody ever had it.
+    pub fn free(&self, ip: Ipv4Addr) -> bool {
+        self.0.free(ip)
+    }
+}
+
+/// Writes the leases that run into a file as CoreDHCP keeps them. Says how many there are.
+pub fn export_leases(path: &Path, leases: &[LeaseView]) -> Result<usize, SqliteError> {
+    let running = v4::handover::running(leases, v4::service::unix_clock());
+    v4::sqlite::write(path, &running)?;
+    Ok(running.len())
 }
 
 /// DHCP at work.
@@ -107,6 +141,7 @@ pub struct Service {
     ending: Arc<AtomicBool>,
     warnings: Warnings,
     watch: Option<JoinHandle<()>>,
+    _prober: Option<v4::prober::Prober>,
 }
 
 /// Opens the sockets of all interfaces that are there, reads the leases of earlier runs, and begins to answer. Interfaces that come later are
@@ -125,6 +160,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
             source,
         })?;
     Ok(Service {
+        _prober: v4::prober::Prober::start(&shell),
         shell,
         ending,
         warnings,
@@ -136,11 +172,12 @@ impl Service {
     /// Ends the threads, within about a second. Leases that are being written are still acknowledged.
     pub fn stop(mut self) {
         self.end();
+        self.shell.hand_over();
     }
 
-    /// The addresses of the pools that clients have, or had last.
-    pub fn leases(&self) -> Vec<LeaseView> {
-        self.shell.leases()
+    /// The leases of the pools, to look at and to change.
+    pub fn leases(&self) -> Leases {
+        Leases(Arc::clone(&self.shell))
     }
 
     /// What is wrong with the interfaces; it changes with time.

@@ -4,6 +4,7 @@
 //! makes the next one from a [`Snapshot::draft`].
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +12,7 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::{Interface, Node};
 
 use super::shards::Shards;
+use crate::config::{DhcpOption, OptionSet, When, hex_bytes};
 
 /// A node of a snapshot and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Snapshot {
     by_nid: Shards<u64, Arc<Node>>,
     /// Further nodes with an address that is another's too: outside of the served subnets that is none of our business.
     further: Shards<IpAddr, Vec<Arc<Node>>>,
+    /// The DHCP options of nodes that have some of their own, by xname: encoded here, so that a packet only copies them.
+    options: Shards<String, Arc<OptionSet>>,
     /// Ordered by xname, once somebody wants it.
     ordered: OnceLock<Vec<Entry>>,
 }
@@ -109,6 +113,14 @@ impl Snapshot {
         self.by_nid.get(&nid)
     }
 
+    /// The DHCP options of a node of this snapshot, if it has some of its own.
+    pub fn options_of(&self, node: &Node) -> Option<&OptionSet> {
+        if node.options.is_empty() {
+            return None;
+        }
+        self.options.get(&node.id).map(|options| &**options)
+    }
+
     /// Whether any node has this address: such an address is never given to somebody else.
     pub fn owns(&self, ip: Ipv4Addr) -> bool {
         self.by_ip.get(&IpAddr::V4(ip)).is_some()
@@ -123,6 +135,7 @@ impl Snapshot {
             by_ip: self.by_ip.clone(),
             by_nid: self.by_nid.clone(),
             further: self.further.clone(),
+            options: self.options.clone(),
             ordered: OnceLock::new(),
         }
     }
@@ -141,12 +154,18 @@ impl Snapshot {
                 self.insert_ip(address.ip.to_canonical(), node);
             }
         }
+        if !node.options.is_empty() {
+            self.options.insert(node.id.clone(), encoded(&node.options).into());
+        }
         self.by_id.insert(node.id.clone(), entry);
     }
 
     /// Takes a node out.
     pub(super) fn remove(&mut self, id: &str) -> Option<Entry> {
         let entry = self.by_id.remove(id)?;
+        if !entry.node.options.is_empty() {
+            self.options.remove(id);
+        }
         let node = &entry.node;
         if let Some(nid) = node
             .nid
@@ -190,6 +209,18 @@ impl Snapshot {
             self.further.insert(ip, further);
         }
     }
+}
+
+/// What is not an option to set, or not hexadecimal, was reported to who published it; here it is only left out.
+fn encoded(options: &BTreeMap<u8, String>) -> OptionSet {
+    let mut set = OptionSet::default();
+    for (code, hex) in options {
+        let protocols = matches!(code, 0 | 51..=54 | 61 | 82 | 255);
+        if let Some(value) = hex_bytes(hex).filter(|_| !protocols) {
+            set.set(DhcpOption::new(*code, When::Always, &value));
+        }
+    }
+    set
 }
 
 /// Orders `x1000c0s2b0n0` before `x1000c0s10b0n0`. Canonical xnames have no leading zeros, so of two numbers the longer one is larger.

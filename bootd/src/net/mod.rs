@@ -2,6 +2,7 @@
 //!
 //! Says what is wrong in the operator's words ([`NetError`]): what was opened, where, and what to do. Knows nothing of the protocols above.
 
+mod arp;
 mod batch;
 mod icmp6;
 mod interface;
@@ -11,6 +12,7 @@ mod udp;
 
 use socket2::{SockAddr, Socket};
 
+pub use arp::{Arp, Wake};
 pub use batch::{BATCH, Backlog, Incoming};
 pub use icmp6::Icmp6;
 pub use interface::{Changed, Changes, Interface};

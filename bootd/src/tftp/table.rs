@@ -109,10 +109,12 @@ impl Files {
         }
 
         reading.insert("default", scripts::DEFAULT.into(), Kind::Script);
-        for (name, text) in [
-            ("config.ipxe", scripts::CONFIG.to_owned()),
-            ("autoexec.ipxe", scripts::autoexec(&config.script_url_for())),
-        ] {
+        let autoexec = || ("autoexec.ipxe", scripts::autoexec(&config.script_url_for()));
+        let autoexec = config.tftp.autoexec.then(autoexec);
+        for (name, text) in [("config.ipxe", scripts::CONFIG.to_owned())]
+            .into_iter()
+            .chain(autoexec)
+        {
             if !reading.files.contains_key(name) {
                 reading.insert(name, text.into(), Kind::Script);
             }

@@ -21,6 +21,7 @@ pub(crate) fn config(root: &Path) -> Config {
         },
         tftp: Tftp {
             serve: true,
+            autoexec: true,
             address: None,
             port: 0,
             root: root.into(),

@@ -93,6 +93,7 @@ pub fn answered(
 pub fn receiving() -> Receiving {
     Receiving {
         addresses: vec![site::SERVER],
+        link: None,
     }
 }
 

@@ -382,6 +382,8 @@ impl Text<'_> {
             return;
         };
         self.key("tftp", "address", text("0.0.0.0"));
+        self.comment("CoreDHCP has none, and a stock iPXE that finds one asks no DHCP server what to boot.");
+        self.key("tftp", "autoexec", "false".into());
         self.key("tftp", "port", coresmd.tftp_port.to_string());
         self.key("tftp", "root", text(&coresmd.tftp_dir));
         self.table("tftp.loaders", "[tftp.loaders]");

@@ -6,13 +6,17 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Interface;
 
+use super::holder::{self, Holder};
+use super::options::V6ONLY_PREFERRED;
 use super::policy::{Policy, Receiving};
-use super::reply::{Asker, Reply, ReplyKind};
+use super::reply::{Asker, Instead, Reply, ReplyKind, Who};
 use super::request::{Kind, Request};
+use super::rules::{Client, Ruling, rule};
 use crate::config::Subnet;
 use crate::inventory::Snapshot;
 
@@ -25,8 +29,12 @@ pub enum Verdict<'a> {
     Nak(Reply<'a>, NakWhy),
     /// Make the lease durable, then send this. When that fails, send nothing.
     Lease(Reply<'a>, Lease),
+    /// Send this NAK; the client's lease is over, so forget its row.
+    End(Reply<'a>, Holder, NakWhy),
     /// Send nothing; the client's lease is over, so forget its row.
-    Freed(Mac, Ipv4Addr, FreedWhy),
+    Freed(Holder, Ipv4Addr, FreedWhy),
+    /// Ask the wire whether somebody uses this address, tell the pool, and decide again.
+    Probe(Ipv4Addr),
     /// Not a matter of the inventory: ask the pool.
     Unknown(Mac, Missing),
     /// Send nothing.
@@ -37,7 +45,11 @@ pub enum Verdict<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Whose it is.
-    pub mac: Mac,
+    pub holder: Holder,
+    /// The hardware address, when it has 6 bytes.
+    pub mac: Option<Mac>,
+    /// Option 61, when it was sent.
+    pub client_id: Option<Arc<[u8]>>,
     /// The address.
     pub ip: Ipv4Addr,
     /// For how long, in seconds.
@@ -45,7 +57,7 @@ pub struct Lease {
     /// What the client calls itself.
     pub host_name: Option<String>,
     /// Who had the address before, and whose row goes with it.
-    pub instead_of: Option<Mac>,
+    pub instead_of: Option<Holder>,
 }
 
 /// Why a client must begin again.
@@ -59,6 +71,10 @@ pub enum NakWhy {
     Taken,
     /// It never got this address here, and has another one.
     NotYours,
+    /// Leases are not renewed, so that clients are looked at again (`compat.bootloop_nak`).
+    Renewal,
+    /// CoreDHCP's `bootloop` knows it already, and it is not iPXE (`compat.strict`).
+    Bootloop,
 }
 
 /// Why a lease is over.
@@ -77,6 +93,8 @@ pub enum Missing {
     Mac,
     /// The node has no IPv4 address in a subnet where this client can be.
     Address,
+    /// The client has no hardware address of 6 bytes, by which nodes are known.
+    HardwareAddress,
 }
 
 /// Why a request gets no answer. Each is a metric label.
@@ -86,7 +104,7 @@ pub enum Why {
     Bootp,
     /// A message that no client sends to a server.
     MessageType,
-    /// The hardware address has not 6 bytes.
+    /// The hardware address has not 6 bytes, and there is no client identifier.
     NoMac,
     /// The hardware address is a group's, or nobody's.
     NotAHost,
@@ -114,6 +132,14 @@ pub enum Why {
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
+    /// A rule ignores it.
+    ByRule,
+    /// `dhcp.ignore` lists it.
+    ByConfiguration,
+    /// The address for it is being probed; it is answered then.
+    ProbeUnderWay,
+    /// Somebody has each address that was probed for it.
+    AllInUse,
     /// The operator has it ignored: `bootd nodes ignore`.
     ByOperator,
 }
@@ -138,6 +164,10 @@ impl Why {
             Self::NotOurLease => "not_our_lease",
             Self::UnknownInform => "inform_of_unknown",
             Self::LookupUnderWay => "lookup_under_way",
+            Self::ByRule => "ignored_by_rule",
+            Self::ByConfiguration => "ignored_by_configuration",
+            Self::ProbeUnderWay => "probe_under_way",
+            Self::AllInUse => "probed_in_vain",
             Self::ByOperator => "ignored_by_operator",
         }
     }
@@ -148,7 +178,7 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Bootp => "it is BOOTP, without a DHCP message type",
             Self::MessageType => "its message type is not one of a client's",
-            Self::NoMac => "its hardware address has not 6 bytes",
+            Self::NoMac => "its hardware address has not 6 bytes, and it sends no client identifier",
             Self::NotAHost => "its hardware address is a group's, or zero",
             Self::OtherServer => "it speaks to another server",
             Self::RelayNotServed => "its relay is in no served subnet",
@@ -161,9 +191,15 @@ impl fmt::Display for Why {
             Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
             Self::NotOurLease => "it speaks of a lease that is not ours",
             Self::UnknownInform => "it informs, and is not in the inventory",
+            Self::ProbeUnderWay => {
+                "the address for it is being probed since an earlier packet; this one is answered then"
+            }
+            Self::AllInUse => "somebody answers for each address that was probed for it",
             Self::LookupUnderWay => {
                 "the plugins are being asked about it since an earlier packet, which is answered then"
             }
+            Self::ByRule => "a rule of the configuration ignores it",
+            Self::ByConfiguration => "dhcp.ignore of the configuration lists it",
             Self::ByOperator => "the operator has it ignored (`bootd nodes unignore` ends that)",
         })
     }
@@ -177,11 +213,13 @@ impl NakWhy {
             Self::OtherSubnet => "other_subnet",
             Self::Taken => "taken",
             Self::NotYours => "not_yours",
+            Self::Renewal => "renewal_refused",
+            Self::Bootloop => "bootloop",
         }
     }
 }
 
-/// Decides for a client of the inventory.
+/// Decides for a client of the inventory, or of the file of hosts.
 pub fn answer<'a>(
     request: &'a Request<'a>,
     policy: &'a Policy,
@@ -192,50 +230,159 @@ pub fn answer<'a>(
         Ok(client) => client,
         Err(why) => return Verdict::Ignore(why),
     };
-    let Some((node, interface)) = snapshot.by_mac(mac) else {
-        return Verdict::Unknown(mac, Missing::Mac);
+    let Some(mac) = mac else {
+        return Verdict::Unknown(NOBODY, Missing::HardwareAddress);
     };
+    if let Some(verdict) = ipv6_only(request, policy, receiving, kind) {
+        return verdict;
+    }
+    let node = snapshot.by_mac(mac);
+    let host = host(policy, mac, node.is_some());
+    if node.is_none() && host.is_none() {
+        return Verdict::Unknown(mac, Missing::Mac);
+    }
     if policy.is_for_another(request, receiving) {
         return Verdict::Ignore(Why::OtherServer);
     }
-    let (subnet, ip) = match place(request, policy, interface, receiving) {
+    let found = match (host, node) {
+        (Some(ip), _) => place(request, policy, [ip].into_iter(), receiving),
+        (None, Some((_, interface))) => place(request, policy, ipv4(interface), receiving),
+        (None, None) => Ok(None),
+    };
+    let (subnet, ip) = match found {
         Ok(Some(place)) => place,
         Ok(None) => return Verdict::Unknown(mac, Missing::Address),
         Err(why) => return Verdict::Ignore(why),
     };
+    let node = node.map(|(node, _)| &**node).filter(|_| host.is_none());
+    let client = Client { request, mac, node, ip };
+    let said = match rule(policy, snapshot, client) {
+        Ruling::Ignore(_) => return Verdict::Ignore(Why::ByRule),
+        Ruling::Serve(said) => said,
+    };
+    let settings = policy.hosts.as_ref().filter(|_| host.is_some());
+    let who = match node {
+        Some(node) => Who::Node(node, snapshot.options_of(node)),
+        None => Who::Host {
+            before_inventory: settings.is_some_and(|hosts| hosts.before_inventory),
+        },
+    };
     let asker = Asker {
         request,
         mac,
-        node: Some(&**node),
-        server: Policy::server_of(subnet, ip, receiving),
+        who,
+        server: policy.server_of(subnet, ip, receiving),
+        said,
     };
-    let reply = |kind, lease| Verdict::Reply(Reply::grant(kind, asker, policy, subnet, lease));
+    let lease = Some((ip, settings.map_or(policy.lease_time, |hosts| hosts.lease_time)));
+    let reply = |kind, asker, lease| Verdict::Reply(Reply::grant(kind, asker, policy, subnet, lease));
     match kind {
-        Kind::Discover => reply(ReplyKind::Offer, Some((ip, policy.lease_time))),
-        Kind::Request if named(request).any(|named| named != ip) => {
+        Kind::Discover => reply(ReplyKind::Offer, asker, lease),
+        Kind::Request if !policy.strict && named(request).any(|named| named != ip) => {
             Verdict::Nak(Reply::nak(asker, policy), NakWhy::OtherAddress)
         }
-        Kind::Request => reply(ReplyKind::Ack, Some((ip, policy.lease_time))),
+        Kind::Request => reply(ReplyKind::Ack, asker, lease),
         // The answer goes to an address that the packet names.
         Kind::Inform if !policy.is_host(request.ciaddr) || policy.is_us(request.ciaddr, receiving) => {
             Verdict::Ignore(Why::InformFromElsewhere)
         }
-        Kind::Inform => reply(ReplyKind::Ack, None),
+        Kind::Inform => reply(ReplyKind::Ack, asker, None),
         Kind::Release => Verdict::Ignore(Why::Released),
         Kind::Decline => Verdict::Ignore(Why::Conflict),
         Kind::Other(_) => Verdict::Ignore(Why::MessageType),
     }
 }
 
+/// The address that the file of hosts has for a client, when it counts.
+fn host(policy: &Policy, mac: Mac, is_known: bool) -> Option<Ipv4Addr> {
+    let hosts = policy.hosts.as_ref()?;
+    if is_known && !hosts.before_inventory {
+        return None;
+    }
+    hosts.address_of(mac)
+}
+
+/// Who prefers to do without IPv4 is told that it may, and gets no address (RFC 8925). Upstream took everybody without option 55 for one.
+fn ipv6_only<'a>(
+    request: &'a Request<'a>,
+    policy: &'a Policy,
+    receiving: &Receiving,
+    kind: Kind,
+) -> Option<Verdict<'a>> {
+    let seconds = policy.ipv6_only?;
+    let prefers = request.lists(V6ONLY_PREFERRED) || (policy.strict && request.wants(V6ONLY_PREFERRED));
+    let reply = match kind {
+        Kind::Discover => ReplyKind::Offer,
+        Kind::Request => ReplyKind::Ack,
+        _ => return None,
+    };
+    if !prefers || policy.is_for_another(request, receiving) {
+        return None;
+    }
+    let instead = Some(Instead::Ipv6Only(seconds));
+    Some(without_address(request, policy, receiving, reply, instead))
+}
+
+/// What a client gets for whom nobody has an address: an answer to option 116 (RFC 2563), one without address where that is wanted, or none.
+pub(super) fn nowhere<'a>(
+    request: &'a Request<'a>,
+    policy: &'a Policy,
+    receiving: &Receiving,
+    kind: Kind,
+) -> Verdict<'a> {
+    let unknown = &policy.unknown;
+    let (reply, instead) = match (kind, unknown.autoconfigure) {
+        (Kind::Discover, Some(value)) if request.asks_autoconfigure => {
+            (ReplyKind::Offer, Some(Instead::Autoconfigure(value)))
+        }
+        (Kind::Discover, Some(_)) => return Verdict::Ignore(Why::NoPool),
+        _ if !unknown.answer_without_address && !policy.strict => return Verdict::Ignore(Why::NoPool),
+        (Kind::Discover, None) => (ReplyKind::Offer, None),
+        (Kind::Request, _) => (ReplyKind::Ack, None),
+        _ => return Verdict::Ignore(Why::NoPool),
+    };
+    without_address(request, policy, receiving, reply, instead)
+}
+
+/// Upstream comes to rules and boot files only with an address, and so do we.
+fn without_address<'a>(
+    request: &'a Request<'a>,
+    policy: &'a Policy,
+    receiving: &Receiving,
+    kind: ReplyKind,
+    instead: Option<Instead>,
+) -> Verdict<'a> {
+    let subnet = match policy.subnet_at(request, receiving) {
+        Ok(subnet) => subnet,
+        Err(why) => return Verdict::Ignore(why),
+    };
+    let near = policy.link_of(request).unwrap_or(subnet.network);
+    let asker = Asker {
+        who: Who::Addressless,
+        ..Asker::without_rules(request, policy, receiving, (subnet, near))
+    };
+    Verdict::Reply(Reply::without_address(kind, asker, policy, subnet, instead))
+}
+
 /// Who asks for what, as far as it can have an answer at all.
-pub(super) fn client(request: &Request<'_>, policy: &Policy, receiving: &Receiving) -> Result<(Kind, Mac), Why> {
+pub(super) fn client(
+    request: &Request<'_>,
+    policy: &Policy,
+    receiving: &Receiving,
+) -> Result<(Kind, Option<Mac>), Why> {
     policy.check_relay(request, receiving)?;
     match (request.kind, request.mac) {
         (None, _) => Err(Why::Bootp),
         (Some(Kind::Other(_)), _) => Err(Why::MessageType),
+        (Some(kind), None) if holder::id(request).is_some() => Ok((kind, None)),
         (Some(_), None) => Err(Why::NoMac),
         (Some(_), Some(mac)) if !mac.is_host() => Err(Why::NotAHost),
-        (Some(kind), Some(mac)) => Ok((kind, mac)),
+        (Some(_), Some(mac)) if policy.ignore.contains(&mac) => Err(Why::ByConfiguration),
+        // Upstream knows two kinds of message.
+        (Some(kind), Some(_)) if policy.strict && !matches!(kind, Kind::Discover | Kind::Request) => {
+            Err(Why::MessageType)
+        }
+        (Some(kind), mac) => Ok((kind, mac)),
     }
 }
 
@@ -244,33 +391,45 @@ pub(super) fn named(request: &Request<'_>) -> impl Iterator<Item = Ipv4Addr> + u
     [request.requested_ip, request.used_ip()].into_iter().flatten()
 }
 
-/// The subnet and the address of a node, where its packet came from.
+/// The subnet and the address of a client, of those that it can have, where its packet came from.
 fn place<'a>(
     request: &Request<'_>,
     policy: &'a Policy,
-    interface: &Interface,
+    ips: impl Iterator<Item = Ipv4Addr> + Clone,
     receiving: &Receiving,
 ) -> Result<Option<(&'a Subnet, Ipv4Addr)>, Why> {
-    let served = || ipv4(interface).filter_map(|ip| Some((policy.subnet_of(ip)?, ip)));
-    if let Some(link) = request.relayed_from() {
+    let served = || ips.clone().filter_map(|ip| Some((policy.subnet_of(ip)?, ip)));
+    if let Some(link) = policy.link_of(request) {
         let subnet = policy.subnet_of(link).ok_or(Why::RelayNotServed)?;
-        return Ok(served().find(|(of, _)| *of == subnet));
+        // Behind a relay of which nobody knows more than that it is served, an address is as good as another.
+        let fits = |of: &Subnet| subnet.is_catch_all() || of == subnet;
+        return Ok(served().find(|(of, _)| fits(of)));
+    }
+    if policy.strict {
+        return Ok(served().next());
     }
     // A renewal comes without relay from wherever the node is; the address that it uses says where.
     Ok(served()
         .find(|(_, ip)| request.used_ip() == Some(*ip))
-        .or_else(|| served().find(|(subnet, _)| Policy::is_addressed(subnet, receiving)))
-        .or_else(|| served().find(|(subnet, _)| Policy::is_local(subnet, receiving)))
+        .or_else(|| served().find(|(subnet, ip)| Policy::is_near(subnet, *ip, receiving)))
+        .or_else(|| served().find(|(subnet, _)| !subnet.is_catch_all() && Policy::is_local(subnet, receiving)))
         .or_else(|| served().next()))
 }
 
-fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + '_ {
+fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> + Clone + '_ {
     interface.ips.iter().filter_map(|address| match address.ip {
         IpAddr::V4(ip) => Some(ip),
         IpAddr::V6(_) => None,
     })
 }
 
+/// What stands for the hardware address of a client whose own has not 6 bytes.
+pub(super) const NOBODY: Mac = Mac([0; 6]);
+
 #[cfg(test)]
 #[path = "answer_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "strict_tests.rs"]
+mod strict_tests;

@@ -3,13 +3,16 @@
 //! A client's stage is read from what it says about itself; the architecture from option 93 (RFC 4578, IANA's list). Pure.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Boot;
+use dhcproto::v4::OptionCode;
 use serde::Serialize;
 
-use super::policy::Policy;
+use super::policy::{Base, Policy};
 use super::request::Request;
+use super::rules::Said;
 use crate::config::Arch;
 
 /// How far a client's boot is. All of them get the same address.
@@ -34,14 +37,18 @@ impl Stage {
         }
     }
 
-    /// The stage of who sent this.
-    pub fn of(request: &Request<'_>) -> Self {
+    /// The stage of who sent this. `strict`: iPXE is known as upstream knows it, and UEFI HTTP Boot is not.
+    pub fn of(request: &Request<'_>, strict: bool) -> Self {
+        if strict {
+            return match (&*request.user_class, request.arch) {
+                (IPXE, _) => Self::Ipxe,
+                (_, Some(_)) => Self::Firmware,
+                (_, None) => Self::Os,
+            };
+        }
         if request.ipxe {
             Self::Ipxe
-        } else if request.arch.is_some()
-            || request.vendor_class.starts_with(b"PXEClient")
-            || request.vendor_class.starts_with(HTTP_CLIENT)
-        {
+        } else if request.arch.is_some() || request.vendor_class.starts_with(b"PXEClient") || request.boots_by_http() {
             Self::Firmware
         } else {
             Self::Os
@@ -91,27 +98,38 @@ pub enum BootFile<'a> {
     /// A name for TFTP, or a whole URL.
     As(&'a str),
     /// A loader, by HTTP.
-    Loader {
-        /// Where loaders are.
-        url: &'a str,
-        /// Its name there.
-        name: &'a str,
-    },
+    Loader(Place<'a>, &'a str),
     /// This box's boot script for a client.
-    Script {
-        /// Where boot scripts are.
-        url: &'a str,
-        /// The client.
-        mac: Mac,
-    },
+    Script(Place<'a>, Mac),
+    /// The boot script for a client, at a URL that its address is appended to.
+    ScriptAt(&'a str, Mac),
+}
+
+/// An HTTP listener of this box, as a client reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Where it is.
+    pub base: &'a Base,
+    /// This box, where `base` does not say it.
+    pub server: Ipv4Addr,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.base {
+            Base::At(url) => f.write_str(url),
+            Base::OfServer { scheme, port } => write!(f, "{scheme}://{}:{port}", self.server),
+        }
+    }
 }
 
 impl fmt::Display for BootFile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::As(name) => f.write_str(name),
-            Self::Loader { url, name } => write!(f, "{url}/{name}"),
-            Self::Script { url, mac } => write!(f, "{url}/boot/v1/bootscript?mac={mac}"),
+            Self::Loader(at, name) => write!(f, "{at}/loaders/{name}"),
+            Self::Script(at, mac) => write!(f, "{at}/boot/v1/bootscript?mac={mac}"),
+            Self::ScriptAt(url, mac) => write!(f, "{url}{mac}"),
         }
     }
 }
@@ -125,37 +143,79 @@ pub struct Booting<'a> {
     pub arch: Option<Arch>,
     /// What it fetches next.
     pub file: Option<BootFile<'a>>,
+    /// From where, when that is another server than this box: option 66.
+    pub from: Option<&'a str>,
     /// It is UEFI HTTP Boot, which takes only answers that say so.
     pub by_http: bool,
     /// Why there is no loader.
     pub note: Option<Note>,
 }
 
-/// Decides for a client; `boot` is what the inventory says about it.
-pub fn booting<'a>(request: &Request<'_>, policy: &'a Policy, mac: Mac, boot: Option<&'a Boot>) -> Booting<'a> {
-    let stage = Stage::of(request);
-    let by_http = stage == Stage::Firmware && request.vendor_class.starts_with(HTTP_CLIENT);
-    let arch = request.arch.and_then(|code| arch_of(code, by_http));
+/// Whose boot it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// A node of the inventory, which says this about its boot.
+    Node(&'a Boot),
+    /// Nobody that we know.
+    Unknown,
+    /// Nobody that we know, and upstream gives it no boot file.
+    Bootless,
+}
+
+/// Decides for a client. `server`: this box, as the client sees it.
+pub fn booting<'a>(
+    request: &Request<'_>,
+    policy: &'a Policy,
+    mac: Mac,
+    server: Ipv4Addr,
+    whose: Whose<'a>,
+    said: &Said<'a>,
+) -> Booting<'a> {
+    let stage = Stage::of(request, policy.strict);
+    let by_http = !policy.strict && stage == Stage::Firmware && request.boots_by_http();
+    let client = Client {
+        request,
+        policy,
+        mac,
+        server,
+        by_http,
+        arch: request.arch.and_then(|code| arch_of(code, by_http, policy.strict)),
+    };
+    let boot = match whose {
+        Whose::Node(boot) => Some(boot),
+        Whose::Unknown | Whose::Bootless => None,
+    };
+    // Who is in the inventory has a file of its own first; for all others CoreDHCP's nbp ends it.
+    let nbp = policy.nbp.as_ref().filter(|_| request.wants(OptionCode::BootfileName));
+    let early = nbp.filter(|_| boot.is_none());
+    // Upstream's plugin `range`, which has no script, gives an address and no file.
+    let is_ranges = policy.strict && boot.is_none() && policy.unknown.script.is_none();
     let (file, note) = match stage {
-        Stage::Ipxe => (Some(script(policy, mac, boot)), None),
-        Stage::Firmware => match loader(request, policy, arch, by_http, boot) {
+        _ if early.is_some() => (None, None),
+        _ if whose == Whose::Bootless || is_ranges => (None, None),
+        Stage::Ipxe => (Some(client.script(boot, said)), None),
+        Stage::Firmware => match client.loader(boot, said) {
             Ok(file) => (file, None),
             Err(note) => (None, Some(note)),
         },
         Stage::Os => (None, None),
     };
+    let late = nbp.filter(|_| file.is_none());
     Booting {
         stage,
-        arch,
-        file,
+        arch: client.arch,
+        file: file.or(late.map(|nbp| BootFile::As(&nbp.file))),
+        from: late.and_then(|nbp| nbp.server.as_deref()),
         by_http,
         note: note.or(request.arch_too_short.then_some(Note::ArchTooShort)),
     }
 }
 
 /// The architecture of a value of option 93. Those from 15 on are the same ones, booting by HTTP; they mean it only when option 60 says so.
-pub fn arch_of(code: u16, by_http: bool) -> Option<Arch> {
+/// `strict`: none but those that upstream knows.
+pub fn arch_of(code: u16, by_http: bool, strict: bool) -> Option<Arch> {
     match code {
+        9 | 15.. if strict => None,
         0 => Some(Arch::X86Bios),
         6 => Some(Arch::I386Efi),
         // 9 is EBC in IANA's list and x64 in older ones; the firmwares that send it are x64.
@@ -182,44 +242,59 @@ pub fn code_of(arch: Arch) -> u16 {
     }
 }
 
-fn script<'a>(policy: &'a Policy, mac: Mac, boot: Option<&'a Boot>) -> BootFile<'a> {
-    match boot.and_then(|boot| boot.script.as_deref()) {
-        Some(script) => BootFile::As(script),
-        None => BootFile::Script {
-            url: &policy.boot_url,
-            mac,
-        },
-    }
-}
-
-fn loader<'a>(
-    request: &Request<'_>,
+/// What is known of a client when its file is looked for.
+struct Client<'r, 'a> {
+    request: &'r Request<'r>,
     policy: &'a Policy,
-    arch: Option<Arch>,
+    mac: Mac,
+    server: Ipv4Addr,
     by_http: bool,
-    boot: Option<&'a Boot>,
-) -> Result<Option<BootFile<'a>>, Note> {
-    let name = match (boot.and_then(|boot| boot.loader.as_deref()), arch, request.arch) {
-        (Some(name), ..) => name,
-        (None, Some(arch), _) if policy.loaders.contains(&arch) => arch.file_name(),
-        (None, Some(arch), _) => return Err(Note::NoLoader(arch)),
-        (None, None, Some(code)) => return Err(Note::UnknownArch(code)),
-        (None, None, None) => return Ok(None),
-    };
-    if !by_http || name.contains("://") {
-        return Ok(Some(BootFile::As(name)));
-    }
-    let url = policy.loaders_url.as_deref().ok_or(Note::NoLoaderUrl)?;
-    Ok(Some(BootFile::Loader { url, name }))
+    arch: Option<Arch>,
 }
 
-/// How option 60 of UEFI HTTP Boot begins, and what its answer must hold.
-pub(super) const HTTP_CLIENT: &[u8] = b"HTTPClient";
+impl<'a> Client<'_, 'a> {
+    /// The node's own, else the rule's, else, of those that nobody knows, what the configuration has for them, else the usual one.
+    fn script(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> BootFile<'a> {
+        let own = boot.and_then(|boot| boot.script.as_deref());
+        let unknown = self.policy.unknown.script.as_deref().filter(|_| boot.is_none());
+        if let Some(script) = own.or_else(|| said.script()).or(unknown) {
+            return BootFile::As(script);
+        }
+        match &self.policy.script_url {
+            Some(url) => BootFile::ScriptAt(url, self.mac),
+            None => BootFile::Script(self.place(&self.policy.boot), self.mac),
+        }
+    }
+
+    fn loader(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> Result<Option<BootFile<'a>>, Note> {
+        let own = boot.and_then(|boot| boot.loader.as_deref());
+        let name = match (own.or_else(|| said.loader()), self.arch, self.request.arch) {
+            (Some(name), ..) => name,
+            (None, Some(arch), _) if self.policy.loaders.contains(&arch) => arch.file_name(),
+            (None, Some(arch), _) => return Err(Note::NoLoader(arch)),
+            (None, None, Some(code)) => return Err(Note::UnknownArch(code)),
+            (None, None, None) => return Ok(None),
+        };
+        if !self.by_http || name.contains("://") {
+            return Ok(Some(BootFile::As(name)));
+        }
+        let base = self.policy.loaders_at.as_ref().ok_or(Note::NoLoaderUrl)?;
+        Ok(Some(BootFile::Loader(self.place(base), name)))
+    }
+
+    fn place(&self, base: &'a Base) -> Place<'a> {
+        let server = self.server;
+        Place { base, server }
+    }
+}
+
+/// What upstream knows iPXE by: all of option 77.
+const IPXE: &[u8] = b"iPXE";
 
 #[cfg(test)]
 mod tests {
     use super::super::request::parse;
-    use super::super::testing::{Client, mac, policy};
+    use super::super::testing::{Client, SERVER, mac, policy};
     use super::*;
 
     /// The file, and all else.
@@ -229,7 +304,8 @@ mod tests {
 
     fn with(client: Client, boot: &Boot) -> (Option<String>, Stage, bool, Option<Note>) {
         let (packet, policy) = (client.discover(), policy());
-        let got = booting(&parse(&packet).unwrap(), &policy, mac(1), Some(boot));
+        let request = parse(&packet).unwrap();
+        let got = booting(&request, &policy, mac(1), SERVER, Whose::Node(boot), &Said::default());
         (got.file.map(|file| file.to_string()), got.stage, got.by_http, got.note)
     }
 

@@ -9,21 +9,30 @@
 
 pub mod answer;
 pub mod boot;
+pub mod bootloop;
 #[cfg(test)]
 mod conformance;
 pub mod encode;
 pub mod explain;
+pub(crate) mod handover;
+pub mod holder;
+pub mod hosts;
 pub mod limit;
 pub mod options;
 mod outbox;
 pub mod policy;
 pub mod pool;
 pub(crate) mod port;
+mod probe;
+pub(crate) mod prober;
 pub mod rehearsal;
 pub mod reply;
 pub mod request;
 mod rows;
+pub mod rules;
+mod scopes;
 pub(crate) mod service;
+pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
 

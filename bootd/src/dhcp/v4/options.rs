@@ -1,21 +1,28 @@
 //! DHCP options as they are on the wire.
 //!
 //! Reads an options area one option at a time and says where it is broken; the parts of a repeated code are one value (RFC 3396), joined
-//! only then. Writes options ascending, those of a node in their places between ours, values over 255 bytes in several parts. Never
+//! only then. Writes options ascending, those of the scopes in their places between ours, values over 255 bytes in several parts. Never
 //! interprets a value.
 //!
 //! Codes are dhcproto's. Its decoders do not serve here (0.15): both end silently at a truncated option, and neither says whether End was there.
 //! Nor does its encoder: it leaves out options without a value, writes raw values of 82 twice, and clears `chaddr` behind `hlen`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, btree_map};
-use std::iter::Peekable;
 use std::ops::Range;
 
 use dhcproto::v4::OptionCode;
 
+use super::request::Request;
+use super::scopes::Scopes;
+use crate::config::When;
+
 /// iPXE's own option, of which the registry knows only the number.
 pub const IPXE: OptionCode = OptionCode::Unknown(175);
+
+/// Whether a client without an address may choose one itself (RFC 2563).
+pub const AUTOCONFIGURE: OptionCode = OptionCode::DisableSLAAC;
+/// How long a client does without IPv4 (RFC 8925).
+pub const V6ONLY_PREFERRED: OptionCode = OptionCode::Unknown(108);
 
 /// An option whose length points behind the end of its area; holds its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,43 +76,55 @@ pub fn add<'a>(value: &mut Option<Cow<'a, [u8]>>, part: &'a [u8]) {
     }
 }
 
-/// Writes options at the end of a packet. They come in ascending order, and those that a node has of its own go in between, or take the
-/// place of ours.
-pub(super) struct Writer<'p, 'n> {
+/// Writes options at the end of a packet, ascending: those of the scopes in between ours.
+pub(super) struct Writer<'p, 'a> {
     packet: &'p mut Vec<u8>,
-    own: Peekable<btree_map::Iter<'n, u8, String>>,
+    scopes: &'a Scopes<'a>,
+    /// All below this code is written.
+    next: u8,
+    wants: &'a Request<'a>,
 }
 
-impl<'p, 'n> Writer<'p, 'n> {
-    /// A writer behind what the packet holds. `own`: code to value in hexadecimal.
-    pub(super) fn new(packet: &'p mut Vec<u8>, own: &'n BTreeMap<u8, String>) -> Self {
-        let own = own.iter().peekable();
-        Self { packet, own }
+impl<'p, 'a> Writer<'p, 'a> {
+    /// A writer behind what the packet holds, for who sent this.
+    pub(super) fn new(packet: &'p mut Vec<u8>, scopes: &'a Scopes<'a>, wants: &'a Request<'a>) -> Self {
+        let next = 0;
+        Self {
+            packet,
+            scopes,
+            next,
+            wants,
+        }
     }
 
-    /// Writes an option with what `value` puts into the packet. Says where the value of the option is now, when it is in one piece.
-    pub(super) fn option(&mut self, code: OptionCode, value: impl FnOnce(&mut Vec<u8>)) -> Option<Range<usize>> {
-        self.own_before(code);
-        if let Some((_, hex)) = self.own.next_if(|(own, _)| **own == u8::from(code))
-            && is_free(code)
-            && let Some(bytes) = bytes(hex)
-        {
-            return put(self.packet, code, |packet| packet.extend(bytes));
-        }
+    /// Writes an option with what `value` puts into the packet, whatever the scopes say. Says where the value is now, when it is in one piece.
+    pub(super) fn ours(&mut self, code: OptionCode, value: impl FnOnce(&mut Vec<u8>)) -> Option<Range<usize>> {
+        self.up_to(code);
+        self.next = u8::from(code).saturating_add(1);
         put(self.packet, code, value)
     }
 
-    /// Writes the node's own option with this code, should there be one.
-    pub(super) fn own(&mut self, code: OptionCode) -> Option<Range<usize>> {
-        self.own_before(code);
-        let (_, hex) = self.own.next_if(|(own, _)| **own == u8::from(code))?;
-        let bytes = bytes(hex).filter(|_| is_free(code))?;
-        put(self.packet, code, |packet| packet.extend(bytes))
+    /// Writes what the scopes say, should they have this option, else ours.
+    pub(super) fn option(&mut self, code: OptionCode, value: impl FnOnce(&mut Vec<u8>)) {
+        if self.scopes.get(code).is_none() {
+            self.ours(code, value);
+        }
     }
 
-    /// Writes what is left of the node's, then what the relay sent, then End.
+    /// Writes what the scopes say. Says where the value is now, when it is in one piece.
+    pub(super) fn theirs(&mut self, code: OptionCode) -> Option<Range<usize>> {
+        self.up_to(code);
+        let at = self.packet.len();
+        self.write(code.into());
+        self.next = u8::from(code).saturating_add(1);
+        let written = self.packet.get(at..)?;
+        let length = usize::from(*written.get(1)?);
+        (written.len() == length + 2).then_some(at + 2..self.packet.len())
+    }
+
+    /// Writes what is left of the scopes, then what the relay sent, then End.
     pub(super) fn end(mut self, relay_agent: Option<&[u8]>) {
-        self.own_before(OptionCode::End);
+        self.up_to(OptionCode::End);
         if let Some(value) = relay_agent {
             put(self.packet, OptionCode::RelayAgentInformation, |packet| {
                 packet.extend_from_slice(value);
@@ -114,13 +133,19 @@ impl<'p, 'n> Writer<'p, 'n> {
         self.packet.push(OptionCode::End.into());
     }
 
-    fn own_before(&mut self, code: OptionCode) {
-        while let Some((own, hex)) = self.own.next_if(|(own, _)| **own < u8::from(code)) {
-            let own = OptionCode::from(*own);
-            // The inventory reports bad values to who published them; here they are only left out.
-            if let Some(bytes) = bytes(hex).filter(|_| is_free(own)) {
-                put(self.packet, own, |packet| packet.extend(bytes));
-            }
+    fn up_to(&mut self, code: OptionCode) {
+        let code = u8::from(code);
+        while let Some(there) = self.scopes.next_from(self.next).filter(|there| *there < code) {
+            self.write(there);
+            self.next = there + 1;
+        }
+    }
+
+    fn write(&mut self, code: u8) {
+        if let Some(option) = self.scopes.get(code.into())
+            && (option.when == When::Always || self.wants.wants(code.into()))
+        {
+            self.packet.extend_from_slice(&option.wire);
         }
     }
 }
@@ -145,40 +170,34 @@ fn put(packet: &mut Vec<u8>, code: OptionCode, value: impl FnOnce(&mut Vec<u8>))
     None
 }
 
-/// The bytes that hexadecimal text means; `:`, `-` and spaces may stand between them.
-fn bytes(hex: &str) -> Option<impl Iterator<Item = u8> + '_> {
-    let digits = || hex.bytes().filter(|c| !matches!(c, b':' | b'-' | b' '));
-    let digit = |c: u8| char::from(c).to_digit(16).map(|digit| digit as u8);
-    let good = digits().all(|c| c.is_ascii_hexdigit()) && digits().count().is_multiple_of(2);
-    let mut digits = digits().filter_map(digit);
-    let pairs = std::iter::from_fn(move || Some(digits.next()? << 4 | digits.next()?));
-    good.then_some(pairs)
-}
-
-/// Whether a row of the inventory may set this option: some carry the protocol itself.
-fn is_free(code: OptionCode) -> bool {
-    !matches!(
-        code,
-        OptionCode::Pad
-            | OptionCode::AddressLeaseTime
-            | OptionCode::OptionOverload
-            | OptionCode::MessageType
-            | OptionCode::ServerIdentifier
-            | OptionCode::ClientIdentifier
-            | OptionCode::RelayAgentInformation
-            | OptionCode::End
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::request::parse;
+    use super::super::testing::Client;
     use super::*;
+    use crate::config::{DhcpOption, OptionSet};
+
+    fn scopes(sets: &[OptionSet]) -> Scopes<'_> {
+        let mut scopes = Scopes::default();
+        sets.iter().for_each(|set| scopes.add(set));
+        scopes
+    }
+
+    fn set(options: &[(u8, When, &[u8])]) -> OptionSet {
+        let mut set = OptionSet::default();
+        for (code, when, value) in options {
+            set.set(DhcpOption::new(*code, *when, value));
+        }
+        set
+    }
 
     #[test]
     fn long_values_are_split_and_read_back_as_one() {
-        let own = BTreeMap::from([(224, "09".repeat(600)), (80, String::new())]);
+        let packet = Client::new(1).discover();
+        let request = parse(&packet).unwrap();
+        let sets = [set(&[(224, When::Always, &[9; 600]), (80, When::Always, &[])])];
         let mut area = Vec::new();
-        Writer::new(&mut area, &own).end(Some(&[7; 3]));
+        Writer::new(&mut area, &scopes(&sets), &request).end(Some(&[7; 3]));
         assert_eq!(find(&area, OptionCode::Unknown(224)).as_deref(), Some(&[9; 600][..]));
         assert_eq!(find(&area, OptionCode::RapidCommit).as_deref(), Some(&[][..]));
         assert_eq!(area[..4], [80, 0, 224, 255]);
@@ -186,15 +205,31 @@ mod tests {
     }
 
     #[test]
-    fn options_of_a_node_stand_in_their_places_and_win() {
-        let own = BTreeMap::from([(2, "aa".into()), (3, "0b".into()), (5, "x".into()), (53, "06".into())]);
+    fn options_of_later_scopes_win_and_stand_in_their_places_between_ours() {
+        let packet = Client::new(1).option(55, &[1, 6]).discover();
+        let request = parse(&packet).unwrap();
+        let (always, requested) = (When::Always, When::Requested);
+        let sets = [
+            set(&[
+                (2, always, &[1]),
+                (3, always, &[1]),
+                (6, requested, &[1]),
+                (7, requested, &[1]),
+            ]),
+            set(&[(2, always, &[2]), (53, always, &[6]), (67, always, b"x")]),
+        ];
         let mut area = Vec::new();
-        let mut writer = Writer::new(&mut area, &own);
-        for code in [1, 3, 5, 53] {
-            writer.option(OptionCode::from(code), |packet| packet.push(9));
-        }
+        let scopes = scopes(&sets);
+        let mut writer = Writer::new(&mut area, &scopes, &request);
+        writer.ours(OptionCode::SubnetMask, |packet| packet.push(9));
+        writer.option(OptionCode::Router, |packet| packet.push(9));
+        writer.option(OptionCode::NameServer, |packet| packet.push(9));
+        writer.ours(OptionCode::MessageType, |packet| packet.push(9));
+        assert_eq!(writer.theirs(OptionCode::BootfileName), Some(20..21));
+        assert_eq!(writer.theirs(OptionCode::Unknown(70)), None);
         writer.end(None);
-        assert_eq!(area, [1, 1, 9, 2, 1, 0xaa, 3, 1, 0x0b, 5, 1, 9, 53, 1, 9, 255]);
+        let expected = [1, 1, 9, 2, 1, 2, 3, 1, 1, 5, 1, 9, 6, 1, 1, 53, 1, 9, 67, 1, b'x', 255];
+        assert_eq!(area, expected);
     }
 
     #[test]

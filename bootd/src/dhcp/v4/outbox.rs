@@ -17,6 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::PART;
 use super::answer::NakWhy;
 use super::boot::Stage;
+use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::options::find;
 use super::reply::{Destination, Envelope, Reply, ReplyKind};
@@ -41,6 +42,8 @@ pub(crate) struct Letter {
     boot: Boot,
     /// Empty when the inventory does not know the client.
     xname: String,
+    /// The last rule that is told of, empty when there is none.
+    rule: String,
     nak: Option<NakWhy>,
 }
 
@@ -74,12 +77,16 @@ impl Letter {
                 arch: None,
             },
             xname: String::new(),
+            rule: String::new(),
             nak: None,
         }
     }
 
     fn write(&mut self, reply: &Reply<'_>, nak: Option<NakWhy>) {
-        encode(reply, &mut self.packet);
+        match nak {
+            Some(NakWhy::Bootloop) => encode_nak(reply, &mut self.packet),
+            _ => encode(reply, &mut self.packet),
+        }
         self.envelope = reply.envelope();
         self.boot = Boot {
             stage: reply.booting.stage,
@@ -87,6 +94,8 @@ impl Letter {
         };
         self.xname.clear();
         self.xname.push_str(reply.xname.unwrap_or_default());
+        self.rule.clear();
+        self.rule.push_str(reply.rule().unwrap_or_default());
         self.nak = nak;
     }
 }
@@ -199,6 +208,7 @@ impl Dispatch {
             mac = %envelope.mac,
             ip = %envelope.yiaddr,
             xname = letter.xname,
+            rule = letter.rule,
             arch = boot.arch.map_or("", |arch| arch.name()),
             stage = boot.stage.name(),
             file = %String::from_utf8_lossy(&file),

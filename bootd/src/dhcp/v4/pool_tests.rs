@@ -1,7 +1,8 @@
 //! Pools: the conversations that matter, then many random ones against the promises.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::super::reply::Destination;
 use super::super::request::parse;
 use super::super::testing::{Client, Random, SERVER, Sent, mac, node, policy, receiving, site, snapshot};
 use super::*;
@@ -11,6 +12,7 @@ const FIRST: [u8; 4] = [172, 16, 0, 200];
 struct Bench {
     pools: Pools,
     policy: Policy,
+    receiving: Receiving,
     snapshot: Snapshot,
     now: Duration,
 }
@@ -21,7 +23,9 @@ enum Decided {
     Reply(Sent),
     Nak(Sent, NakWhy),
     Lease(Sent, Lease),
-    Freed(Mac, Ipv4Addr, FreedWhy),
+    End(Sent, NakWhy),
+    Freed(Holder, Ipv4Addr, FreedWhy),
+    Probe(Ipv4Addr),
     Ignore(Why),
 }
 
@@ -30,6 +34,7 @@ impl Bench {
         Self {
             pools: Pools::new(&policy()),
             policy: policy(),
+            receiving: receiving(),
             snapshot: site(),
             now: Duration::from_secs(1000),
         }
@@ -39,12 +44,14 @@ impl Bench {
         let request = parse(packet).unwrap();
         let verdict = self
             .pools
-            .answer(&request, &self.policy, &self.snapshot, &receiving(), self.now);
+            .answer(&request, &self.policy, &self.snapshot, &self.receiving, self.now);
         match verdict {
             Verdict::Reply(reply) => Decided::Reply(Sent::of(&reply)),
             Verdict::Nak(reply, why) => Decided::Nak(Sent::of(&reply), why),
             Verdict::Lease(reply, lease) => Decided::Lease(Sent::of(&reply), lease),
-            Verdict::Freed(mac, ip, why) => Decided::Freed(mac, ip, why),
+            Verdict::End(reply, _, why) => Decided::End(Sent::of(&reply), why),
+            Verdict::Freed(holder, ip, why) => Decided::Freed(holder, ip, why),
+            Verdict::Probe(ip) => Decided::Probe(ip),
             Verdict::Ignore(why) => Decided::Ignore(why),
             Verdict::Unknown(..) => panic!("the pool has the last word"),
         }
@@ -82,9 +89,13 @@ impl Bench {
     fn join(&mut self, number: u8) -> [u8; 4] {
         let ip = self.offered(Client::new(number));
         let lease = self.leased(selecting(number, ip));
-        assert_eq!((lease.mac, lease.ip.octets()), (mac(number), ip));
+        assert_eq!((lease.holder, lease.ip.octets()), (holder(number), ip));
         ip
     }
+}
+
+fn holder(number: u8) -> Holder {
+    Holder::Mac(mac(number))
 }
 
 fn selecting(number: u8, ip: [u8; 4]) -> Client {
@@ -185,12 +196,12 @@ fn a_released_address_is_free_and_a_declined_one_rests() {
     let strange = Client::new(10).ciaddr(ip).send(7);
     assert_eq!(bench.decide(&strange), Decided::Ignore(Why::NotOurLease));
     let freed = bench.decide(&Client::new(9).ciaddr(ip).option(54, &SERVER.octets()).send(7));
-    assert_eq!(freed, Decided::Freed(mac(9), ip.into(), FreedWhy::Released));
+    assert_eq!(freed, Decided::Freed(holder(9), ip.into(), FreedWhy::Released));
     assert_eq!(bench.offered(Client::new(10).option(50, &ip)), ip);
 
     bench.leased(selecting(10, ip));
     let declined = bench.decide(&selecting(10, ip).send(4));
-    assert_eq!(declined, Decided::Freed(mac(10), ip.into(), FreedWhy::Declined));
+    assert_eq!(declined, Decided::Freed(holder(10), ip.into(), FreedWhy::Declined));
     assert_ne!(bench.offered(Client::new(10).option(50, &ip)), ip);
     assert_eq!(bench.refused(selecting(11, ip)), NakWhy::Taken);
     let states: Vec<State> = bench.pools.held(bench.now).iter().map(|held| held.state).collect();
@@ -210,7 +221,7 @@ fn an_exhausted_pool_is_silent_until_a_lease_ends() {
     bench.pass(101);
     assert_eq!(bench.offered(Client::new(20)), ips[1]);
     // The row of the one who had it goes with the new lease.
-    assert_eq!(bench.leased(selecting(20, ips[1])).instead_of, Some(mac(11)));
+    assert_eq!(bench.leased(selecting(20, ips[1])).instead_of, Some(holder(11)));
     assert_eq!(bench.refused(Client::new(11).ciaddr(ips[1])), NakWhy::Taken);
 }
 
@@ -259,8 +270,8 @@ fn an_address_of_the_inventory_is_never_given() {
 fn a_client_that_the_inventory_learns_of_is_forgotten() {
     let mut bench = Bench::new();
     let ip = bench.join(9);
-    assert!(bench.pools.forget(mac(9), bench.now));
-    assert!(!bench.pools.forget(mac(9), bench.now));
+    assert!(bench.pools.forget(&holder(9), bench.now));
+    assert!(!bench.pools.forget(&holder(9), bench.now));
     assert!(bench.pools.is_empty());
     assert_eq!(bench.offered(Client::new(10).option(50, &ip)), ip);
 }
@@ -285,8 +296,15 @@ fn relayed_clients_have_the_pool_of_their_subnet() {
 fn leases_of_an_earlier_run_are_taken_over() {
     let mut bench = Bench::new();
     let mut restore = |number, ip: [u8; 4], left| {
-        let left = Duration::from_secs(left);
-        bench.pools.restore(mac(number), ip.into(), left, None, bench.now)
+        let former = Former {
+            holder: holder(number),
+            mac: Some(mac(number)),
+            client_id: None,
+            ip: ip.into(),
+            left: Duration::from_secs(left),
+            host_name: None,
+        };
+        bench.pools.restore(former, bench.now)
     };
     assert!(restore(9, FIRST, 100_000_000));
     assert!(!restore(10, FIRST, 100));
@@ -297,17 +315,149 @@ fn leases_of_an_earlier_run_are_taken_over() {
     assert_eq!(bench.offered(Client::new(12)), [172, 16, 0, 202]);
     // A wrong clock does not make it last for years.
     bench.pass(301);
-    assert_eq!(bench.leased(selecting(10, FIRST)).instead_of, Some(mac(9)));
+    assert_eq!(bench.leased(selecting(10, FIRST)).instead_of, Some(holder(9)));
+}
+
+#[test]
+fn a_local_offer_is_probed_first_unless_the_address_is_known_to_be_the_clients() {
+    let mut bench = Bench::new();
+    bench.receiving.link = Some((2, mac(0xfe)));
+    let discover = Client::new(9).discover();
+    assert_eq!(bench.decide(&discover), Decided::Probe(FIRST.into()));
+    // Meanwhile it is nobody else's.
+    let second = [172, 16, 0, 201];
+    assert_eq!(bench.decide(&Client::new(10).discover()), Decided::Probe(second.into()));
+    bench.pools.is_unused(FIRST.into(), bench.now);
+    assert_eq!(bench.join(9), FIRST);
+    // Not again, neither while it has it nor when it comes back.
+    bench.pass(100_000);
+    assert_eq!(bench.offered(Client::new(9)), FIRST);
+    bench.decide(&Client::new(9).option(50, &FIRST).option(54, &[172, 16, 0, 3]).request());
+    // Nor for somebody else within the minute.
+    assert_eq!(bench.offered(Client::new(11).option(50, &FIRST)), FIRST);
+    bench.pass(61);
+    assert_eq!(
+        bench.decide(&Client::new(12).option(50, &FIRST).discover()),
+        Decided::Probe(FIRST.into())
+    );
+    // A relay's wire is not ours to ask.
+    assert_eq!(bench.offered(Client::new(13).giaddr([10, 1, 0, 1])), [10, 1, 0, 10]);
+}
+
+#[test]
+fn an_address_that_a_probe_finds_in_use_rests_and_the_next_one_is_tried() {
+    let mut bench = Bench::new();
+    bench.receiving.link = Some((2, mac(0xfe)));
+    let discover = Client::new(9).discover();
+    assert_eq!(bench.decide(&discover), Decided::Probe(FIRST.into()));
+    assert!(bench.pools.is_used(FIRST.into(), mac(0x66), bench.now));
+    assert!(!bench.pools.is_used(FIRST.into(), mac(0x66), bench.now));
+    assert_eq!(bench.decide(&discover), Decided::Probe([172, 16, 0, 201].into()));
+    let held = bench.pools.held(bench.now);
+    assert_eq!((held[0].state, held[0].mac), (State::Conflict, Some(mac(0x66))));
+    assert_eq!(bench.refused(selecting(10, FIRST)), NakWhy::Taken);
+    // A pool that is used up is probed again rather than given up.
+    for number in 20..26 {
+        bench.decide(&Client::new(number).discover());
+    }
+    assert_eq!(bench.decide(&Client::new(30).discover()), Decided::Probe(FIRST.into()));
+    bench.pools.is_used(FIRST.into(), mac(0x66), bench.now);
+    bench.pass(601);
+    assert_eq!(
+        bench.decide(&Client::new(31).option(50, &FIRST).discover()),
+        Decided::Probe(FIRST.into())
+    );
+}
+
+#[test]
+fn who_is_refused_its_renewal_begins_again() {
+    let mut bench = Bench::new();
+    bench.policy.terms.nak = BootloopNak::Always;
+    let ip = bench.join(9);
+    // It asks for its address again while it boots.
+    bench.leased(Client::new(9).option(50, &ip));
+    let Decided::End(nak, NakWhy::Renewal) = bench.decide(&Client::new(9).ciaddr(ip).option(61, &[1, 2]).request())
+    else {
+        panic!("no NAK");
+    };
+    assert_eq!(nak.codes(), [53, 54, 61]);
+    assert!(bench.pools.is_empty());
+    let ip = bench.join(9);
+    bench.pass(301);
+    let late = bench.decide(&Client::new(9).option(50, &ip).request());
+    assert!(matches!(late, Decided::End(_, NakWhy::Renewal)));
+}
+
+#[test]
+fn leases_are_the_client_ids_when_said_so() {
+    let mut bench = Bench::new();
+    bench.policy.terms.bind_to = BindTo::ClientId;
+    let with_id = |number, id: &[u8]| Client::new(number).option(61, id);
+    let ip = bench.offered(with_id(9, &[1, 1]));
+    // Another adapter of the same client, and another client behind the same adapter.
+    assert_eq!(bench.offered(with_id(10, &[1, 1])), ip);
+    assert_ne!(bench.offered(with_id(9, &[2, 2])), ip);
+    let lease = bench.leased(with_id(9, &[1, 1]).option(50, &ip));
+    assert_eq!((lease.holder, lease.mac), (Holder::Id([1, 1].into()), Some(mac(9))));
+    assert_eq!(bench.refused(with_id(9, &[2, 2]).option(50, &ip)), NakWhy::NotYours);
+}
+
+#[test]
+fn clients_without_an_ethernet_address_have_their_identifier() {
+    let mut bench = Bench::new();
+    let infiniband = |hlen: u8, id: &[u8], kind| {
+        let mut packet = Client::new(9).unicast().option(61, id).send(kind);
+        packet[1..3].copy_from_slice(&[32, hlen]);
+        bench.decide(&packet)
+    };
+    let mut infiniband = infiniband;
+    for (hlen, id, last) in [
+        (0, [32, 1], 200),
+        (8, [32, 2], 201),
+        (20, [32, 3], 202),
+        (0, [32, 1], 200),
+    ] {
+        let Decided::Reply(offer) = infiniband(hlen, &id, 1) else {
+            panic!("no offer");
+        };
+        assert_eq!(offer.yiaddr.octets(), [172, 16, 0, last]);
+        assert_eq!(offer.to, Destination::Broadcast);
+        assert_eq!(offer.option(61), Some(id.to_vec()));
+    }
+    assert_eq!(infiniband(0, &[], 1), Decided::Ignore(Why::NoMac));
+}
+
+#[test]
+fn an_operator_may_say_that_nobody_has_an_address() {
+    let mut bench = Bench::new();
+    let ip = bench.join(9);
+    let other = bench.offered(Client::new(10));
+    assert_eq!(bench.pools.clear(ip.into(), bench.now), Some(Cleared(Some(holder(9)))));
+    assert_eq!(bench.pools.clear(other.into(), bench.now), Some(Cleared(None)));
+    assert_eq!(bench.pools.clear([172, 16, 0, 9].into(), bench.now), None);
+    assert!(bench.pools.is_empty());
+    assert_eq!(bench.offered(Client::new(11).option(50, &ip)), ip);
 }
 
 /// Many clients say anything at any time; who was told that it has an address must be the only one.
 #[test]
 fn whatever_clients_do_an_address_has_one_holder() {
     let mut random = Random::seeded(0x7001);
-    for _ in 0..40 {
+    for round in 0..60 {
         let mut bench = Bench::new();
+        if round % 3 == 1 {
+            bench.policy.terms.bind_to = BindTo::ClientId;
+        }
+        if round % 4 == 1 {
+            bench.policy.terms.nak = BootloopNak::Always;
+        }
+        if round % 2 == 1 {
+            bench.receiving.link = Some((2, mac(0xfe)));
+        }
         // Address → holder and the end of its lease, as the clients were told.
-        let mut told: HashMap<Ipv4Addr, (Mac, Duration)> = HashMap::new();
+        let mut told: HashMap<Ipv4Addr, (Holder, Duration)> = HashMap::new();
+        // What the store would hold.
+        let mut rows: HashMap<Holder, Ipv4Addr> = HashMap::new();
         for _ in 0..1500 {
             bench.now += Duration::from_millis(random.below(30_000));
             if random.below(100) == 0 {
@@ -315,35 +465,60 @@ fn whatever_clients_do_an_address_has_one_holder() {
                 bench.snapshot = snapshot([node(200, &[ip.as_str()])]);
             }
             let packet = packet(&mut random);
+            let asks = Holder::of(&parse(&packet).unwrap(), bench.policy.terms.bind_to);
             match bench.decide(&packet) {
                 Decided::Lease(_, lease) => {
-                    check(&bench, lease.ip, lease.mac, &told);
-                    told.retain(|_, (mac, _)| *mac != lease.mac);
+                    assert_eq!(asks.as_ref(), Some(&lease.holder));
+                    check(&bench, lease.ip, &lease.holder, &told);
+                    told.retain(|_, (holder, _)| *holder != lease.holder);
                     let until = bench.now + Duration::from_secs(lease.seconds.into());
-                    told.insert(lease.ip, (lease.mac, until));
+                    told.insert(lease.ip, (lease.holder.clone(), until));
+                    if let Some(former) = &lease.instead_of {
+                        assert_eq!(rows.remove(former), Some(lease.ip));
+                    }
+                    rows.insert(lease.holder, lease.ip);
                 }
                 Decided::Reply(reply) => {
                     assert_eq!(reply.kind, ReplyKind::Offer);
-                    check(&bench, reply.yiaddr, reply.mac, &told);
+                    check(&bench, reply.yiaddr, &asks.unwrap(), &told);
                 }
-                Decided::Freed(mac, ip, _) => {
+                Decided::Probe(ip) => {
+                    check(&bench, ip, &asks.unwrap(), &told);
+                    match random.below(4) {
+                        0 => drop(bench.pools.is_used(ip, mac(0x66), bench.now)),
+                        _ => bench.pools.is_unused(ip, bench.now),
+                    }
+                }
+                Decided::Freed(freed, ip, _) => {
                     // A client that was refused something else may still say that it is through with this one.
-                    let holder = told.remove(&ip).map_or(mac, |(holder, _)| holder);
-                    assert_eq!(holder, mac);
+                    let holder = told.remove(&ip).map_or(freed.clone(), |(holder, _)| holder);
+                    assert_eq!(holder, freed);
+                    rows.remove(&freed);
                 }
-                Decided::Nak(reply, _) => {
+                Decided::Nak(..) => {
                     // It stops using whatever it has.
-                    told.retain(|_, (mac, _)| *mac != reply.mac);
+                    told.retain(|_, (holder, _)| asks.as_ref() != Some(holder));
+                }
+                Decided::End(..) => {
+                    told.retain(|_, (holder, _)| asks.as_ref() != Some(holder));
+                    rows.remove(&asks.unwrap());
                 }
                 Decided::Ignore(_) => {}
             }
             assert!(bench.pools.tables.iter().all(consistent));
             assert!(bench.pools.len() <= 8 + 3);
+            let ips: HashSet<_> = rows.values().collect();
+            assert!(ips.len() == rows.len(), "two rows for one address");
+            // Whoever was told has a row that says so.
+            let lasts = |(holder, until): &(Holder, Duration), ip: &Ipv4Addr| {
+                *until <= bench.now || rows.get(holder) == Some(ip)
+            };
+            assert!(told.iter().all(|(ip, lease)| lasts(lease, ip)));
         }
     }
 }
 
-fn check(bench: &Bench, ip: Ipv4Addr, mac: Mac, told: &HashMap<Ipv4Addr, (Mac, Duration)>) {
+fn check(bench: &Bench, ip: Ipv4Addr, asks: &Holder, told: &HashMap<Ipv4Addr, (Holder, Duration)>) {
     let table = bench
         .pools
         .tables
@@ -353,16 +528,19 @@ fn check(bench: &Bench, ip: Ipv4Addr, mac: Mac, told: &HashMap<Ipv4Addr, (Mac, D
     assert!(table.holds(ip.to_bits()), "{ip} is outside of its pool");
     assert!(!bench.snapshot.owns(ip), "{ip} is a node's");
     if let Some((holder, until)) = told.get(&ip) {
-        assert!(*holder == mac || *until <= bench.now, "{ip} is {holder}'s");
+        assert!(holder == asks || *until <= bench.now, "{ip} is {holder}'s");
     }
 }
 
 fn consistent(table: &Table) -> bool {
     table.by_end.len() == table.entries.len()
         && table.by_end.iter().all(|(until, ip)| table.entries[ip].until == *until)
-        && table.declined.is_subset(&table.by_end)
-        && table.declined.len() == table.entries.values().filter(|entry| entry.is_declined()).count()
-        && table.of.iter().all(|(mac, ip)| table.entries[ip].mac == Some(*mac))
+        && table.resting.is_subset(&table.by_end)
+        && table.resting.len() == table.entries.values().filter(|entry| entry.is_resting()).count()
+        && table
+            .of
+            .iter()
+            .all(|(holder, ip)| table.entries[ip].holder.as_ref() == Some(holder))
         && table.entries.keys().all(|ip| table.holds(*ip))
 }
 
@@ -388,5 +566,12 @@ fn packet(random: &mut Random) -> Vec<u8> {
         let servers = [SERVER.octets(), [10, 1, 0, 254], [172, 16, 0, 3]];
         client = client.option(54, random.pick::<[u8; 4]>(&servers));
     }
-    client.send(*random.pick(&[1, 1, 1, 3, 3, 3, 3, 4, 7, 8]))
+    if random.below(3) == 0 {
+        client = client.option(61, &[1, random.below(12) as u8]);
+    }
+    let mut packet = client.send(*random.pick(&[1, 1, 1, 3, 3, 3, 3, 4, 7, 8]));
+    if random.below(8) == 0 {
+        packet[1..3].copy_from_slice(&[32, *random.pick(&[0, 8, 20])]);
+    }
+    packet
 }

@@ -229,6 +229,7 @@ impl Outlet for Wire {
 fn receiving(interface: &Interface) -> Receiving {
     Receiving {
         addresses: interface.addresses.clone(),
+        link: interface.ethernet.map(|mac| (interface.index, mac)),
     }
 }
 

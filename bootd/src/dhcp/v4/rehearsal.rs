@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{FreedWhy, NakWhy, Verdict, answer};
+use super::bootloop::encode_nak;
 use super::encode::encode;
+use super::holder::Holder;
 use super::policy::{Policy, Receiving};
 use super::pool::Pools;
 use super::reply::{Envelope, Reply};
@@ -52,9 +54,10 @@ pub struct Dispatch {
 }
 
 impl Rehearsal {
-    /// A server that starts with this configuration and inventory, and without leases; packets come in on `receiving`.
+    /// A server that starts with this configuration and inventory, and without leases; packets come in on `receiving`. A file of hosts that
+    /// cannot be read is left out.
     pub fn new(config: &Config, snapshot: Arc<Snapshot>, receiving: Receiving) -> Self {
-        let policy = Policy::new(config);
+        let policy = Policy::read(config).unwrap_or_else(|_| Policy::new(config));
         Self {
             pools: Pools::new(&policy),
             policy,
@@ -87,14 +90,23 @@ impl Rehearsal {
         };
         match answer(&request, &self.policy, &self.snapshot, &self.receiving) {
             Verdict::Unknown(..) => {
-                let pools = &mut self.pools;
-                let verdict = pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, self.now);
-                outcome(&verdict)
+                let (pools, now) = (&mut self.pools, self.now);
+                let mut ask = || pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, now);
+                match ask() {
+                    // Nobody is there who could answer.
+                    Verdict::Probe(ip) => {
+                        pools.is_unused(ip, now);
+                        outcome(&pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, now))
+                    }
+                    verdict => outcome(&verdict),
+                }
             }
             verdict => {
                 let outcome = outcome(&verdict);
-                if let Some(mac) = super::service::settled(&request, &verdict) {
-                    self.pools.forget(mac, self.now);
+                if super::service::settled(&verdict)
+                    && let Some(holder) = Holder::of(&request, self.policy.terms.bind_to)
+                {
+                    self.pools.forget(&holder, self.now);
                 }
                 outcome
             }
@@ -105,18 +117,22 @@ impl Rehearsal {
 fn outcome(verdict: &Verdict<'_>) -> Outcome {
     match verdict {
         Verdict::Reply(reply) => Outcome::Sent(dispatch(reply, false, None)),
-        Verdict::Nak(reply, why) => Outcome::Sent(dispatch(reply, false, Some(*why))),
+        Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => Outcome::Sent(dispatch(reply, false, Some(*why))),
         Verdict::Lease(reply, _) => Outcome::Sent(dispatch(reply, true, None)),
         Verdict::Freed(_, _, FreedWhy::Released) => Outcome::Released,
         Verdict::Freed(_, _, FreedWhy::Declined) => Outcome::Declined,
         Verdict::Ignore(why) => Outcome::Silence(why.label()),
+        Verdict::Probe(_) => Outcome::Silence("probe_under_way"),
         Verdict::Unknown(..) => Outcome::Silence("unknown"),
     }
 }
 
 fn dispatch(reply: &Reply<'_>, lease: bool, nak: Option<NakWhy>) -> Dispatch {
     let mut packet = Vec::new();
-    encode(reply, &mut packet);
+    match nak {
+        Some(NakWhy::Bootloop) => encode_nak(reply, &mut packet),
+        _ => encode(reply, &mut packet),
+    }
     Dispatch {
         packet,
         envelope: reply.envelope(),

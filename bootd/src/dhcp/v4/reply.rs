@@ -8,10 +8,13 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
 use dhcproto::v4::MessageType;
 
-use super::boot::{Booting, booting};
-use super::policy::Policy;
+use super::answer::{NOBODY, Why};
+use super::boot::{Booting, Whose, booting};
+use super::policy::{Policy, Receiving};
 use super::request::{BROADCAST, Request};
-use crate::config::Subnet;
+use super::rules::{Client, Ruling, Said, rule};
+use crate::config::{Autoconfigure, OptionSet, RuleLog, Subnet};
+use crate::inventory::Snapshot;
 
 /// The kind of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,19 +83,36 @@ pub struct Reply<'a> {
     pub booting: Booting<'a>,
     /// What the client is given; a NAK gives nothing.
     pub grant: Option<Grant<'a>>,
+    /// It is upstream's, byte for byte.
+    pub strict: bool,
 }
 
 /// What an offer or an ACK gives, beside the address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant<'a> {
-    /// Where the client is.
+    /// Where the client is; its options are of everybody there.
     pub subnet: &'a Subnet,
-    /// The node that it is.
-    pub node: Option<&'a Node>,
+    /// The options of clients that the inventory does not know.
+    pub unknown: Option<&'a OptionSet>,
+    /// What rules say.
+    pub said: Said<'a>,
+    /// The node's own options.
+    pub own: Option<&'a OptionSet>,
     /// How long the address is the client's; answers to INFORM give none.
     pub seconds: Option<u32>,
-    /// What is appended to host names.
+    /// Option 15, for who lists it.
     pub domain: Option<&'a str>,
+    /// Why there is no address, for who can make something of that.
+    pub instead: Option<Instead>,
+}
+
+/// What a client is told that gets no address on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Option 108: do without IPv4 for so many seconds.
+    Ipv6Only(u32),
+    /// Option 116: whether it may choose an address itself.
+    Autoconfigure(Autoconfigure),
 }
 
 /// What is left to know about a reply that is bytes.
@@ -111,13 +131,67 @@ pub struct Envelope {
 }
 
 /// The client and what it asked.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Asker<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) mac: Mac,
-    pub(super) node: Option<&'a Node>,
+    pub(super) who: Who<'a>,
     /// bootd's address for it.
     pub(super) server: Ipv4Addr,
+    /// What the rules say about it.
+    pub(super) said: Said<'a>,
+}
+
+/// Who a client is.
+#[derive(Clone, Copy)]
+pub(super) enum Who<'a> {
+    /// A node of the inventory, and its own options.
+    Node(&'a Node, Option<&'a OptionSet>),
+    /// In the file of hosts, which counts before the inventory or after it.
+    Host { before_inventory: bool },
+    /// Nobody that we know.
+    Unknown,
+    /// It gets no address, whoever it is, and so no boot file.
+    Addressless,
+}
+
+impl<'a> Asker<'a> {
+    /// A client that the inventory does not know and that gets an address of this subnet, this one or one near it.
+    pub(super) fn unknown(
+        request: &'a Request<'a>,
+        policy: &'a Policy,
+        snapshot: &Snapshot,
+        receiving: &Receiving,
+        (subnet, ip): (&Subnet, Ipv4Addr),
+    ) -> Result<Self, Why> {
+        let asker = Self::without_rules(request, policy, receiving, (subnet, ip));
+        let client = Client {
+            request,
+            mac: asker.mac,
+            node: None,
+            ip,
+        };
+        match rule(policy, snapshot, client) {
+            Ruling::Ignore(_) => Err(Why::ByRule),
+            Ruling::Serve(said) => Ok(Self { said, ..asker }),
+        }
+    }
+
+    /// The same, and no rule counts.
+    pub(super) fn without_rules(
+        request: &'a Request<'a>,
+        policy: &Policy,
+        receiving: &Receiving,
+        (subnet, ip): (&Subnet, Ipv4Addr),
+    ) -> Self {
+        Self {
+            request,
+            mac: request.mac.unwrap_or(NOBODY),
+            who: Who::Unknown,
+            server: policy.server_of(subnet, ip, receiving),
+            said: Said::default(),
+        }
+    }
 }
 
 impl<'a> Reply<'a> {
@@ -130,23 +204,46 @@ impl<'a> Reply<'a> {
         lease: Option<(Ipv4Addr, u32)>,
     ) -> Self {
         let yiaddr = lease.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip);
+        let (unknown, own) = match asker.who {
+            Who::Node(_, own) => (None, own),
+            Who::Host { before_inventory: true } => (None, None),
+            Who::Host { .. } | Who::Unknown | Who::Addressless => (Some(&policy.unknown.options), None),
+        };
         Self {
             yiaddr,
             to: destination(asker.request, policy, yiaddr, asker.mac),
             grant: Some(Grant {
                 subnet,
-                node: asker.node,
+                unknown,
+                own,
                 seconds: lease.map(|(_, seconds)| seconds),
-                domain: policy.domain.as_deref(),
+                domain: asker.said.domain().or(policy.domain.as_deref()),
+                said: asker.said.clone(),
+                instead: None,
             }),
             ..Self::bare(kind, asker, policy)
         }
     }
 
+    /// An answer that gives no address on purpose.
+    pub(super) fn without_address(
+        kind: ReplyKind,
+        asker: Asker<'a>,
+        policy: &'a Policy,
+        subnet: &'a Subnet,
+        instead: Option<Instead>,
+    ) -> Self {
+        let mut reply = Self::grant(kind, asker, policy, subnet, None);
+        if let Some(grant) = &mut reply.grant {
+            grant.instead = instead;
+        }
+        reply
+    }
+
     /// A NAK.
     pub(super) fn nak(asker: Asker<'a>, policy: &'a Policy) -> Self {
-        let mut reply = Self::bare(ReplyKind::Nak, asker, policy);
         let relay = asker.request.giaddr;
+        let mut reply = Self::bare(ReplyKind::Nak, asker, policy);
         if !relay.is_unspecified() {
             // The client does not use its address any more; only the relay's broadcast reaches it.
             reply.flags |= BROADCAST;
@@ -157,7 +254,17 @@ impl<'a> Reply<'a> {
 
     /// Where the boot file is.
     pub fn siaddr(&self) -> Ipv4Addr {
-        self.grant.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |_| self.server)
+        match self.kind {
+            ReplyKind::Nak => Ipv4Addr::UNSPECIFIED,
+            ReplyKind::Offer | ReplyKind::Ack => self.server,
+        }
+    }
+
+    /// The last rule that fits and is to be told of.
+    pub fn rule(&self) -> Option<&str> {
+        let mut rules = self.grant.iter().flat_map(|grant| grant.said.rules.iter().rev());
+        let told = rules.find(|rule| rule.log == RuleLog::Info);
+        told.map(|rule| rule.name.as_str())
     }
 
     /// What is left to know once this is bytes.
@@ -175,9 +282,16 @@ impl<'a> Reply<'a> {
         let Asker {
             request,
             mac,
-            node,
+            who,
             server,
+            said,
         } = asker;
+        let (xname, whose) = match who {
+            Who::Node(node, _) => (Some(node.id.as_str()), Whose::Node(&node.boot)),
+            Who::Addressless => (None, Whose::Bootless),
+            Who::Host { .. } if policy.strict => (None, Whose::Bootless),
+            Who::Host { .. } | Who::Unknown => (None, Whose::Unknown),
+        };
         Self {
             kind,
             request,
@@ -186,21 +300,27 @@ impl<'a> Reply<'a> {
             to: Destination::Broadcast,
             server,
             mac,
-            xname: node.map(|node| node.id.as_str()),
-            booting: booting(request, policy, mac, node.map(|node| &node.boot)),
+            xname,
+            booting: booting(request, policy, mac, server, whose, &said),
             grant: None,
+            strict: policy.strict,
         }
     }
 }
 
-/// The first matching row of the contract's table; `yiaddr` is unspecified in answers to INFORM, which come from `ciaddr`. That the relay can
-/// be one was checked before.
+/// The first matching row of the contract's table. `yiaddr` is unspecified in answers to INFORM, which come from `ciaddr`, and in those without
+/// an address, which only a broadcast reaches. That the relay can be one was checked before.
 fn destination(request: &Request<'_>, policy: &Policy, yiaddr: Ipv4Addr, mac: Mac) -> Destination {
+    let used = if policy.strict {
+        Some(request.ciaddr).filter(|ip| !ip.is_unspecified())
+    } else {
+        request.used_ip()
+    };
     if !request.giaddr.is_unspecified() {
         Destination::Relay(request.giaddr)
-    } else if let Some(used) = request.used_ip().filter(|ip| policy.is_host(*ip)) {
+    } else if let Some(used) = used.filter(|ip| policy.is_host(*ip)) {
         Destination::Unicast(used)
-    } else if request.flags & BROADCAST != 0 {
+    } else if request.flags & BROADCAST != 0 || request.mac.is_none() || (yiaddr.is_unspecified() && !policy.strict) {
         Destination::Broadcast
     } else {
         Destination::Frame(yiaddr, mac)

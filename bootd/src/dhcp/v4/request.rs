@@ -11,12 +11,22 @@ use std::net::Ipv4Addr;
 use bootd_sdk::mac::Mac;
 use dhcproto::v4::{MessageType, OptionCode};
 
-use super::options::{self, Ends, IPXE, Truncated};
+use super::options::{self, AUTOCONFIGURE, Ends, IPXE, Truncated};
 
 /// The fixed part of a packet, with the magic cookie.
 pub const HEADER: usize = 240;
 /// What the options begin with (RFC 2131).
 pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Sub-options of option 82: the link of the client, who sent it, the server that it is to see.
+pub const CIRCUIT_ID: u8 = 1;
+/// See [`CIRCUIT_ID`].
+pub const REMOTE_ID: u8 = 2;
+const LINK_SELECTION: u8 = 5;
+const SERVER_OVERRIDE: u8 = 11;
+/// How option 60 of UEFI HTTP Boot begins, and what its answer must hold.
+pub const HTTP_CLIENT: &[u8] = b"HTTPClient";
+/// The hardware type of IP over InfiniBand.
+pub const INFINIBAND: u8 = 32;
 /// The broadcast bit of `flags`.
 pub const BROADCAST: u16 = 0x8000;
 
@@ -72,6 +82,12 @@ pub struct Request<'a> {
     pub ipxe: bool,
     /// Option 60.
     pub vendor_class: Cow<'a, [u8]>,
+    /// Option 77 as received; see [`Request::user_classes`].
+    pub user_class: Cow<'a, [u8]>,
+    /// Option 97 as received.
+    pub machine_id: Option<Cow<'a, [u8]>>,
+    /// Option 116 is there: the client asks whether it may choose an address itself (RFC 2563).
+    pub asks_autoconfigure: bool,
     /// Option 61 as received.
     pub client_id: Option<Cow<'a, [u8]>>,
     /// Option 82 as received.
@@ -141,7 +157,8 @@ pub fn parse(packet: &[u8]) -> Result<Request<'_>, BadPacket> {
         return Err(BadPacket::NotARequest(head[0]));
     }
     let hlen = head[2];
-    if hlen > 16 {
+    // InfiniBand's have 20 bytes; clients should say 0 (RFC 4390), and not all do.
+    if hlen > 16 && (head[1], hlen) != (INFINIBAND, 20) {
         return Err(BadPacket::HardwareAddressTooLong(hlen));
     }
     let read = Read::all(head, area)?;
@@ -169,6 +186,9 @@ pub fn parse(packet: &[u8]) -> Result<Request<'_>, BadPacket> {
         server_id: option_address(OptionCode::ServerIdentifier, read.server_id.as_deref())?,
         name: read.name,
         vendor_class: read.vendor_class.unwrap_or_default(),
+        user_class: read.user_class.unwrap_or_default(),
+        machine_id: echoed(OptionCode::ClientMachineIdentifier, read.machine_id)?,
+        asks_autoconfigure: read.autoconfigure.is_some(),
         wanted: read.wanted,
         client_id: echoed(OptionCode::ClientIdentifier, read.client_id)?,
         relay_agent: echoed(OptionCode::RelayAgentInformation, read.relay_agent)?,
@@ -184,6 +204,11 @@ impl Request<'_> {
     /// The client lists this option.
     pub fn lists(&self, code: OptionCode) -> bool {
         self.wanted.as_ref().is_some_and(|list| list.contains(&code.into()))
+    }
+
+    /// The client is UEFI HTTP Boot, as option 60 says.
+    pub fn boots_by_http(&self) -> bool {
+        self.vendor_class.starts_with(HTTP_CLIENT)
     }
 
     /// The client's own name, which goes to logs, the store and a terminal: at most 64 printable characters.
@@ -207,17 +232,48 @@ impl Request<'_> {
         if self.giaddr.is_unspecified() {
             return None;
         }
+        Some(self.relayed_address(LINK_SELECTION).unwrap_or(self.giaddr))
+    }
+
+    /// The server identifier that the relay wants its clients to see: sub-option 11 of option 82 (RFC 5107).
+    pub fn server_override(&self) -> Option<Ipv4Addr> {
+        if self.giaddr.is_unspecified() {
+            return None;
+        }
+        self.relayed_address(SERVER_OVERRIDE)
+    }
+
+    /// A sub-option of option 82.
+    pub fn relay_option(&self, wanted: u8) -> Option<&[u8]> {
         let mut parts = self.relay_agent.as_deref().unwrap_or_default();
         while let [code, length, rest @ ..] = parts {
-            let Some((value, next)) = rest.split_at_checked(usize::from(*length)) else {
-                break;
-            };
-            if let (5, &[a, b, c, d]) = (*code, value) {
-                return Some(Ipv4Addr::new(a, b, c, d));
+            let (value, next) = rest.split_at_checked(usize::from(*length))?;
+            if *code == wanted {
+                return Some(value);
             }
             parts = next;
         }
-        Some(self.giaddr)
+        None
+    }
+
+    fn relayed_address(&self, code: u8) -> Option<Ipv4Addr> {
+        let &[a, b, c, d] = self.relay_option(code)? else {
+            return None;
+        };
+        Some(Ipv4Addr::new(a, b, c, d))
+    }
+
+    /// The user classes: option 77 as it is, then what it holds in the form of RFC 3004, if it has that.
+    pub fn user_classes(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.user_class;
+        let parts = std::iter::from_fn(move || {
+            let (length, after) = rest.split_first()?;
+            let (part, next) = after.split_at_checked(usize::from(*length))?;
+            rest = next;
+            Some(part)
+        });
+        let whole = (!self.user_class.is_empty()).then_some(&*self.user_class);
+        whole.into_iter().chain(parts)
     }
 }
 
@@ -246,6 +302,8 @@ struct Read<'a> {
     relay_agent: Option<Cow<'a, [u8]>>,
     arch: Option<Cow<'a, [u8]>>,
     ipxe: Option<Cow<'a, [u8]>>,
+    machine_id: Option<Cow<'a, [u8]>>,
+    autoconfigure: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Read<'a> {
@@ -284,6 +342,8 @@ impl<'a> Read<'a> {
                 OptionCode::RelayAgentInformation => &mut self.relay_agent,
                 OptionCode::ClientSystemArchitecture => &mut self.arch,
                 IPXE => &mut self.ipxe,
+                OptionCode::ClientMachineIdentifier => &mut self.machine_id,
+                AUTOCONFIGURE => &mut self.autoconfigure,
                 _ => return,
             };
             options::add(value, part);

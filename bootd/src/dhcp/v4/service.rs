@@ -6,25 +6,31 @@
 //! Packets come and replies leave through [`port`](super::port).
 
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bootd_sdk::mac::Mac;
 
 use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
+use super::handover;
+use super::holder::{Hex, Holder};
+use super::hosts::Look;
 use super::limit::{Limit, Load, Token};
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
-use super::pool::Pools;
+use super::pool::{Cleared, Pools};
+use super::probe::Begun;
+use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
-use super::rows::{self, Saved};
-use crate::dhcp::{Deps, LeaseView, Lookup};
+use super::rows::{self, Clocks, Saved};
+use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
 use crate::metrics::{Metrics, Refusals};
-use crate::state::StoreError;
+use crate::state::{StoreError, Write};
 
 /// What a thread has by itself: the replies of its batch, and what it counts.
 pub(crate) struct Desk {
@@ -58,6 +64,8 @@ pub(crate) struct Shell {
     pooled: AtomicUsize,
     dispatch: Arc<Dispatch>,
     acks: Arc<Acks>,
+    /// Packets that wait for a probe, where addresses are probed.
+    waiting: Option<Arc<Waiting>>,
 }
 
 /// A packet, and how it came.
@@ -69,6 +77,8 @@ struct Arrived<'a> {
     /// Where the answer leaves.
     outlet: &'a Arc<dyn Outlet>,
     turn: Turn,
+    /// Addresses that were probed for it.
+    probed: u8,
 }
 
 /// Whether the plugins may be asked about a client.
@@ -92,26 +102,35 @@ enum Unknown {
 
 impl Shell {
     /// Takes over the leases of earlier runs. Rows that make no sense are left out, and said.
-    pub(crate) fn new(deps: Deps) -> Result<Self, StoreError> {
-        let policy = Policy::new(&deps.config);
+    pub(crate) fn new(deps: Deps) -> Result<Self, DhcpError> {
+        let policy = Policy::read(&deps.config)?;
         let mut pools = Pools::new(&policy);
-        let (now, now_unix) = (boot_clock(), unix_clock());
+        handover::import(&deps.config, &deps.store)?;
+        let clocks = clocks();
+        let mut moved = Write::default();
         for (key, value) in deps.store.scan(rows::TABLE, "")? {
-            let restored = key.parse::<Mac>().ok().and_then(|mac| {
-                let saved: Saved = serde_json::from_str(&value).ok()?;
-                let left = Duration::from_secs(saved.expires_unix.saturating_sub(now_unix));
-                pools.restore(mac, saved.ip, left, saved.host_name, now).then_some(())
-            });
-            if restored.is_none() {
-                tracing::warn!(key, value, "lease left out: unreadable, twice there, or in no pool");
+            let former = Saved::read(&key, &value, policy.terms.bind_to, clocks);
+            let restored = former.filter(|former| pools.restore(former.clone(), clocks.boot));
+            match restored {
+                Some(former) => rows::rekey(&former, &key, clocks, &mut moved),
+                None => tracing::warn!(key, value, "lease left out: unreadable, twice there, or in no pool"),
             }
+        }
+        if moved != Write::default() {
+            deps.store.write_and_wait(moved)?;
         }
         let pooled = AtomicUsize::new(pools.len());
         let dispatch = Arc::new(Dispatch::new(Arc::clone(&deps.metrics)));
         let acks = Arc::new(Acks::new(Arc::clone(&dispatch)));
         let durable = Arc::clone(&acks);
         deps.store.after_each_commit(move || durable.send());
+        let probe = Some(policy.terms.probe).filter(|time| !time.is_zero() && policy.terms.strict.is_none());
+        let waiting = probe.map(Waiting::new).and_then(|waiting| {
+            let failed = |error| tracing::warn!(%error, "addresses are offered without being probed");
+            waiting.map_err(failed).ok().map(Arc::new)
+        });
         Ok(Self {
+            waiting,
             deps,
             policy,
             pools: Mutex::new(pools),
@@ -126,9 +145,33 @@ impl Shell {
         Desk::new(Arc::clone(&self.deps.metrics), self.deps.config.dhcp.rate_limit)
     }
 
+    /// Takes the file of hosts over when it changed, and says so.
+    pub(crate) fn look_at_hosts(&self) {
+        let Some(hosts) = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes()) else {
+            return;
+        };
+        match hosts.look() {
+            Look::Same => {}
+            Look::Taken(clients) => tracing::info!(clients, "the file of hosts is taken over"),
+            Look::Kept(error) => {
+                tracing::warn!(%error, "the file of hosts cannot be taken over: what it said before counts")
+            }
+        }
+    }
+
+    /// A desk for packets that had their turn with the limit.
+    pub(super) fn unlimited_desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.deps.metrics), 0)
+    }
+
     /// What DHCP works with.
     pub(crate) fn deps(&self) -> &Deps {
         &self.deps
+    }
+
+    /// Packets that wait for a probe.
+    pub(super) fn waiting(&self) -> Option<&Arc<Waiting>> {
+        self.waiting.as_ref()
     }
 
     /// Deals with one packet. A reply that can leave at once is on the desk then, until [`Shell::send`].
@@ -146,6 +189,7 @@ impl Shell {
             receiving,
             outlet,
             turn: Turn::First,
+            probed: 0,
         };
         self.deal(arrived, desk);
     }
@@ -174,12 +218,19 @@ impl Shell {
         held.into_iter()
             .map(|held| LeaseView {
                 mac: held.mac,
+                client_id: held.client_id.map(|id| Hex(&id).to_string()),
                 ip: held.ip,
+                subnet: format!("{}/{}", held.subnet.0, held.subnet.1),
                 state: held.state,
                 expires_in_s: held.until.saturating_sub(now).as_secs(),
                 hostname: held.host_name,
             })
             .collect()
+    }
+
+    /// A clean stop: CoreDHCP may come after us.
+    pub(crate) fn hand_over(&self) {
+        handover::export(&self.deps.config, &self.deps.store, &self.leases(), unix_clock());
     }
 
     fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -196,15 +247,17 @@ impl Shell {
         let snapshot = self.deps.snapshot.load();
         let verdict = answer(request, &self.policy, &snapshot, receiving);
         let Verdict::Unknown(mac, missing) = verdict else {
-            if let Some(mac) = settled(request, &verdict) {
-                self.forget(mac);
+            if settled(&verdict) {
+                self.forget(request);
             }
             return Self::act(verdict, request, desk);
         };
+        if missing != Missing::Address
+            && let Err(shed) = desk.limit.admit_unknown(request.kind)
+        {
+            return desk.refusals.count(shed.label(), request, &shed.text());
+        }
         if missing == Missing::Mac {
-            if let Err(shed) = desk.limit.admit_unknown(request.kind) {
-                return desk.refusals.count(shed.label(), request, &shed.text());
-            }
             match self.look_up(mac, request, arrived) {
                 Unknown::Pool => {}
                 Unknown::Kept => return,
@@ -217,9 +270,66 @@ impl Shell {
         // Writes are queued in the order of the decisions, so the lock is held until then; queueing never waits.
         let verdict = self.queue(verdict, outlet);
         drop(pools);
-        if let Some(verdict) = verdict {
-            Self::act(verdict, request, desk);
+        match verdict {
+            Some(Verdict::Probe(ip)) => self.probe(ip, request, arrived, desk),
+            Some(verdict) => Self::act(verdict, request, desk),
+            None => {}
         }
+    }
+
+    /// Has the wire asked about an address; the packet waits for that.
+    fn probe(self: &Arc<Self>, ip: Ipv4Addr, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
+        if arrived.probed >= PROBES {
+            return ignored(Why::AllInUse, request, desk);
+        }
+        let kept = Kept {
+            bytes: arrived.bytes.to_vec(),
+            peer: arrived.peer.to_string(),
+            receiving: arrived.receiving.clone(),
+            outlet: Arc::clone(arrived.outlet),
+            probed: arrived.probed,
+        };
+        let begun = match (&self.waiting, arrived.receiving.link) {
+            (Some(waiting), Some(link)) => waiting.begin(link, ip, request.mac, kept),
+            _ => Begun::Full(kept),
+        };
+        match begun {
+            Begun::Kept => {}
+            Begun::Instead => ignored(Why::ProbeUnderWay, request, desk),
+            // Better unprobed than not at all: the client probes by itself before it uses the address.
+            Begun::Full(kept) => {
+                let detail = "too many addresses are being probed, or none can be";
+                desk.refusals.count("not_probed", request, &detail);
+                self.unused(ip, &kept, desk);
+            }
+        }
+    }
+
+    /// Nobody has the address that was probed for a packet.
+    pub(super) fn unused(self: &Arc<Self>, ip: Ipv4Addr, kept: &Kept, desk: &mut Desk) {
+        self.pools().is_unused(ip, boot_clock());
+        self.again(kept, desk);
+    }
+
+    /// Somebody has the address that was probed for a packet: it rests, and the packet gets another one.
+    pub(super) fn used(self: &Arc<Self>, ip: Ipv4Addr, by: Mac, kept: &Kept, desk: &mut Desk) {
+        let detail = format!("{by} answers for {ip}, which the pool was about to offer: it rests");
+        self.deps.metrics.refused(PART, "address_in_use", &ip, &detail);
+        self.pools().is_used(ip, by, boot_clock());
+        self.again(kept, desk);
+    }
+
+    fn again(self: &Arc<Self>, kept: &Kept, desk: &mut Desk) {
+        let arrived = Arrived {
+            bytes: &kept.bytes,
+            peer: &kept.peer,
+            receiving: &kept.receiving,
+            outlet: &kept.outlet,
+            turn: Turn::Asked,
+            probed: kept.probed + 1,
+        };
+        self.deal(arrived, desk);
+        self.send(desk, &*kept.outlet);
     }
 
     /// Has the plugins asked about a client that the inventory does not know. Only its DISCOVER waits for what they say: who sends anything
@@ -246,9 +356,9 @@ impl Shell {
                 receiving: &receiving,
                 outlet: &outlet,
                 turn: Turn::Asked,
+                probed: 0,
             };
-            // The packet had its turn with the limit.
-            let mut desk = Desk::new(Arc::clone(&shell.deps.metrics), 0);
+            let mut desk = shell.unlimited_desk();
             shell.deal(kept, &mut desk);
             shell.send(&mut desk, &*outlet);
         };
@@ -268,9 +378,9 @@ impl Shell {
                 }
                 desk.outbox.put(&reply, None);
             }
-            Verdict::Nak(reply, why) => desk.outbox.put(&reply, Some(why)),
+            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => desk.outbox.put(&reply, Some(why)),
             Verdict::Ignore(why) => ignored(why, request, desk),
-            Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) => {}
+            Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) | Verdict::Probe(_) => {}
         }
     }
 
@@ -278,16 +388,20 @@ impl Shell {
     fn queue<'a>(&self, verdict: Verdict<'a>, outlet: &Arc<dyn Outlet>) -> Option<Verdict<'a>> {
         match verdict {
             Verdict::Lease(reply, lease) => self.keep(&reply, &lease, outlet),
-            Verdict::Freed(mac, ip, why) => {
+            Verdict::End(reply, holder, why) => {
+                self.drop_row(&holder);
+                return Some(Verdict::Nak(reply, why));
+            }
+            Verdict::Freed(holder, ip, why) => {
                 let why = match why {
                     FreedWhy::Released => "release",
                     FreedWhy::Declined => "decline",
                 };
                 if self.dispatch.may_write() {
-                    tracing::info!(%mac, %ip, why, "dhcp lease ended by its client");
+                    tracing::info!(client = %holder, %ip, why, "dhcp lease ended by its client");
                 }
                 self.deps.metrics.done(PART, why);
-                self.drop_row(mac);
+                self.drop_row(&holder);
             }
             other => return Some(other),
         }
@@ -296,46 +410,62 @@ impl Shell {
 
     /// The ACK leaves when the lease is durable, from the store's thread, with those of the same commit.
     fn keep(&self, reply: &Reply<'_>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
-        let (acks, outlet, mac) = (Arc::clone(&self.acks), Arc::clone(outlet), lease.mac);
+        let (acks, outlet, who) = (Arc::clone(&self.acks), Arc::clone(outlet), lease.holder.clone());
         let metrics = Arc::clone(&self.deps.metrics);
         let letter = Letter::of(reply, None);
         if let Some(note) = reply.booting.note {
-            metrics.refused(PART, note.label(), &mac, &note);
+            metrics.refused(PART, note.label(), &reply.mac, &note);
         }
         let queued = self
             .deps
             .store
-            .write(rows::keep(lease, unix_clock()), move |done| match done {
+            .write(rows::keep(lease, clocks()), move |done| match done {
                 Ok(()) => acks.put(letter, outlet),
-                Err(error) => metrics.refused(PART, error.label(), &mac, &error),
+                Err(error) => metrics.refused(PART, error.label(), &who, &error),
             });
         if let Err(error) = queued {
-            self.deps.metrics.refused(PART, error.label(), &mac, &error);
+            self.deps.metrics.refused(PART, error.label(), &lease.holder, &error);
         }
     }
 
     /// A client of the inventory knows its address by now: what it had of a pool is over.
-    fn forget(&self, mac: Mac) {
+    fn forget(&self, request: &Request<'_>) {
         if self.pooled.load(Ordering::Relaxed) == 0 {
             return;
         }
+        let Some(holder) = Holder::of(request, self.policy.terms.bind_to) else {
+            return;
+        };
         let mut pools = self.pools();
-        let had_row = pools.forget(mac, boot_clock());
+        let had_row = pools.forget(&holder, boot_clock());
         self.pooled.store(pools.len(), Ordering::Relaxed);
         if had_row {
-            self.drop_row(mac);
+            self.drop_row(&holder);
         }
     }
 
+    /// An operator says that nobody has an address of a pool. `false`: nobody ever had it, or it is in no pool.
+    pub(crate) fn free(&self, ip: Ipv4Addr) -> bool {
+        let mut pools = self.pools();
+        let Some(Cleared(holder)) = pools.clear(ip, boot_clock()) else {
+            return false;
+        };
+        self.pooled.store(pools.len(), Ordering::Relaxed);
+        if let Some(holder) = holder {
+            self.drop_row(&holder);
+        }
+        true
+    }
+
     /// A row that stays by a failure is harmless: it is of a client that no other row is about, and runs out by itself.
-    fn drop_row(&self, mac: Mac) {
-        let metrics = Arc::clone(&self.deps.metrics);
-        let refused = move |error: StoreError| metrics.refused(PART, error.label(), &mac, &error);
+    fn drop_row(&self, holder: &Holder) {
+        let (metrics, who) = (Arc::clone(&self.deps.metrics), holder.clone());
+        let refused = move |error: StoreError| metrics.refused(PART, error.label(), &who, &error);
         let then = refused.clone();
         let queued = self
             .deps
             .store
-            .write(rows::drop_row(mac), move |done| done.unwrap_or_else(then));
+            .write(rows::drop_row(holder), move |done| done.unwrap_or_else(then));
         queued.unwrap_or_else(refused);
     }
 
@@ -358,17 +488,38 @@ fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
     desk.refusals.count(why.label(), request, &why);
 }
 
-/// The client of the inventory that now knows that an address of the pool is not its own any more.
-pub(super) fn settled(request: &Request<'_>, verdict: &Verdict<'_>) -> Option<Mac> {
+/// Whether a client of the inventory now knows that an address of the pool is not its own any more.
+pub(super) fn settled(verdict: &Verdict<'_>) -> bool {
     match verdict {
-        Verdict::Reply(reply) if reply.kind == ReplyKind::Ack => request.mac,
-        Verdict::Nak(..) | Verdict::Ignore(Why::Released) => request.mac,
-        _ => None,
+        Verdict::Reply(reply) => reply.kind == ReplyKind::Ack,
+        Verdict::Nak(..) | Verdict::Ignore(Why::Released) => true,
+        _ => false,
     }
 }
 
+fn clocks() -> Clocks {
+    Clocks {
+        boot: boot_clock(),
+        boot_id: boot_id(),
+        unix: unix_clock(),
+    }
+}
+
+/// Which start of the machine this is; 0 where the system does not say, and rows then go by the wall clock.
+fn boot_id() -> u64 {
+    static ID: OnceLock<u64> = OnceLock::new();
+    *ID.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        u64::from_str_radix(&digits, 16).unwrap_or_default()
+    })
+}
+
+/// Addresses that are probed for one packet at most. The client asks again.
+const PROBES: u8 = 3;
+
 /// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
-fn boot_clock() -> Duration {
+pub(super) fn boot_clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(
         u64::try_from(now.tv_sec).unwrap_or_default(),
@@ -376,7 +527,8 @@ fn boot_clock() -> Duration {
     )
 }
 
-fn unix_clock() -> u64 {
+/// Seconds since 1970, as far as the machine knows.
+pub(crate) fn unix_clock() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

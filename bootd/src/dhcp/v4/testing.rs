@@ -200,6 +200,7 @@ pub(crate) fn config() -> Config {
         },
         tftp: Tftp {
             serve: true,
+            autoexec: true,
             address: None,
             port: 69,
             root: PathBuf::new(),
@@ -238,6 +239,7 @@ pub(crate) fn policy() -> Policy {
 pub(crate) fn receiving() -> Receiving {
     Receiving {
         addresses: vec![SERVER],
+        link: None,
     }
 }
 

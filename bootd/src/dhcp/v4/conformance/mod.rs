@@ -1,7 +1,7 @@
 //! The conformance suite: packets in, packets out, against what CoreDHCP's users rely on and what it ought to do better.
 //!
-//! A case is a sentence with its section of the contract, a configuration (the text of a `bootd.toml`), an inventory, and steps: packets and
-//! what each of them gets, time that passes, an inventory that changes. Packets go the whole way from configuration text to bytes
+//! A case is a sentence with its section of the contract, a configuration (the text of a `bootd.toml`, or of a coredhcp.yaml), an inventory,
+//! and steps: packets and what each of them gets, time that passes, an inventory that changes. Packets go the whole way from configuration text to bytes
 //! ([`Rehearsal`]). Each file of this folder has the cases of one subject; a run tells all that fail.
 
 mod boot;
@@ -25,7 +25,7 @@ use super::rehearsal::{Dispatch, Outcome, Rehearsal};
 use super::reply::{Destination, ReplyKind};
 use super::request::HEADER;
 use super::testing::{SERVER, node, snapshot};
-use crate::config::{self, ConfigError};
+use crate::config::{self, Config, ConfigError};
 
 /// Configuration B of the contract.
 const B: &str = r#"
@@ -61,6 +61,8 @@ struct Case {
     steps: Vec<Step>,
     /// The configuration is refused: each of these texts is in a line of `bootd check`.
     refused: Vec<&'static str>,
+    /// Why a coredhcp.yaml is refused.
+    mistakes: Vec<String>,
 }
 
 enum Step {
@@ -79,6 +81,7 @@ fn case(rule: &'static str, says: &'static str) -> Case {
         nodes: vec![node(1, &["172.16.0.1"])],
         steps: vec![],
         refused: vec![],
+        mistakes: vec![],
     }
 }
 
@@ -137,23 +140,28 @@ impl Case {
         self
     }
 
+    fn parse(&self) -> Result<Config, Vec<String>> {
+        if !self.mistakes.is_empty() {
+            return Err(self.mistakes.clone());
+        }
+        config::parse(&self.config, Path::new("/etc/bootd/bootd.toml")).map_err(|error| match error {
+            ConfigError::Mistakes { mistakes, .. } => mistakes.iter().map(ToString::to_string).collect(),
+            error => vec![error.to_string()],
+        })
+    }
+
     /// What is not as it should be.
     fn run(&self) -> Result<(), String> {
-        let config = match config::parse(&self.config, Path::new("/etc/bootd/bootd.toml")) {
+        let config = match self.parse() {
             Ok(_) if !self.refused.is_empty() => return Err("the configuration is accepted".into()),
             Ok(config) => config,
-            Err(ConfigError::Mistakes { mistakes, .. }) => {
-                let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-                let missing = self
-                    .refused
-                    .iter()
-                    .find(|text| !said.iter().any(|line| line.contains(**text)));
-                return match missing {
-                    None if !self.refused.is_empty() => Ok(()),
-                    _ => Err(format!("the configuration is refused: {said:#?}")),
+            Err(said) => {
+                let told = |text: &&str| said.iter().any(|line| line.contains(*text));
+                return match !self.refused.is_empty() && self.refused.iter().all(told) {
+                    true => Ok(()),
+                    false => Err(format!("the configuration is refused: {said:#?}")),
                 };
             }
-            Err(error) => return Err(error.to_string()),
         };
         let mut server = Rehearsal::new(&config, Arc::new(snapshot(self.nodes.clone())), interface(&[SERVER]));
         for (at, step) in self.steps.iter().enumerate() {
@@ -358,6 +366,7 @@ fn options(packet: &[u8]) -> Vec<(u8, &[u8])> {
 fn interface(addresses: &[Ipv4Addr]) -> Receiving {
     Receiving {
         addresses: addresses.to_vec(),
+        link: None,
     }
 }
 
