@@ -12,6 +12,7 @@ use crate::config::{Arch, Config};
 use crate::dhcp::{self, Stage};
 use crate::http::App;
 use crate::inventory::Snapshot;
+use crate::net::Interface;
 use crate::plugins::{Asked, Plugins, Ready, Routed};
 
 /// Who is asked about.
@@ -123,12 +124,24 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
     let arch = question.arch.unwrap_or(Arch::X86_64Efi);
     let loaders = app.files.load();
     let served = app.config.with_loaders(|arch| loaders.get(arch.file_name()).is_ok());
+    // While they cannot be listed the answers name no server.
+    let own: Vec<Ipv4Addr> = Interface::all()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|i| {
+            served
+                .interfaces
+                .iter()
+                .any(|selector| selector.means(&i.name, &i.addresses))
+        })
+        .flat_map(|interface| interface.addresses)
+        .collect();
     let mut dhcp = Vec::new();
     let mut address = None;
     let mut loader = None;
     let mut script_url = None;
     for (stage, name) in [(Stage::Firmware, "firmware"), (Stage::Ipxe, "ipxe"), (Stage::Os, "os")] {
-        let answer = dhcp::explain(&served, &snapshot, question.mac, Some(arch), stage);
+        let answer = dhcp::explain(&served, &snapshot, &own, question.mac, Some(arch), stage);
         address = address.or(answer.address);
         match stage {
             Stage::Firmware => loader = answer.boot_file.clone(),

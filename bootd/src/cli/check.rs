@@ -3,7 +3,7 @@
 //! Mistakes (exit 64) are what keeps something from working as configured: keys, data files, plugins, loaders, files that boot scripts
 //! name. Advice does not change the exit code: an interface that is not there yet, kernel limits that are small for this inventory.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -131,17 +131,25 @@ async fn look(config: Config) -> Findings {
 
 /// What is not here now may be there when bootd serves.
 fn interfaces(config: &Config, found: &mut Findings) {
-    let mut own = Vec::new();
-    for selector in &config.interfaces {
-        // Patterns and addresses are of interfaces that may come later.
-        let Selector::Name(name) = selector else { continue };
-        match Interface::find(name) {
-            Ok(interface) => own.extend(interface.addresses),
-            Err(error) => found
-                .advice
-                .push(format!("server.interfaces: {error}; bootd serve needs it")),
-        }
+    // While they cannot be listed nothing can be said of them.
+    let all = Interface::all().unwrap_or_default();
+    let meant = |selector: &Selector| all.iter().any(|i| selector.means(&i.name, &i.addresses));
+    for selector in config.interfaces.iter().filter(|selector| !meant(selector)) {
+        let says = match selector {
+            Selector::Name(name) => format!("there is no interface {name} now"),
+            Selector::Pattern(pattern) => format!("no interface is like {pattern} now"),
+            Selector::Address(ip) => format!("no interface has {ip} now"),
+        };
+        let advice = format!("server.interfaces: {says}; DHCP is answered there when it comes");
+        found.advice.push(advice);
     }
+    let served = all.iter().filter(|i| {
+        config
+            .interfaces
+            .iter()
+            .any(|selector| selector.means(&i.name, &i.addresses))
+    });
+    let own: Vec<Ipv4Addr> = served.flat_map(|interface| interface.addresses.clone()).collect();
     if let Some(address) = config
         .address
         .filter(|address| !own.is_empty() && !own.contains(address))
@@ -149,6 +157,15 @@ fn interfaces(config: &Config, found: &mut Findings) {
         found
             .advice
             .push(format!("server.address: {address} is on none of server.interfaces now"));
+    }
+    for (i, subnet) in config.dhcp.subnets.iter().enumerate() {
+        let Some(pool) = &subnet.pool else { continue };
+        let held = own
+            .iter()
+            .filter(|&&ip| (pool.first..=pool.last).contains(&ip) && subnet.server != Some(ip));
+        found
+            .mistakes
+            .extend(held.map(|ip| format!("dhcp.subnet[{i}].pool: holds {ip}, which is an address of this box")));
     }
 }
 

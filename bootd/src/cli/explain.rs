@@ -69,7 +69,12 @@ fn print(explanation: &Explanation) {
                 .iter()
                 .filter(|(_, value)| !value.is_null() && !plain(value).is_empty())
             {
-                say!("  {:<13} {}", name.replace('_', " "), plain(value));
+                match value.as_array().filter(|_| name == "options") {
+                    Some(options) => options
+                        .iter()
+                        .for_each(|option| say!("  {:<13} {}", "option", plain(option))),
+                    None => say!("  {:<13} {}", name.replace('_', " "), plain(value)),
+                }
             }
         }
     }

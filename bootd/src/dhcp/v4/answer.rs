@@ -16,7 +16,7 @@ use super::options::V6ONLY_PREFERRED;
 use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Instead, Reply, ReplyKind, Who};
 use super::request::{Kind, Request};
-use super::rules::{Client, Ruling, Said, rule};
+use super::rules::{Client, Ruling, rule};
 use crate::config::Subnet;
 use crate::inventory::Snapshot;
 
@@ -132,14 +132,14 @@ pub enum Why {
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
-    /// The address for it is being probed; it is answered then.
-    ProbeUnderWay,
-    /// Somebody has each address that was probed for it.
-    AllInUse,
     /// A rule ignores it.
     ByRule,
     /// `dhcp.ignore` lists it.
     ByConfiguration,
+    /// The address for it is being probed; it is answered then.
+    ProbeUnderWay,
+    /// Somebody has each address that was probed for it.
+    AllInUse,
     /// The operator has it ignored: `bootd nodes ignore`.
     ByOperator,
 }
@@ -164,10 +164,10 @@ impl Why {
             Self::NotOurLease => "not_our_lease",
             Self::UnknownInform => "inform_of_unknown",
             Self::LookupUnderWay => "lookup_under_way",
-            Self::ProbeUnderWay => "probe_under_way",
-            Self::AllInUse => "probed_in_vain",
             Self::ByRule => "ignored_by_rule",
             Self::ByConfiguration => "ignored_by_configuration",
+            Self::ProbeUnderWay => "probe_under_way",
+            Self::AllInUse => "probed_in_vain",
             Self::ByOperator => "ignored_by_operator",
         }
     }
@@ -230,12 +230,12 @@ pub fn answer<'a>(
         Ok(client) => client,
         Err(why) => return Verdict::Ignore(why),
     };
-    if let Some(verdict) = ipv6_only(request, policy, receiving, kind, mac.unwrap_or(NOBODY)) {
-        return verdict;
-    }
     let Some(mac) = mac else {
         return Verdict::Unknown(NOBODY, Missing::HardwareAddress);
     };
+    if let Some(verdict) = ipv6_only(request, policy, receiving, kind) {
+        return verdict;
+    }
     let node = snapshot.by_mac(mac);
     let host = host(policy, mac, node.is_some());
     if node.is_none() && host.is_none() {
@@ -308,7 +308,6 @@ fn ipv6_only<'a>(
     policy: &'a Policy,
     receiving: &Receiving,
     kind: Kind,
-    mac: Mac,
 ) -> Option<Verdict<'a>> {
     let seconds = policy.ipv6_only?;
     let prefers = request.lists(V6ONLY_PREFERRED) || (policy.strict && request.wants(V6ONLY_PREFERRED));
@@ -321,7 +320,7 @@ fn ipv6_only<'a>(
         return None;
     }
     let instead = Some(Instead::Ipv6Only(seconds));
-    Some(without_address(request, policy, receiving, mac, reply, instead))
+    Some(without_address(request, policy, receiving, reply, instead))
 }
 
 /// What a client gets for whom nobody has an address: an answer to option 116 (RFC 2563), one without address where that is wanted, or none.
@@ -330,7 +329,6 @@ pub(super) fn nowhere<'a>(
     policy: &'a Policy,
     receiving: &Receiving,
     kind: Kind,
-    mac: Mac,
 ) -> Verdict<'a> {
     let unknown = &policy.unknown;
     let (reply, instead) = match (kind, unknown.autoconfigure) {
@@ -343,7 +341,7 @@ pub(super) fn nowhere<'a>(
         (Kind::Request, _) => (ReplyKind::Ack, None),
         _ => return Verdict::Ignore(Why::NoPool),
     };
-    without_address(request, policy, receiving, mac, reply, instead)
+    without_address(request, policy, receiving, reply, instead)
 }
 
 /// Upstream comes to rules and boot files only with an address, and so do we.
@@ -351,7 +349,6 @@ fn without_address<'a>(
     request: &'a Request<'a>,
     policy: &'a Policy,
     receiving: &Receiving,
-    mac: Mac,
     kind: ReplyKind,
     instead: Option<Instead>,
 ) -> Verdict<'a> {
@@ -361,11 +358,8 @@ fn without_address<'a>(
     };
     let near = policy.link_of(request).unwrap_or(subnet.network);
     let asker = Asker {
-        request,
-        mac,
         who: Who::Addressless,
-        server: policy.server_of(subnet, near, receiving),
-        said: Said::default(),
+        ..Asker::without_rules(request, policy, receiving, (subnet, near))
     };
     Verdict::Reply(Reply::without_address(kind, asker, policy, subnet, instead))
 }

@@ -188,9 +188,11 @@ pub fn booting<'a>(
     // Who is in the inventory has a file of its own first; for all others CoreDHCP's nbp ends it.
     let nbp = policy.nbp.as_ref().filter(|_| request.wants(OptionCode::BootfileName));
     let early = nbp.filter(|_| boot.is_none());
+    // Upstream's plugin `range`, which has no script, gives an address and no file.
+    let is_ranges = policy.strict && boot.is_none() && policy.unknown.script.is_none();
     let (file, note) = match stage {
         _ if early.is_some() => (None, None),
-        _ if whose == Whose::Bootless => (None, None),
+        _ if whose == Whose::Bootless || is_ranges => (None, None),
         Stage::Ipxe => (client.script(boot, said), None),
         Stage::Firmware => match client.loader(boot, said) {
             Ok(file) => (file, None),
@@ -257,10 +259,6 @@ impl<'a> Client<'_, 'a> {
         let unknown = self.policy.unknown.script.as_deref().filter(|_| boot.is_none());
         if let Some(script) = own.or_else(|| said.script()).or(unknown) {
             return Some(BootFile::As(script));
-        }
-        // Upstream has a script for them only where it is configured.
-        if self.policy.strict && boot.is_none() {
-            return None;
         }
         match (&self.policy.script_url, &self.policy.boot) {
             (Some(url), _) => Some(BootFile::ScriptAt(url, self.mac)),

@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::answer::{Lease, NOBODY, NakWhy, Verdict, Why};
+use super::answer::{Lease, NakWhy, Verdict, Why, nowhere};
+use super::boot::Stage;
 use super::holder::Holder;
 use super::policy::{Policy, Receiving, seconds};
 use super::pool::{Client, Former, Held, State};
-use super::reply::{Asker, Reply, ReplyKind, Who};
+use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{HEADER, Kind, MAGIC_COOKIE, Request};
 use super::rows::Rows;
-use super::rules::Said;
 use crate::config::Subnet;
 
 /// Which plugin had the pool.
@@ -104,19 +104,21 @@ impl Bootloop {
         rows: &mut Rows,
         now: Duration,
     ) -> Verdict<'a> {
-        let kind = match request.kind {
-            Some(Kind::Discover) => ReplyKind::Offer,
-            Some(Kind::Request) => ReplyKind::Ack,
+        let (wants, kind) = match request.kind {
+            Some(wants @ Kind::Discover) => (wants, ReplyKind::Offer),
+            Some(wants @ Kind::Request) => (wants, ReplyKind::Ack),
             _ => return Verdict::Ignore(Why::MessageType),
         };
+        let is_ipxe = Stage::of(request, policy.strict) == Stage::Ipxe;
         if let Some(record) = self.records.get_mut(&holder) {
             let Some(pool) = self.pools.iter().find(|pool| pool.holds(record.ip)) else {
                 return Verdict::Ignore(Why::NoPool);
             };
             let subnet = &policy.subnets[pool.number];
             let ip = Ipv4Addr::from_bits(record.ip);
-            let asker = asker(request, policy, subnet, ip, receiving);
-            if self.habit == Habit::Bootloop && !request.ipxe {
+            // Rules are `coresmd`'s, which knows other clients.
+            let asker = Asker::without_rules(request, policy, receiving, (subnet, ip));
+            if self.habit == Habit::Bootloop && !is_ipxe {
                 self.forget(&holder);
                 rows.remove(&holder);
                 return Verdict::End(Reply::nak(asker, policy), holder, NakWhy::Bootloop);
@@ -130,7 +132,7 @@ impl Bootloop {
             };
         }
         let Some(pool) = self.pool_of(request, policy) else {
-            return Verdict::Ignore(Why::NoPool);
+            return nowhere(request, policy, receiving, wants);
         };
         let Some(ip) = pool.lowest_free(&self.taken) else {
             return Verdict::Ignore(Why::PoolExhausted);
@@ -140,9 +142,9 @@ impl Bootloop {
         let address = Ipv4Addr::from_bits(ip);
         let given = Some((address, pool.seconds));
         let subnet = &policy.subnets[pool.number];
-        let asker = asker(request, policy, subnet, address, receiving);
+        let asker = Asker::without_rules(request, policy, receiving, (subnet, address));
         let mut reply = Reply::grant(kind, asker, policy, subnet, given);
-        if self.habit == Habit::Bootloop && request.ipxe {
+        if self.habit == Habit::Bootloop && is_ipxe {
             reply.booting.file = None;
         }
         let lease = lease(holder.clone(), &client, address, pool.seconds);
@@ -185,12 +187,13 @@ impl Bootloop {
 
     /// The pool of the relay's subnet. Who came by no relay has one only where there is no other.
     fn pool_of(&self, request: &Request<'_>, policy: &Policy) -> Option<&Pool> {
-        match (request.relayed_from(), &self.pools[..]) {
+        match (policy.link_of(request), &self.pools[..]) {
             (None, [only]) => Some(only),
             (None, _) => None,
             (Some(link), pools) => {
-                let subnet = policy.subnet_of(link)?;
-                pools.iter().find(|pool| policy.subnets[pool.number] == *subnet)
+                let of = |subnet: &Subnet| pools.iter().find(|pool| policy.subnets[pool.number] == *subnet);
+                // A pool that is for everywhere is for here, too.
+                of(policy.subnet_of(link)?).or_else(|| policy.catch_all().and_then(of))
             }
         }
     }
@@ -239,23 +242,6 @@ pub fn encode_nak(reply: &Reply<'_>, packet: &mut Vec<u8>) {
     packet.extend_from_slice(&MAGIC_COOKIE);
     packet.extend_from_slice(&[53, 1, reply.kind.message_type().into(), 255]);
     packet.resize(super::encode::MINIMUM, 0);
-}
-
-/// A client as upstream's plugin sees it: rules are `coresmd`'s, which knows others.
-fn asker<'a>(
-    request: &'a Request<'a>,
-    policy: &Policy,
-    subnet: &Subnet,
-    ip: Ipv4Addr,
-    receiving: &Receiving,
-) -> Asker<'a> {
-    Asker {
-        request,
-        mac: request.mac.unwrap_or(NOBODY),
-        who: Who::Unknown,
-        server: policy.server_of(subnet, ip, receiving),
-        said: Said::default(),
-    }
 }
 
 #[cfg(test)]
@@ -415,7 +401,8 @@ mod tests {
         let packet = client.giaddr([172, 16, 0, 250]).discover();
         let request = parse(&packet).unwrap();
         let policy = testing::policy();
-        let asker = asker(&request, &policy, &policy.subnets[0], FIRST.into(), &receiving());
+        let place = (&policy.subnets[0], FIRST.into());
+        let asker = Asker::without_rules(&request, &policy, &receiving(), place);
         let reply = Reply::nak(asker, &policy);
         assert_eq!(reply.to, Destination::Relay([172, 16, 0, 250].into()));
         let mut sent = Vec::new();

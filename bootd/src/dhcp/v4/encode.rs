@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use dhcproto::v4::{MessageType, OptionCode};
+use dhcproto::v4::OptionCode;
 
 use super::options::{AUTOCONFIGURE, V6ONLY_PREFERRED, Writer};
 use super::reply::{Destination, Grant, Instead, Reply};
@@ -34,10 +34,6 @@ pub fn encode(reply: &Reply<'_>, packet: &mut Vec<u8>) {
     packet.extend_from_slice(&MAGIC_COOKIE);
     let boot_file = match &reply.grant {
         Some(grant) => granted(packet, reply, grant),
-        None if reply.strict => {
-            upstreams_nak(packet);
-            None
-        }
         None => refused(packet, reply),
     };
     // The boot file in the header too, for ROMs that do not look at option 67, when it fits there with a zero behind it.
@@ -146,19 +142,6 @@ fn server_identifier(to: &mut Writer<'_, '_>, reply: &Reply<'_>) {
     }
 }
 
-/// Makes a header upstream's NAK (contract 2.6): a request by its operation, of which only the client, the transaction and the server are left.
-fn upstreams_nak(packet: &mut Vec<u8>) {
-    packet[..2].copy_from_slice(&[1, 1]);
-    packet[FLAGS].fill(0);
-    packet[GIADDR].fill(0);
-    packet.extend_from_slice(&[
-        OptionCode::MessageType.into(),
-        1,
-        MessageType::Nak.into(),
-        OptionCode::End.into(),
-    ]);
-}
-
 fn text(packet: &mut Vec<u8>, text: &dyn Display) {
     // Writing into a Vec does not fail.
     let _ = write!(packet, "{text}");
@@ -180,6 +163,3 @@ fn address(ip: Ipv4Addr) -> impl FnOnce(&mut Vec<u8>) {
 pub const MINIMUM: usize = 300;
 /// Where the header has its boot file.
 const FILE: Range<usize> = 108..236;
-/// Where it has its flags and its relay.
-const FLAGS: Range<usize> = 10..12;
-const GIADDR: Range<usize> = 24..28;

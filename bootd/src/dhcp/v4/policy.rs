@@ -38,8 +38,6 @@ pub struct Policy {
     pub loaders_at: Option<Base>,
     /// The architectures that have a loader.
     pub loaders: BTreeSet<Arch>,
-    /// How dynamic leases are given.
-    pub terms: Terms,
     /// The boot file of those who have no other.
     pub nbp: Option<Nbp>,
     /// Clients that are not answered.
@@ -52,6 +50,8 @@ pub struct Policy {
     pub hosts: Option<Arc<Hosts>>,
     /// Upstream's packets, byte for byte.
     pub strict: bool,
+    /// How dynamic leases are given.
+    pub terms: Terms,
 }
 
 /// Where an HTTP listener is for clients.
@@ -110,7 +110,6 @@ impl Policy {
             boot: Base::of(config, Service::Boot),
             loaders_at: Base::of(config, Service::Loaders),
             loaders: config.tftp.loaders.keys().copied().collect(),
-            terms: Terms::new(config),
             nbp: dhcp.nbp.clone(),
             ignore: dhcp.ignore.clone(),
             ipv6_only: dhcp
@@ -119,6 +118,7 @@ impl Policy {
             unknown: dhcp.unknown.clone(),
             hosts: None,
             strict: config.compat.strict,
+            terms: Terms::new(config),
         }
     }
 

@@ -14,9 +14,10 @@ use std::time::Duration;
 use bootd_sdk::mac::Mac;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{FreedWhy, Lease, NOBODY, NakWhy, Verdict, Why, client, named, nowhere};
+use super::answer::{FreedWhy, Lease, NakWhy, Verdict, Why, client, named, nowhere};
 use super::bootloop::{Bootloop, Habit};
 use super::holder::{Holder, id};
+use super::hosts::Hosts;
 use super::policy::{Policy, Receiving, seconds};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
@@ -150,6 +151,10 @@ struct Table {
     by_end: BTreeSet<(Duration, u32)>,
     /// Those of them that somebody uses who should not, and that rest.
     resting: BTreeSet<(Duration, u32)>,
+    /// Clients with addresses of their own.
+    hosts: Option<Arc<Hosts>>,
+    /// bootd's addresses on the interface that was heard last.
+    own: Vec<Ipv4Addr>,
 }
 
 #[derive(Debug, Clone)]
@@ -196,6 +201,8 @@ impl Pools {
                 of: HashMap::new(),
                 by_end: BTreeSet::new(),
                 resting: BTreeSet::new(),
+                hosts: policy.hosts.clone(),
+                own: Vec::new(),
             })
         };
         Self {
@@ -271,19 +278,15 @@ impl Pools {
         }
         let at = match self.table_of(request, policy, receiving, &holder) {
             Ok(at) => at,
-            Err(Why::NoPool) => return nowhere(request, policy, receiving, kind, request.mac.unwrap_or(NOBODY)),
+            Err(Why::NoPool) => return nowhere(request, policy, receiving, kind),
             Err(why) => return Verdict::Ignore(why),
         };
-        let table = &self.tables[at];
+        let table = &mut self.tables[at];
+        if table.own != receiving.addresses {
+            table.own.clone_from(&receiving.addresses);
+        }
         let place = (&table.subnet, Ipv4Addr::from_bits(table.first));
-        let asker = match Asker::unknown(
-            request,
-            request.mac.unwrap_or(NOBODY),
-            policy,
-            snapshot,
-            receiving,
-            place,
-        ) {
+        let asker = match Asker::unknown(request, policy, snapshot, receiving, place) {
             Ok(asker) => asker,
             Err(why) => return Verdict::Ignore(why),
         };
@@ -688,6 +691,8 @@ impl Table {
             && address != self.subnet.broadcast()
             && !self.subnet.routers.contains(&address)
             && !snapshot.owns(address)
+            && !self.own.contains(&address)
+            && !self.hosts.as_ref().is_some_and(|hosts| hosts.owns(address))
     }
 
     fn is_free_for(&self, ip: u32, holder: &Holder, now: Duration) -> bool {

@@ -8,7 +8,7 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
 use dhcproto::v4::MessageType;
 
-use super::answer::Why;
+use super::answer::{NOBODY, Why};
 use super::boot::{Booting, Whose, booting};
 use super::policy::{Policy, Receiving};
 use super::request::{BROADCAST, Request};
@@ -159,27 +159,37 @@ impl<'a> Asker<'a> {
     /// A client that the inventory does not know and that gets an address of this subnet, this one or one near it.
     pub(super) fn unknown(
         request: &'a Request<'a>,
-        mac: Mac,
         policy: &'a Policy,
         snapshot: &Snapshot,
         receiving: &Receiving,
         (subnet, ip): (&Subnet, Ipv4Addr),
     ) -> Result<Self, Why> {
+        let asker = Self::without_rules(request, policy, receiving, (subnet, ip));
         let client = Client {
             request,
-            mac,
+            mac: asker.mac,
             node: None,
             ip,
         };
         match rule(policy, snapshot, client) {
             Ruling::Ignore(_) => Err(Why::ByRule),
-            Ruling::Serve(said) => Ok(Self {
-                request,
-                mac,
-                who: Who::Unknown,
-                server: policy.server_of(subnet, ip, receiving),
-                said,
-            }),
+            Ruling::Serve(said) => Ok(Self { said, ..asker }),
+        }
+    }
+
+    /// The same, and no rule counts.
+    pub(super) fn without_rules(
+        request: &'a Request<'a>,
+        policy: &Policy,
+        receiving: &Receiving,
+        (subnet, ip): (&Subnet, Ipv4Addr),
+    ) -> Self {
+        Self {
+            request,
+            mac: request.mac.unwrap_or(NOBODY),
+            who: Who::Unknown,
+            server: policy.server_of(subnet, ip, receiving),
+            said: Said::default(),
         }
     }
 }
@@ -245,8 +255,8 @@ impl<'a> Reply<'a> {
     /// Where the boot file is.
     pub fn siaddr(&self) -> Ipv4Addr {
         match self.kind {
-            ReplyKind::Nak if !self.strict => Ipv4Addr::UNSPECIFIED,
-            _ => self.server,
+            ReplyKind::Nak => Ipv4Addr::UNSPECIFIED,
+            ReplyKind::Offer | ReplyKind::Ack => self.server,
         }
     }
 

@@ -17,8 +17,6 @@ use super::options::{self, AUTOCONFIGURE, Ends, IPXE, Truncated};
 pub const HEADER: usize = 240;
 /// What the options begin with (RFC 2131).
 pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// The hardware type of IP over InfiniBand.
-pub const INFINIBAND: u8 = 32;
 /// Sub-options of option 82: the link of the client, who sent it, the server that it is to see.
 pub const CIRCUIT_ID: u8 = 1;
 /// See [`CIRCUIT_ID`].
@@ -27,6 +25,8 @@ const LINK_SELECTION: u8 = 5;
 const SERVER_OVERRIDE: u8 = 11;
 /// How option 60 of UEFI HTTP Boot begins, and what its answer must hold.
 pub const HTTP_CLIENT: &[u8] = b"HTTPClient";
+/// The hardware type of IP over InfiniBand.
+pub const INFINIBAND: u8 = 32;
 /// The broadcast bit of `flags`.
 pub const BROADCAST: u16 = 0x8000;
 

@@ -145,11 +145,6 @@ impl Shell {
         Desk::new(Arc::clone(&self.deps.metrics), self.deps.config.dhcp.rate_limit)
     }
 
-    /// A desk for packets that had their turn with the limit.
-    pub(super) fn unlimited_desk(&self) -> Desk {
-        Desk::new(Arc::clone(&self.deps.metrics), 0)
-    }
-
     /// Takes the file of hosts over when it changed, and says so.
     pub(crate) fn look_at_hosts(&self) {
         let Some(hosts) = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes()) else {
@@ -162,6 +157,11 @@ impl Shell {
                 tracing::warn!(%error, "the file of hosts cannot be taken over: what it said before counts")
             }
         }
+    }
+
+    /// A desk for packets that had their turn with the limit.
+    pub(super) fn unlimited_desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.deps.metrics), 0)
     }
 
     /// What DHCP works with.

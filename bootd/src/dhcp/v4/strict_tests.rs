@@ -26,7 +26,7 @@ fn ask(config: &Config, packet: &[u8]) -> Outcome {
     let nodes = snapshot([node(1, &["172.16.0.1"])]);
     let receiving = Receiving {
         addresses: vec![SERVER],
-        ..Receiving::default()
+        link: None,
     };
     Rehearsal::new(config, Arc::new(nodes), receiving).packet(packet)
 }
@@ -307,4 +307,44 @@ fn a_host_of_the_file_has_its_address_and_the_inventory_comes_first() {
     assert!(got.packet.windows(6).any(|w| w == [51, 4, 0, 0, 2, 0x58]));
     config.dhcp.hosts = Some(settings(true));
     assert_eq!(ip(&config, 1), Ipv4Addr::from([172, 16, 0, 98]));
+}
+
+#[test]
+fn upstream_s_bootloop_gives_loader_and_script_and_its_range_neither() {
+    let pool = "pool = { first = \"172.16.0.200\", last = \"172.16.0.202\" }\n";
+    let with = |unknown: &str| {
+        let text = format!(
+            "[server]\ninterfaces = [\"veth0\"]\naddress = \"172.16.0.254\"\n[compat]\nstrict = true\n{unknown}\
+             [tftp.loaders]\n\"x86_64-efi\" = \"x\"\n[[dhcp.subnet]]\ncidr = \"0.0.0.0/0\"\nnetmask = \"255.255.255.0\"\n{pool}"
+        );
+        config::parse(&text, Path::new("bootd.toml")).unwrap()
+    };
+    let nodes = || Arc::new(snapshot([]));
+    let receiving = || Receiving {
+        addresses: vec![SERVER],
+        ..Receiving::default()
+    };
+    let ask = |server: &mut Rehearsal, client: Client| match server.packet(&client.discover()) {
+        Outcome::Sent(sent) => (
+            sent.envelope.kind,
+            String::from_utf8_lossy(&sent.packet[240..]).into_owned(),
+        ),
+        other => panic!("no reply: {other:?}"),
+    };
+    let firmware = || Client::new(9).option(93, &[0, 7]);
+    let ipxe = || Client::new(9).option(77, b"iPXE");
+    let mut bootloop = Rehearsal::new(&with("[dhcp.unknown]\nscript = \"default\"\n"), nodes(), receiving());
+    assert!(ask(&mut bootloop, firmware()).1.contains("ipxe-x86_64.efi"));
+    assert!(ask(&mut bootloop, ipxe()).1.contains("default"));
+    // The user class in the form of RFC 3004 is nobody's that upstream knows.
+    assert_eq!(
+        ask(&mut bootloop, Client::new(9).option(77, b"\x04iPXE")).0,
+        ReplyKind::Nak
+    );
+    let mut range = Rehearsal::new(&with(""), nodes(), receiving());
+    for client in [firmware(), ipxe()] {
+        let (kind, text) = ask(&mut range, client);
+        assert_eq!(kind, ReplyKind::Offer);
+        assert!(!text.contains("ipxe") && !text.contains("bootscript"), "{text}");
+    }
 }
