@@ -136,7 +136,7 @@ fn server() -> Rehearsal {
     let (config, snapshot) = &*SITE;
     let receiving = Receiving {
         addresses: vec![Ipv4Addr::new(172, 16, 0, 254)],
-        link: None,
+        link: Some((2, Mac([2, 0, 0, 0, 0, 0xfe]))),
     };
     Rehearsal::new(config, Arc::clone(snapshot), receiving)
 }

@@ -228,6 +228,7 @@ pub fn answer<'a>(
 ) -> Verdict<'a> {
     let (kind, mac) = match client(request, policy, receiving) {
         Ok(client) => client,
+        Err(Why::NotAHost) => return health_check(request, policy, receiving),
         Err(why) => return Verdict::Ignore(why),
     };
     let Some(mac) = mac else {
@@ -290,6 +291,26 @@ pub fn answer<'a>(
         Kind::Release => Verdict::Ignore(Why::Released),
         Kind::Decline => Verdict::Ignore(Why::Conflict),
         Kind::Other(_) => Verdict::Ignore(Why::MessageType),
+    }
+}
+
+/// Sites look with `dhcping` whether a server lives: it asks as the hardware address zero for an address that it names. That nobody is told
+/// that it cannot have it.
+fn health_check<'a>(request: &'a Request<'a>, policy: &'a Policy, receiving: &Receiving) -> Verdict<'a> {
+    let asks =
+        request.kind == Some(Kind::Request) && request.giaddr.is_unspecified() && named(request).next().is_some();
+    if request.mac != Some(NOBODY) || !asks {
+        return Verdict::Ignore(Why::NotAHost);
+    }
+    if policy.is_for_another(request, receiving) {
+        return Verdict::Ignore(Why::OtherServer);
+    }
+    match policy.subnet_at(request, receiving) {
+        Ok(subnet) => {
+            let asker = Asker::without_rules(request, policy, receiving, (subnet, subnet.network));
+            Verdict::Nak(Reply::nak(asker, policy), NakWhy::NotYours)
+        }
+        Err(why) => Verdict::Ignore(why),
     }
 }
 

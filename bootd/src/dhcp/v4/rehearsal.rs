@@ -3,10 +3,14 @@
 //! A packet goes through the same functions as in `service`, in the same order, and what would leave comes back as bytes. Every lease is
 //! durable at once, and the time is what the caller says. For the conformance suite and the fuzzer. Never panics by itself.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{FreedWhy, NakWhy, Verdict, answer};
+use bootd_sdk::mac::Mac;
+
+use super::answer::{FreedWhy, NakWhy, Verdict, Why, answer};
 use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::holder::Holder;
@@ -24,6 +28,7 @@ pub struct Rehearsal {
     pools: Pools,
     snapshot: Arc<Snapshot>,
     receiving: Receiving,
+    used: BTreeMap<Ipv4Addr, Mac>,
     now: Duration,
 }
 
@@ -63,6 +68,7 @@ impl Rehearsal {
             policy,
             snapshot,
             receiving,
+            used: BTreeMap::new(),
             now: Duration::ZERO,
         }
     }
@@ -75,6 +81,11 @@ impl Rehearsal {
     /// Takes the packets from now on from another interface.
     pub fn plug(&mut self, receiving: Receiving) {
         self.receiving = receiving;
+    }
+
+    /// From now on a machine that never asked answers probes for this address.
+    pub fn occupy(&mut self, ip: Ipv4Addr, by: Mac) {
+        self.used.insert(ip, by);
     }
 
     /// Lets time pass.
@@ -90,16 +101,20 @@ impl Rehearsal {
         };
         match answer(&request, &self.policy, &self.snapshot, &self.receiving) {
             Verdict::Unknown(..) => {
-                let (pools, now) = (&mut self.pools, self.now);
-                let mut ask = || pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, now);
-                match ask() {
-                    // Nobody is there who could answer.
-                    Verdict::Probe(ip) => {
-                        pools.is_unused(ip, now);
-                        outcome(&pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, now))
+                // As many probes as there are addresses in use, one that nobody answers, and the offer.
+                for _ in 0..self.used.len() + 2 {
+                    let (pools, now) = (&mut self.pools, self.now);
+                    match pools.answer(&request, &self.policy, &self.snapshot, &self.receiving, now) {
+                        Verdict::Probe(ip) => match self.used.get(&ip) {
+                            Some(by) => {
+                                pools.is_used(ip, *by, now);
+                            }
+                            None => pools.is_unused(ip, now),
+                        },
+                        verdict => return outcome(&verdict),
                     }
-                    verdict => outcome(&verdict),
                 }
+                Outcome::Silence(Why::AllInUse.label())
             }
             verdict => {
                 let outcome = outcome(&verdict);

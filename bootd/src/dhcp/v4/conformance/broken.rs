@@ -107,5 +107,13 @@ pub(super) fn cases() -> Vec<Case> {
             client().option(50, &[172, 16, 0, 9]).option(61, b"me").request(),
             nak().at(0, &[2]).with(54, [172, 16, 0, 254]).with(61, b"me"),
         ),
+        case("0.1 M", "dhcping as nobody gets its answer, which is no").packet(
+            {
+                let mut packet = Client::new(0).ciaddr([172, 16, 0, 254]).request();
+                packet[28] = 0;
+                packet
+            },
+            nak().to(EVERYONE).with(54, [172, 16, 0, 254]),
+        ),
     ]
 }

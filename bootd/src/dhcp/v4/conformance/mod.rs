@@ -7,9 +7,12 @@
 mod boot;
 mod broken;
 mod configuration;
+mod dropin;
 mod known;
+mod options;
 mod pool;
 mod relay;
+mod rules;
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -70,6 +73,7 @@ enum Step {
     Pass(Duration),
     Publish(Vec<Node>),
     Plug(Vec<Ipv4Addr>),
+    Occupy(Ipv4Addr),
 }
 
 /// A case with configuration B and node 1, which has 172.16.0.1.
@@ -134,6 +138,12 @@ impl Case {
         self
     }
 
+    /// A machine that never asked uses this address.
+    fn occupy(mut self, ip: [u8; 4]) -> Self {
+        self.steps.push(Step::Occupy(ip.into()));
+        self
+    }
+
     /// The configuration is refused, with this in what is said about it.
     fn refused(mut self, text: &'static str) -> Self {
         self.refused.push(text);
@@ -172,6 +182,7 @@ impl Case {
                 Step::Pass(time) => server.pass(*time),
                 Step::Publish(nodes) => server.publish(Arc::new(snapshot(nodes.clone()))),
                 Step::Plug(addresses) => server.plug(interface(addresses)),
+                Step::Occupy(ip) => server.occupy(*ip, Mac([2, 0, 0, 0, 1, 1])),
             }
         }
         Ok(())
@@ -366,7 +377,7 @@ fn options(packet: &[u8]) -> Vec<(u8, &[u8])> {
 fn interface(addresses: &[Ipv4Addr]) -> Receiving {
     Receiving {
         addresses: addresses.to_vec(),
-        link: None,
+        link: Some((2, Mac([2, 0, 0, 0, 0, 0xfe]))),
     }
 }
 
@@ -434,6 +445,21 @@ fn what_the_configuration_says_is_what_clients_get() {
 }
 
 #[test]
+fn options_of_every_scope_come_where_they_should() {
+    run(&options::cases());
+}
+
+#[test]
+fn rules_say_what_groups_of_clients_get() {
+    run(&rules::cases());
+}
+
+#[test]
+fn a_coredhcp_yaml_gives_its_clients_what_they_had_or_better() {
+    run(&dropin::cases());
+}
+
+#[test]
 fn there_are_at_least_ninety_cases_and_no_two_say_the_same() {
     let all = [
         known::cases(),
@@ -442,6 +468,9 @@ fn there_are_at_least_ninety_cases_and_no_two_say_the_same() {
         pool::cases(),
         broken::cases(),
         configuration::cases(),
+        options::cases(),
+        rules::cases(),
+        dropin::cases(),
     ];
     let mut said: Vec<&str> = all.iter().flatten().map(|case| case.says).collect();
     said.sort_unstable();

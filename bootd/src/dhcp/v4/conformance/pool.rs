@@ -226,6 +226,37 @@ pub(super) fn cases() -> Vec<Case> {
         case("2.2 I", "a stranger without a pool gets silence instead of 0.0.0.0")
             .packet(Client::new(9).discover(), silence("no_pool"))
             .packet(Client::new(9).option(50, &FIRST).request(), silence("no_pool")),
+        pool(
+            "2.6 I",
+            "an address that somebody uses who never asked is not offered, and rests",
+        )
+        .occupy(FIRST)
+        .packet(asks(9), offer(SECOND_ONE))
+        .packet(asks(8), offer(THIRD))
+        .packet(asks(7), silence("probed_in_vain")),
+        pool("2.6 I", "a lease that its client renews is not probed")
+            .packet(takes(9, FIRST), ack(FIRST))
+            .occupy(FIRST)
+            .packet(renews(9, FIRST), ack(FIRST))
+            .packet(asks(9), offer(FIRST)),
+        pool(
+            "2.6 I",
+            "where the configuration says so a lease is its client identifier's",
+        )
+        .keys("[dhcp]", "bind_to = \"client-id\"")
+        .packet(Client::new(9).option(61, b"one").discover(), offer(FIRST))
+        .packet(Client::new(9).option(61, b"two").discover(), offer(SECOND_ONE))
+        .packet(Client::new(8).option(61, b"one").discover(), offer(FIRST)),
+        pool(
+            "2.6 M",
+            "where the configuration says so each renewal is refused, and the client boots again",
+        )
+        .config("[compat]\nbootloop_nak = \"always\"\n")
+        .packet(asks(9), offer(FIRST))
+        .packet(takes(9, FIRST), ack(FIRST))
+        .packet(renews(9, FIRST), nak())
+        .packet(asks(9), offer(SECOND_ONE))
+        .packet(takes(9, SECOND_ONE), ack(SECOND_ONE)),
         pool("2.6 I", "a client on another wire than the pool's gets silence")
             .plug(&[[192, 168, 7, 1]])
             .packet(asks(9), silence("no_pool")),
