@@ -1,4 +1,4 @@
-//! The DHCP servers that are measured, each started with what it needs for the [site](super::site), on `eth0`.
+//! The DHCP servers that are measured, each started with what it needs for the site, on `eth0`.
 
 use std::fs::{self, File};
 use std::path::Path;
