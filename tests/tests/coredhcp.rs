@@ -40,8 +40,8 @@ fn the_tutorials_file_boots_a_node_and_an_unknown_one_reboots_until_it_is_added(
             told_to_reboot() >= 2
         })
         .with_context(|| format!("{} times", told_to_reboot()))?;
-        rack.write("nodes.yaml", &format!("{}{NODE_9}", data::NODES))?;
-        rack.write("boot-compute.yaml", &format!("{}  - {}\n", data::BOOT, unknown.mac()))?;
+        rack.write("nodes.yaml", &format!("{}\n{NODE_9}", data::NODES))?;
+        rack.write("boot-compute.yaml", &format!("{}\n  - {}\n", data::BOOT, unknown.mac()))?;
         unknown
             .wait(Step::Login, BOOT_LIMIT * 2)
             .context("the node that was unknown")?;

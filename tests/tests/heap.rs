@@ -1,7 +1,7 @@
 //! What must not use the heap does not.
 
 #[path = "../src/bench/mod.rs"]
-#[allow(dead_code, reason = "most of it only measures")]
+#[allow(dead_code, clippy::print_stderr, reason = "most of it only measures")]
 mod bench;
 
 use anyhow::{Result, ensure};

@@ -7,4 +7,6 @@
 
 mod store;
 
+#[cfg(test)]
+pub(crate) use store::tests::on_a_disk_that_may_be_full;
 pub use store::{Row, Store, StoreError, Write};

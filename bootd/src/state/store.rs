@@ -541,4 +541,4 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
 
 #[cfg(test)]
 #[path = "store_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -190,6 +190,18 @@ impl StorageBackend for Disk {
     }
 }
 
+/// A store whose disk is full when told so.
+pub(crate) fn on_a_disk_that_may_be_full(dir: &Path, full: &Arc<AtomicBool>) -> Store {
+    let (path, disk) = (dir.join("bootd.redb"), Arc::clone(full));
+    let reopen: Reopen = Box::new(move || {
+        let mut file = OpenOptions::new();
+        let file = file.read(true).write(true).create(true).truncate(false).open(&path)?;
+        let (file, full) = (FileBackend::new(file)?, Arc::clone(&disk));
+        Database::builder().create_with_backend(Disk { file, full })
+    });
+    Store::over(reopen().unwrap(), None, reopen).unwrap()
+}
+
 fn put(key: &str, value: &str) -> Write {
     Write {
         put: vec![(row(key), value.into())],
@@ -200,16 +212,8 @@ fn put(key: &str, value: &str) -> Write {
 #[test]
 fn a_disk_that_was_full_is_written_again_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("bootd.redb");
     let full = Arc::new(AtomicBool::new(false));
-    let disk = Arc::clone(&full);
-    let reopen: Reopen = Box::new(move || {
-        let mut file = OpenOptions::new();
-        let file = file.read(true).write(true).create(true).truncate(false).open(&path)?;
-        let (file, full) = (FileBackend::new(file)?, Arc::clone(&disk));
-        Database::builder().create_with_backend(Disk { file, full })
-    });
-    let store = Store::over(reopen().unwrap(), None, reopen).unwrap();
+    let store = on_a_disk_that_may_be_full(dir.path(), &full);
     store.write_and_wait(put("a", "before")).unwrap();
     assert_eq!(store.trouble(), None);
 

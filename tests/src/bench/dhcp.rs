@@ -242,17 +242,27 @@ impl Bench<'_> {
                 Server::Process(servers::bootd(folder, self.options, &more)?)
             }
             Beside::SmdDown => {
-                // The nodes are on the disk then.
-                self.measure(
-                    &mut Server::Process(servers::bootd(folder, self.options, "")?),
-                    &load.at_ease(),
-                    Place::One,
-                )?;
-                let smd = format!(
-                    "[[plugin]]\nname = \"smd\"\nmode = \"upstream\"\nconfig.url = \"http://{}:27779\"\nconfig.refresh_s = 1\n",
-                    site::RELAY
+                let site = folder.join("site");
+                fs::create_dir_all(&site)?;
+                servers::write_nodes(&site, "compute")?;
+                let nodes = format!(
+                    "[[plugin]]\nname = \"smd\"\nconfig.nodes = \"{}/nodes.yaml\"\n",
+                    site.display()
                 );
-                Server::Process(servers::bootd_with(folder, &site::config_text(folder, &smd))?)
+                let config = site::config_text(&site, &format!("[tftp]\nport = 6969\n{nodes}"))
+                    .replace("\"eth0\"", "\"lo\"")
+                    .replace("0.0.0.0:8081", SITE);
+                let smd = format!(
+                    "[[plugin]]\nname = \"smd\"\nmode = \"upstream\"\nconfig.url = \"http://{SITE}\"\nconfig.refresh_s = 1\n"
+                );
+                let upstream = servers::bootd_with(&site, &config)?;
+                let own = folder.join("mirror");
+                fs::create_dir_all(&own)?;
+                let mut mirror = Server::Process(servers::bootd_with(&own, &site::config_text(&own, &smd))?);
+                self.measure(&mut mirror, &load.at_ease(), Place::One)
+                    .with_context(|| format!("{}\n{}", tail(&site.join("log"), 10), tail(&own.join("log"), 10)))?;
+                drop(upstream);
+                mirror
             }
             Beside::StoreSyncs => {
                 load.strangers = Some(128);
@@ -308,6 +318,7 @@ impl Bench<'_> {
                 let told = || format!("{}\n{}", contender.name, tail(&folder.join("log"), 10));
                 let mut server = (contender.start)(&folder, self.options).with_context(told)?;
                 let outcome = self.measure(&mut server, &load, contender.place).with_context(told)?;
+                eprintln!("{}, {in_flight} in flight: {:.0}/s", contender.name, outcome.rate());
                 all.entry(contender.name).or_default().add(&outcome);
             }
         }
@@ -496,5 +507,7 @@ const COLUMNS: [&str; 10] = [
     "wrong",
 ];
 const BOOTD: &str = "bootd";
+/// Where SMD is, until it is down.
+const SITE: &str = "127.0.0.1:27779";
 const GENERATOR_PROCESSOR: usize = 1;
 const SERVER_PROCESSOR: usize = 0;

@@ -1,4 +1,4 @@
-//! The DHCP servers that are measured, each started with what it needs for the [site](super::site), on `eth0`.
+//! The DHCP servers that are measured, each started with what it needs for the site, on `eth0`.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -213,19 +213,14 @@ fn subnet() -> Value {
 pub fn dnsmasq(folder: &Path) -> Result<Child> {
     let mut command = Child::command(DNSMASQ);
     command
-        .args([
-            "--keep-in-foreground",
-            "--port=0",
-            "--interface=eth0",
-            "--bind-interfaces",
-        ])
+        .args(["--port=0", "--interface=eth0", "--bind-interfaces"])
         .args([
             "--conf-file=/dev/null",
             "--dhcp-authoritative",
             "--quiet-dhcp",
             "--no-ping",
         ])
-        .args(["--dhcp-lease-max=60000", "--user=root", "--log-facility=-"])
+        .args(["--dhcp-lease-max=60000", "--no-daemon", "--log-facility=-"])
         .arg(format!("--dhcp-leasefile={}", folder.join("leases").display()))
         .arg(format!("--dhcp-range={FIRST},{LAST},255.255.0.0,1h"));
     spawn("dnsmasq", command, folder)

@@ -242,7 +242,7 @@ impl<'l> Generator<'l> {
             if slot.stage != Stage::Idle && self.now - slot.sent > PATIENCE {
                 slot.stage = Stage::Idle;
                 self.idle.push(number);
-                self.outcome.lost += u64::from(self.measuring);
+                self.outcome.lost += u64::from(self.measuring && slot.client < STRANGERS);
             }
         }
     }

@@ -265,6 +265,15 @@ fn a_generation_names_its_nodes() {
 }
 
 #[test]
+fn a_single_port_is_told_not_to_be_served() {
+    let ignored = notes(
+        Kind::Ignored,
+        &["coresmd: http://10.0.0.9:27779 http://10.0.0.9:8081 '' 30s 1h true"],
+    );
+    assert!(ignored.iter().any(|note| note.contains("single_port")), "{ignored:?}");
+}
+
+#[test]
 fn a_url_with_an_equals_sign_is_still_by_position() {
     let table = table(&["coresmd: http://10.0.0.9:27779 http://10.0.0.9/x=y '' 30s 1h true"]);
     assert_eq!(

@@ -221,6 +221,11 @@ fn of_inventory(coresmd: &Coresmd, told: &mut Told) {
         ),
         None => {}
     }
+    if coresmd.single_port {
+        let text =
+            "single_port: each TFTP transfer has a port of its own all the same, so a firewall must let these through";
+        told.ignored(place, "tftp.port", text);
+    }
     told.understood(
         place,
         "dhcp.script_url",

@@ -193,7 +193,7 @@ pub fn booting<'a>(
     let (file, note) = match stage {
         _ if early.is_some() => (None, None),
         _ if whose == Whose::Bootless || is_ranges => (None, None),
-        Stage::Ipxe => (Some(client.script(boot, said)), None),
+        Stage::Ipxe => (client.script(boot, said), None),
         Stage::Firmware => match client.loader(boot, said) {
             Ok(file) => (file, None),
             Err(note) => (None, Some(note)),
@@ -254,15 +254,16 @@ struct Client<'r, 'a> {
 
 impl<'a> Client<'_, 'a> {
     /// The node's own, else the rule's, else, of those that nobody knows, what the configuration has for them, else the usual one.
-    fn script(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> BootFile<'a> {
+    fn script(&self, boot: Option<&'a Boot>, said: &Said<'a>) -> Option<BootFile<'a>> {
         let own = boot.and_then(|boot| boot.script.as_deref());
         let unknown = self.policy.unknown.script.as_deref().filter(|_| boot.is_none());
         if let Some(script) = own.or_else(|| said.script()).or(unknown) {
-            return BootFile::As(script);
+            return Some(BootFile::As(script));
         }
-        match &self.policy.script_url {
-            Some(url) => BootFile::ScriptAt(url, self.mac),
-            None => BootFile::Script(self.place(&self.policy.boot), self.mac),
+        match (&self.policy.script_url, &self.policy.boot) {
+            (Some(url), _) => Some(BootFile::ScriptAt(url, self.mac)),
+            (None, Some(boot)) => Some(BootFile::Script(self.place(boot), self.mac)),
+            (None, None) => None,
         }
     }
 
@@ -349,6 +350,16 @@ mod tests {
         assert_eq!((file, note), (None, Some(Note::NoLoader(Arch::Arm32Efi))));
         let (_, stage, _, note) = of(Client::new(1).option(93, &[0]));
         assert_eq!((stage, note), (Stage::Os, Some(Note::ArchTooShort)));
+    }
+
+    #[test]
+    fn nobody_is_given_a_script_that_nobody_serves() {
+        let packet = Client::new(1).option(77, b"iPXE").discover();
+        let request = parse(&packet).unwrap();
+        let mut policy = policy();
+        (policy.boot, policy.script_url) = (None, None);
+        let got = booting(&request, &policy, mac(1), SERVER, Whose::Unknown, &Said::default());
+        assert_eq!((got.file, got.stage), (None, Stage::Ipxe));
     }
 
     #[test]

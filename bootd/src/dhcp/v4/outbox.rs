@@ -16,7 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::PART;
 use super::answer::NakWhy;
-use super::boot::{Note, Stage};
+use super::boot::Stage;
 use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::options::find;
@@ -52,7 +52,6 @@ pub(crate) struct Letter {
 struct Boot {
     stage: Stage,
     arch: Option<Arch>,
-    note: Option<Note>,
 }
 
 impl Letter {
@@ -76,7 +75,6 @@ impl Letter {
             boot: Boot {
                 stage: Stage::Os,
                 arch: None,
-                note: None,
             },
             xname: String::new(),
             rule: String::new(),
@@ -93,7 +91,6 @@ impl Letter {
         self.boot = Boot {
             stage: reply.booting.stage,
             arch: reply.booting.arch,
-            note: reply.booting.note,
         };
         self.xname.clear();
         self.xname.push_str(reply.xname.unwrap_or_default());
@@ -201,9 +198,6 @@ impl Dispatch {
         let counters = &self.counters[envelope.kind as usize];
         counters.count.inc();
         counters.bytes.inc_by(letter.packet.len() as u64);
-        if let Some(note) = boot.note.filter(|_| letter.nak.is_none()) {
-            self.metrics.refused(PART, note.label(), &envelope.mac, &note);
-        }
         if !self.may_write() {
             return;
         }

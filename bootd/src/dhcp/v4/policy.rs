@@ -32,8 +32,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Where boot scripts are: a URL that ends with `mac=`. `None`: below `boot`.
     pub script_url: Option<String>,
-    /// The listener with the boot scripts.
-    pub boot: Base,
+    /// The listener with the boot scripts. `None`: there is none, and without `script_url` nobody is given a script.
+    pub boot: Option<Base>,
     /// The listener with the loaders.
     pub loaders_at: Option<Base>,
     /// The architectures that have a loader.
@@ -107,7 +107,7 @@ impl Policy {
                 .script_url
                 .as_deref()
                 .map(|url| script_url(url, config.compat.strict)),
-            boot: Base::of(config, Service::Boot).unwrap_or_else(|| Base::At(config.boot_url())),
+            boot: Base::of(config, Service::Boot),
             loaders_at: Base::of(config, Service::Loaders),
             loaders: config.tftp.loaders.keys().copied().collect(),
             nbp: dhcp.nbp.clone(),

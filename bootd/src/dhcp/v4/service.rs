@@ -372,7 +372,12 @@ impl Shell {
     /// Does what is left to do after the decision. Leases do not come here.
     fn act(verdict: Verdict<'_>, request: &Request<'_>, desk: &mut Desk) {
         match verdict {
-            Verdict::Reply(reply) => desk.outbox.put(&reply, None),
+            Verdict::Reply(reply) => {
+                if let Some(note) = reply.booting.note {
+                    desk.refusals.count(note.label(), request, &note);
+                }
+                desk.outbox.put(&reply, None);
+            }
             Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => desk.outbox.put(&reply, Some(why)),
             Verdict::Ignore(why) => ignored(why, request, desk),
             Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) | Verdict::Probe(_) => {}
@@ -408,6 +413,9 @@ impl Shell {
         let (acks, outlet, who) = (Arc::clone(&self.acks), Arc::clone(outlet), lease.holder.clone());
         let metrics = Arc::clone(&self.deps.metrics);
         let letter = Letter::of(reply, None);
+        if let Some(note) = reply.booting.note {
+            metrics.refused(PART, note.label(), &reply.mac, &note);
+        }
         let queued = self
             .deps
             .store

@@ -67,6 +67,11 @@ impl Client {
         self.head(24, &ip)
     }
 
+    /// Another hardware address.
+    pub(crate) fn chaddr(self, mac: [u8; 6]) -> Self {
+        self.head(28, &mac)
+    }
+
     fn head(mut self, at: usize, bytes: &[u8]) -> Self {
         self.head[at..at + bytes.len()].copy_from_slice(bytes);
         self
