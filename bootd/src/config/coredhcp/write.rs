@@ -356,6 +356,8 @@ impl Text<'_> {
     fn rule(&mut self, rule: &Rule) {
         let one = |text: &Option<String>| text.as_deref().map(self::text);
         let several = |items: &[String]| (!items.is_empty()).then(|| texts(items));
+        // coresmd has rules for the nodes of SMD only.
+        let everything = || rule.ids.is_empty().then(|| texts(&["*".into()]));
         let subnets: Vec<String> = rule.subnets.iter().map(ToString::to_string).collect();
         let netmask = rule.netmask.map(|mask| mask.to_string());
         let netmask = netmask.or((!subnets.is_empty() && !rule.ignore).then(|| "subnet".into()));
@@ -365,7 +367,7 @@ impl Text<'_> {
             .map(|names| list(names.iter().map(|name| text(name))));
         for (name, value) in [
             ("name", one(&rule.name)),
-            ("type", several(&rule.kinds)),
+            ("type", several(&rule.kinds).or_else(everything)),
             ("subnet", several(&subnets)),
             ("id", several(&rule.ids)),
             ("hostname", one(&rule.hostname)),
