@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Exit;
-use crate::config::coredhcp;
+use crate::config::{self, coredhcp};
 
 /// What to convert.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
         let mut text = String::new();
         std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
     } else {
-        std::fs::read_to_string(&arguments.file)
+        config::text_of(&arguments.file)
     };
     let text = match read {
         Ok(text) => text,

@@ -246,7 +246,9 @@ fn print_mistakes(error: &ConfigError) {
     match error {
         ConfigError::Mistakes { mistakes, .. } => mistakes.iter().for_each(|mistake| eprintln!("  {mistake}")),
         ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("  name the file with --config; conf/bootd.toml explains every key");
+            eprintln!(
+                "  name the file with --config, or --conf of `bootd coredhcp`; conf/bootd.toml explains every key"
+            );
         }
         ConfigError::Read { .. } => {}
     }

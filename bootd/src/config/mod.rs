@@ -77,15 +77,45 @@ fn is_yaml(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    text_of(path).map_err(|source| ConfigError::Read {
         path: path.into(),
         source,
     })
 }
 
+/// The text of a file that an operator writes, of at most 64 MiB.
+pub(crate) fn text_of(path: &Path) -> std::io::Result<String> {
+    bounded(std::fs::File::open(path)?)
+}
+
+/// The same of a file that is read while DHCP works: what is no ordinary file, and so may never end or begin, is refused.
+pub(crate) fn text_of_ordinary(path: &Path) -> std::io::Result<String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not an ordinary file"));
+    }
+    bounded(file)
+}
+
+fn bounded(file: std::fs::File) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    if file.take(MOST + 1).read_to_string(&mut text)? as u64 > MOST {
+        return Err(std::io::Error::other("it has more than 64 MiB"));
+    }
+    Ok(text)
+}
+
+/// Bytes of a file that an operator writes.
+const MOST: u64 = 64 << 20;
+
 /// Where the admin socket is, whatever else is wrong with the file. `None`: that cannot be read.
 pub fn admin_socket(path: &Path) -> Option<PathBuf> {
-    check::admin_socket(raw::parse(&std::fs::read_to_string(path).ok()?).ok()?, path)
+    check::admin_socket(raw::parse(&text_of(path).ok()?).ok()?, path)
 }
 
 /// Checks the text of a file. Relative paths in it are relative to the file's folder.

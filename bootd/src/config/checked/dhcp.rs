@@ -354,7 +354,7 @@ pub struct Rule {
 /// To whom a rule applies: to who fits all lists that are not empty, each with at least one of its values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Criteria {
-    /// SMD component types. Like ids and groups, only nodes of the inventory have one.
+    /// SMD component types, `*` for each. Like ids and groups, only nodes of the inventory have one.
     pub types: Vec<String>,
     /// xnames.
     pub ids: Vec<Glob>,

@@ -105,7 +105,14 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> Str
         let mask = plan.all.netmask.map(|mask| mask.to_string());
         let mask = mask.or_else(|| (subnet.cidr.prefix_len() == 0).then(|| "none".into()));
         out.optional("dhcp.subnet", "netmask", mask.map(|mask| text(&mask)));
-        out.optional("dhcp.subnet", "routers", addresses(&subnet.routers));
+        let routers = addresses(&plan.all.routers);
+        if plan.all.routers.iter().all(|router| subnet.cidr.contains(router)) {
+            out.optional("dhcp.subnet", "routers", routers);
+        } else {
+            // Routers of a subnet are within it; an option may say anything.
+            let options = routers.map(|ips| braces([format!("routers = {ips}")]));
+            out.optional("dhcp.subnet", "options", options);
+        }
         out.optional("dhcp.subnet", "dns", addresses(&plan.all.dns));
         if let Some(pool) = &subnet.pool {
             let ends = [("first", pool.first.to_string()), ("last", pool.last.to_string())];
@@ -142,7 +149,6 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> Str
 
 struct Subnet {
     cidr: Ipv4Net,
-    routers: Vec<Ipv4Addr>,
     pool: Option<Pool>,
 }
 
@@ -151,7 +157,6 @@ fn subnets(plan: &Plan, inventory: Option<&Coresmd>, told: &mut Told) -> Vec<Sub
     let everybody = plan.pools.iter().find(|pool| pool.subnet.is_none()).cloned();
     let mut subnets = vec![Subnet {
         cidr: Ipv4Net::default(),
-        routers: plan.all.routers.clone(),
         pool: everybody,
     }];
     let of_pools = plan
@@ -182,18 +187,15 @@ fn subnets(plan: &Plan, inventory: Option<&Coresmd>, told: &mut Told) -> Vec<Sub
             let text = format!("unknown clients of {cidr} are told its mask; CoreDHCP tells none without a netmask");
             told.changed(place, "dhcp.subnet", text);
         }
-        let (routers, elsewhere): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
-            plan.all.routers.iter().partition(|router| cidr.contains(*router));
-        for router in elsewhere {
-            told.changed(
+        for router in plan.all.routers.iter().filter(|router| !cidr.contains(*router)) {
+            told.understood(
                 place,
                 "dhcp.subnet",
-                format!("router {router} is not in {cidr}, so its clients are not told of it; rules may give them one"),
+                format!("router {router} is not in {cidr}; its clients are told of it, and will hardly reach it: rules may give them another"),
             );
         }
         subnets.push(Subnet {
             cidr,
-            routers,
             pool: pool.cloned(),
         });
     }
@@ -354,6 +356,8 @@ impl Text<'_> {
     fn rule(&mut self, rule: &Rule) {
         let one = |text: &Option<String>| text.as_deref().map(self::text);
         let several = |items: &[String]| (!items.is_empty()).then(|| texts(items));
+        // coresmd has rules for the nodes of SMD only.
+        let everything = || rule.ids.is_empty().then(|| texts(&["*".into()]));
         let subnets: Vec<String> = rule.subnets.iter().map(ToString::to_string).collect();
         let netmask = rule.netmask.map(|mask| mask.to_string());
         let netmask = netmask.or((!subnets.is_empty() && !rule.ignore).then(|| "subnet".into()));
@@ -363,7 +367,7 @@ impl Text<'_> {
             .map(|names| list(names.iter().map(|name| text(name))));
         for (name, value) in [
             ("name", one(&rule.name)),
-            ("type", several(&rule.kinds)),
+            ("type", several(&rule.kinds).or_else(everything)),
             ("subnet", several(&subnets)),
             ("id", several(&rule.ids)),
             ("hostname", one(&rule.hostname)),

@@ -392,13 +392,15 @@ pub(super) fn client(
     receiving: &Receiving,
 ) -> Result<(Kind, Option<Mac>), Why> {
     policy.check_relay(request, receiving)?;
+    if policy.ignore.contains(&request.sender()) {
+        return Err(Why::ByConfiguration);
+    }
     match (request.kind, request.mac) {
         (None, _) => Err(Why::Bootp),
         (Some(Kind::Other(_)), _) => Err(Why::MessageType),
         (Some(kind), None) if holder::id(request).is_some() => Ok((kind, None)),
         (Some(_), None) => Err(Why::NoMac),
         (Some(_), Some(mac)) if !mac.is_host() => Err(Why::NotAHost),
-        (Some(_), Some(mac)) if policy.ignore.contains(&mac) => Err(Why::ByConfiguration),
         // Upstream knows two kinds of message.
         (Some(kind), Some(_)) if policy.strict && !matches!(kind, Kind::Discover | Kind::Request) => {
             Err(Why::MessageType)

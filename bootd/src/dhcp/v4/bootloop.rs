@@ -134,7 +134,9 @@ impl Bootloop {
         let Some(pool) = self.pool_of(request, policy) else {
             return nowhere(request, policy, receiving, wants);
         };
-        let Some(ip) = pool.lowest_free(&self.taken) else {
+        // A full pool is seen at once: whoever has nothing may ask often.
+        let is_full = self.pools.iter().map(Pool::len).sum::<usize>() <= self.taken.len();
+        let Some(ip) = (!is_full).then(|| pool.lowest_free(&self.taken)).flatten() else {
             return Verdict::Ignore(Why::PoolExhausted);
         };
         let client = Client::of(request);
@@ -202,6 +204,10 @@ impl Bootloop {
 impl Pool {
     fn holds(&self, ip: u32) -> bool {
         (self.first..=self.last).contains(&ip)
+    }
+
+    fn len(&self) -> usize {
+        (self.last - self.first) as usize + 1
     }
 
     fn lowest_free(&self, taken: &BTreeMap<u32, Holder>) -> Option<u32> {

@@ -49,6 +49,15 @@ pub(super) fn export(config: &Config, store: &Store, leases: &[LeaseView], now_u
     let Some(path) = config.compat.import_leases.first() else {
         return;
     };
+    // What was not taken over, or was changed since, would be lost.
+    let remembered_mark = store.get(TABLE, &key(path)).ok().flatten();
+    if mark(path).is_some_and(|mark| remembered_mark != Some(mark)) {
+        tracing::error!(
+            file = %path.display(),
+            "the leases are not given back to CoreDHCP: somebody else wrote the file, or it could not be taken over; `bootd leases export` writes another"
+        );
+        return;
+    }
     let leases = running(leases, now_unix);
     if let Err(error) = sqlite::write(path, &leases) {
         tracing::error!(%error, "the leases cannot be given back to CoreDHCP");
@@ -237,5 +246,7 @@ mod tests {
         config.compat.import_leases = vec![path];
         import(&config, &store).unwrap();
         assert_eq!(rows_of(&store), []);
+        export(&config, &store, &[], 1_700_000_000);
+        assert_eq!(std::fs::read(&config.compat.import_leases[0]).unwrap(), b"nonsense");
     }
 }

@@ -117,7 +117,7 @@ impl Hosts {
             return Look::Same;
         }
         *seen = Some(stamp);
-        let text = match std::fs::read_to_string(&self.file) {
+        let text = match config::text_of_ordinary(&self.file) {
             Ok(text) => text,
             Err(error) => return Look::Kept(HostsError::Read(self.file.clone(), error)),
         };

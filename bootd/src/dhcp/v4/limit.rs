@@ -6,8 +6,8 @@
 //!    is answered. A client that sent twice, or a relay pair that both passed its packet on, gets the answers of the relays that ask.
 //! 2. *Rate* ([`Shed::RateLimited`]): a client has `dhcp.rate_limit` packets a second in the long run, and twice that many at once. What a
 //!    packet calls itself is its client, so this keeps one that spins from taking the place of others; it does not stop who invents addresses.
-//! 3. *Overload* ([`Shed::Overload`]): while the socket's buffer is more than half full, DISCOVERs of clients that are not in the inventory
-//!    are left: they ask again, later each time, and the nodes of the rack boot. Everything else is answered in turn. What the kernel
+//! 3. *Overload* ([`Shed::Overload`]): while the socket's buffer is more than half full, packets of clients that are not in the inventory
+//!    are left: they ask again, later each time, whoever has a lease long before it ends, and the nodes of the rack boot. Everything else is answered in turn. What the kernel
 //!    drops after that, without regard to whose it is, is counted as `receive_buffer_full`.
 //!
 //! Each thread has a [`Limit`] of its own, so there is nothing to wait for; a client's packets come through one or two of them. The table is
@@ -151,10 +151,10 @@ impl Limit {
     }
 
     /// Whether a packet of a client that the inventory does not know is to be answered.
-    pub fn admit_unknown(&self, kind: Option<Kind>) -> Result<(), Shed> {
-        match (self.load, kind) {
-            (Load::Heavy, Some(Kind::Discover)) => Err(Shed::Overload),
-            _ => Ok(()),
+    pub fn admit_unknown(&self) -> Result<(), Shed> {
+        match self.load {
+            Load::Heavy => Err(Shed::Overload),
+            Load::Light => Ok(()),
         }
     }
 }
@@ -237,12 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn overload_costs_strangers_their_discovers() {
+    fn overload_costs_strangers_their_answers() {
         let mut limit = Limit::new(64);
-        assert_eq!(limit.admit_unknown(Some(Kind::Discover)), Ok(()));
+        assert_eq!(limit.admit_unknown(), Ok(()));
         limit.begin(Duration::ZERO, Load::Heavy);
-        assert_eq!(limit.admit_unknown(Some(Kind::Discover)), Err(Shed::Overload));
-        assert_eq!(limit.admit_unknown(Some(Kind::Request)), Ok(()));
+        assert_eq!(limit.admit_unknown(), Err(Shed::Overload));
     }
 
     #[test]

@@ -476,7 +476,7 @@ impl Pools {
 
     fn release<'a>(&mut self, request: &Request<'_>, holder: Holder, now: Duration) -> Verdict<'a> {
         let ip = request.ciaddr;
-        if !self.leased(&holder, ip, now) {
+        if !self.leased(&holder, ip, now) || !self.is_same_client(request, ip) {
             return Verdict::Ignore(Why::NotOurLease);
         }
         self.forget(&holder, now);
@@ -484,7 +484,10 @@ impl Pools {
     }
 
     fn decline<'a>(&mut self, request: &Request<'_>, holder: Holder, now: Duration) -> Verdict<'a> {
-        let Some(ip) = request.requested_ip.filter(|ip| self.leased(&holder, *ip, now)) else {
+        let Some(ip) = request
+            .requested_ip
+            .filter(|ip| self.leased(&holder, *ip, now) && self.is_same_client(request, *ip))
+        else {
             return Verdict::Ignore(Why::NotOurLease);
         };
         self.forget(&holder, now);
@@ -507,6 +510,13 @@ impl Pools {
     fn leased(&self, holder: &Holder, ip: Ipv4Addr, now: Duration) -> bool {
         let ip = ip.to_bits();
         self.tables.iter().any(|table| table.is_leased(ip, holder, now))
+    }
+
+    /// Whoever ends a lease shows the client identifier with which it was asked for (RFC 2131 section 4.4.6), if any: a hardware address
+    /// is no secret on its wire.
+    fn is_same_client(&self, request: &Request<'_>, ip: Ipv4Addr) -> bool {
+        let entry = self.tables.iter().find_map(|table| table.entries.get(&ip.to_bits()));
+        entry.is_none_or(|entry| entry.client.client_id.as_deref() == id(request))
     }
 
     /// The client chose another server.

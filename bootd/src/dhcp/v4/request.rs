@@ -211,14 +211,26 @@ impl Request<'_> {
         self.vendor_class.starts_with(HTTP_CLIENT)
     }
 
-    /// The client's own name, which goes to logs, the store and a terminal: at most 64 printable characters.
+    /// The client's own name; see [`host_name`].
     pub fn host_name(&self) -> Option<String> {
-        let text: String = String::from_utf8_lossy(self.name.as_deref()?)
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(64)
-            .collect();
-        (!text.is_empty()).then_some(text)
+        host_name(&String::from_utf8_lossy(self.name.as_deref()?))
+    }
+
+    /// By whom limits and the list of the ignored go: the first six bytes of the hardware address whatever length it claims, else those of a
+    /// client identifier that holds one, else something made of that identifier.
+    pub fn sender(&self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.chaddr;
+        let id = self.client_id.as_deref().unwrap_or_default();
+        match (self.hlen, id) {
+            (0, &[1, a, b, c, d, e, f]) => Mac([a, b, c, d, e, f]),
+            (0, id) => {
+                // FNV-1a: that of two identifiers of which one is ignored the other has the same is very unlikely.
+                let mix = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+                let [_, _, a, b, c, d, e, f] = id.iter().fold(0xcbf2_9ce4_8422_2325, mix).to_be_bytes();
+                Mac([a, b, c, d, e, f])
+            }
+            _ => Mac([a, b, c, d, e, f]),
+        }
     }
 
     /// The address that the client uses already. Who asks for an address has none, whatever the packet says.
@@ -285,6 +297,16 @@ impl fmt::Display for Request<'_> {
         }
         Ok(())
     }
+}
+
+/// A name that a client gives itself, which goes to logs, the store and a terminal: at most 64 characters, none of which does anything there.
+pub(super) fn host_name(text: &str) -> Option<String> {
+    let is_shown = |c: &char| {
+        !c.is_control()
+            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let text: String = text.chars().filter(is_shown).take(64).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 /// The values of the options that matter here.
@@ -480,6 +502,21 @@ mod tests {
         let packet = Client::new(1).option(93, &[0, 11, 0, 7]).discover();
         let request = parse(&packet).unwrap();
         assert_eq!((request.arch, request.arch_too_short), (Some(11), false));
+    }
+
+    #[test]
+    fn limits_go_by_the_hardware_address_whatever_length_it_claims() {
+        let sender = |hlen: u8, id: &[u8]| {
+            let mut packet = Client::new(1).option(61, id).discover();
+            packet[2] = hlen;
+            parse(&packet).unwrap().sender()
+        };
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        for hlen in [1, 6, 7, 16] {
+            assert_eq!(sender(hlen, &[1, 9, 9, 9, 9, 9, 9]), mac);
+        }
+        assert_eq!(sender(0, &[1, 2, 0, 0, 0, 0, 1]), mac);
+        assert_ne!(sender(0, &[255, 1]), sender(0, &[255, 2]));
     }
 
     #[test]

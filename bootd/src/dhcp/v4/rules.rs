@@ -117,7 +117,7 @@ fn fits(criteria: &Criteria, client: &Client<'_>, strict: bool) -> bool {
     let anybody = criteria.types.is_empty() && criteria.ids.is_empty() && criteria.groups.is_empty();
     let known = anybody
         || node.is_some_and(|node| {
-            (criteria.types.is_empty() || criteria.types.contains(&node.kind))
+            (criteria.types.is_empty() || criteria.types.iter().any(|kind| kind == "*" || *kind == node.kind))
                 && one(&criteria.ids, Some(node.id.as_bytes()))
                 && (criteria.groups.is_empty() || criteria.groups.iter().any(|group| node.groups.contains(group)))
         });

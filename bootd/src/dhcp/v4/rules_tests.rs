@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use bootd_sdk::wire::Node;
+use dhcproto::v4::OptionCode;
 
 use super::super::answer::{Verdict, Why, answer};
+use super::super::options::find;
 use super::super::policy::Policy;
-use super::super::request::parse;
+use super::super::rehearsal::{Outcome, Rehearsal};
+use super::super::request::{HEADER, parse};
 use super::super::testing::{Client, Sent, mac, node, receiving, snapshot};
 use crate::config;
 
@@ -228,4 +231,22 @@ fn the_later_scope_wins_code_by_code() {
 #[test]
 fn the_mac_of_a_client_is_text_as_rules_have_it() {
     assert_eq!(&super::text(mac(0x1f)), b"02:00:00:00:00:1f");
+}
+
+#[test]
+fn a_rule_for_every_type_is_for_nodes_only() {
+    let text = "[server]\ninterfaces = [\"veth0\"]\naddress = \"172.16.0.254\"\n\
+         [[dhcp.subnet]]\ncidr = \"172.16.0.0/24\"\nrouters = [\"172.16.0.254\"]\n\
+         pool = { first = \"172.16.0.200\", last = \"172.16.0.202\" }\n\
+         [[dhcp.rule]]\ntype = [\"*\"]\nrouters = [\"172.16.0.253\"]\n";
+    let config = config::parse(text, Path::new("bootd.toml")).unwrap();
+    let nodes = snapshot([bmc(2, "x1000c0s3b0"), node(3, &["172.16.0.130"])]);
+    let mut rehearsal = Rehearsal::new(&config, std::sync::Arc::new(nodes), receiving());
+    for (number, router) in [(2, 253), (3, 253), (9, 254)] {
+        let Outcome::Sent(sent) = rehearsal.packet(&Client::new(number).discover()) else {
+            panic!("{number}")
+        };
+        let routers = find(&sent.packet[HEADER..], OptionCode::Router);
+        assert_eq!(routers.as_deref(), Some(&[172, 16, 0, router][..]), "{number}");
+    }
 }

@@ -235,12 +235,12 @@ impl Shell {
 
     fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
         let (receiving, outlet) = (arrived.receiving, arrived.outlet);
-        if request.mac.is_some_and(|mac| self.deps.ignored.contains(mac)) {
+        let sender = request.sender();
+        if self.deps.ignored.contains(sender) {
             return ignored(Why::ByOperator, request, desk);
         }
         if arrived.turn == Turn::First
-            && let Some(mac) = request.mac
-            && let Err(shed) = desk.limit.admit(token(request, mac))
+            && let Err(shed) = desk.limit.admit(token(request, sender))
         {
             return desk.refusals.count(shed.label(), request, &shed.text());
         }
@@ -253,7 +253,7 @@ impl Shell {
             return Self::act(verdict, request, desk);
         };
         if missing != Missing::Address
-            && let Err(shed) = desk.limit.admit_unknown(request.kind)
+            && let Err(shed) = desk.limit.admit_unknown()
         {
             return desk.refusals.count(shed.label(), request, &shed.text());
         }

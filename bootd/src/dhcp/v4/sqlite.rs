@@ -16,6 +16,8 @@ use bootd_sdk::text::shown;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+use super::request::host_name;
+
 /// A lease as CoreDHCP keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
@@ -74,22 +76,56 @@ pub enum SqliteError {
     /// The file system.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),
+    /// It holds something else.
+    #[error(
+        "{0}: there is a file that holds no leases of CoreDHCP; it is left alone: choose another name, or move it away"
+    )]
+    NotLeases(PathBuf),
+    /// More than anybody has.
+    #[error("{0}: more than {MOST} leases")]
+    TooMany(PathBuf),
 }
 
 /// Reads a file. It is not changed, except that what a CoreDHCP that was killed left half done is undone first.
 pub fn read(path: &Path) -> Result<Found, SqliteError> {
-    rows(path).map_err(|error| SqliteError::Sqlite(path.into(), error))
+    let failed = |error| SqliteError::Sqlite(path.into(), error);
+    let file = open(path).map_err(failed)?;
+    if !has_leases(&file).map_err(failed)? {
+        return Err(SqliteError::NotLeases(path.into()));
+    }
+    let found = rows(&file).map_err(failed)?;
+    found.ok_or_else(|| SqliteError::TooMany(path.into()))
 }
 
-fn rows(path: &Path) -> Result<Found, rusqlite::Error> {
+fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let file = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
         .or_else(|_| Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    // Nothing in the file's own schema is run.
+    file.pragma_update(None, "trusted_schema", "OFF")?;
+    Ok(file)
+}
+
+/// Whether there is the table. A view of its name may have rows without end.
+fn has_leases(file: &Connection) -> Result<bool, rusqlite::Error> {
+    let sql =
+        "select count(*) from sqlite_schema where name = 'leases4' and type = 'table' and sql like 'create table%'";
+    file.query_row(sql, [], |row| row.get::<_, i64>(0))
+        .map(|count| count == 1)
+}
+
+/// `None`: too many.
+fn rows(file: &Connection) -> Result<Option<Found>, rusqlite::Error> {
     let mut found = Found::default();
     let mut leases: HashMap<Mac, (i64, Kept)> = HashMap::new();
     let mut statement = file.prepare("select rowid, mac, ip, expiry, hostname from leases4 order by rowid")?;
     let mut rows = statement.query([])?;
+    let mut count = 0;
     while let Some(row) = rows.next()? {
+        count += 1;
+        if count > MOST {
+            return Ok(None);
+        }
         let number: i64 = row.get(0)?;
         let mut leave_out = |row, why| found.left_out.push(LeftOut { row, why });
         let (mac, ip) = (text(row.get_ref(1)?), text(row.get_ref(2)?));
@@ -105,7 +141,7 @@ fn rows(path: &Path) -> Result<Found, rusqlite::Error> {
             mac,
             ip,
             expires_unix: seconds(row.get_ref(3)?),
-            host_name: Some(text(row.get_ref(4)?)).filter(|name| !name.is_empty()),
+            host_name: host_name(&text(row.get_ref(4)?)),
         };
         if let Some((earlier, _)) = leases.insert(mac, (number, kept)) {
             leave_out(earlier, Why::Superseded(mac));
@@ -124,7 +160,7 @@ fn rows(path: &Path) -> Result<Found, rusqlite::Error> {
     }
     found.leases.sort_by_key(|kept| kept.ip);
     found.left_out.sort_by_key(|left_out| left_out.row);
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// The declared type of the text columns makes SQLite keep what looks like a number as one: a host that is called 007 is 7 for ever.
@@ -145,8 +181,15 @@ fn seconds(value: ValueRef<'_>) -> u64 {
     }
 }
 
-/// Writes a file in the place of the one that is there, if any.
+/// Writes a file in the place of the one that is there, if any. One that holds anything but leases of CoreDHCP is left alone.
 pub fn write(path: &Path, leases: &[Kept]) -> Result<(), SqliteError> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(SqliteError::File(path.into(), error)),
+        Ok(there) if there.is_file() && there.len() == 0 => {}
+        Ok(there) if there.is_file() && open(path).and_then(|file| has_leases(&file)).unwrap_or_default() => {}
+        Ok(_) => return Err(SqliteError::NotLeases(path.into())),
+    }
     let beside = path.with_added_extension("new");
     let written = write_beside(path, &beside, leases);
     if written.is_err() {
@@ -205,6 +248,8 @@ fn fill(path: &Path, leases: &[Kept]) -> Result<(), rusqlite::Error> {
     transaction.commit()
 }
 
+/// The most leases that are read: those of all pools of a large site.
+const MOST: usize = 1_000_000;
 /// As CoreDHCP makes it.
 const SCHEMA: &str = "create table if not exists leases4 (mac string not null, ip string not null, expiry int, \
                       hostname string not null, primary key (mac, ip))";
@@ -235,10 +280,29 @@ mod tests {
     }
 
     #[test]
+    fn a_view_is_no_table_and_a_name_does_nothing_to_a_terminal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(
+            &folder,
+            &["'02:00:00:00:00:01', '172.16.0.200', 1, char(27) || '[31mx' || char(10) || 'y'"],
+        );
+        assert_eq!(read(&path).unwrap().leases[0].host_name.as_deref(), Some("[31mxy"));
+        let view = folder.path().join("view.db");
+        let endless = "create view leases4 as with recursive c(x) as (select 1 union all select x + 1 from c) \
+                       select x as rowid, x as mac, x as ip, x as expiry, x as hostname from c";
+        Connection::open(&view).unwrap().execute(endless, []).unwrap();
+        assert!(matches!(read(&view), Err(SqliteError::NotLeases(_))));
+        assert!(matches!(write(&view, &[]), Err(SqliteError::NotLeases(_))));
+    }
+
+    #[test]
     fn what_is_written_is_read_again_and_looks_like_upstreams() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("leases.db");
         std::fs::write(&path, "not a database").unwrap();
+        assert!(matches!(write(&path, &[]), Err(SqliteError::NotLeases(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"not a database");
+        std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let leases = [
             kept(0xab, [172, 16, 0, 200], Some("pi")),
@@ -323,7 +387,7 @@ mod tests {
         std::fs::write(&path, "nonsense").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("coredhcp.db"));
         std::fs::write(&path, "").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("leases4"));
+        assert!(matches!(read(&path), Err(SqliteError::NotLeases(_))));
         // Nobody's link is followed.
         let target = folder.path().join("target");
         std::fs::write(&target, "mine").unwrap();
