@@ -67,6 +67,9 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> Str
             .iter()
             .map(|(kind, name)| format!("{} = {}", name_of(kind), text(name)));
         out.key("dhcp", "hostnames", braces(names));
+    } else if let Some((coresmd, _)) = &plan.coresmd {
+        // What its TFTP serves leads there.
+        out.key("dhcp", "script_url", text(&coresmd.script));
     }
     let options = options(&plan.all, false);
     out.optional("dhcp", "options", (!options.is_empty()).then(|| braces(options)));
