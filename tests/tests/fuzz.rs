@@ -9,53 +9,57 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use anyhow::{Result, bail, ensure};
+
 #[test]
-fn packets_of_the_corpus_get_good_answers_or_none() {
-    replay("dhcp4", checks::dhcp4);
+fn packets_of_the_corpus_get_good_answers_or_none() -> Result<()> {
+    replay("dhcp4", checks::dhcp4)
 }
 
 #[test]
-fn relay_options_of_the_corpus_come_back_as_they_were() {
-    replay("relay_options", checks::relay_options);
+fn relay_options_of_the_corpus_come_back_as_they_were() -> Result<()> {
+    replay("relay_options", checks::relay_options)
 }
 
 #[test]
-fn files_of_the_corpus_are_refused_or_come_to_a_good_configuration() {
-    replay("coredhcp_yaml", checks::coredhcp_yaml);
+fn files_of_the_corpus_are_refused_or_come_to_a_good_configuration() -> Result<()> {
+    replay("coredhcp_yaml", checks::coredhcp_yaml)
 }
 
-fn replay(target: &str, check: fn(&[u8])) {
+fn replay(target: &str, check: fn(&[u8])) -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let entries: Result<Vec<_>, _> = fs::read_dir(&folder)?.collect();
+    let mut files: Vec<_> = entries?.iter().map(fs::DirEntry::path).collect();
     files.sort();
-    assert!(!files.is_empty(), "{} is empty", folder.display());
-    let number = |name: &str, default| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
-    };
+    let corpus: Result<Vec<Vec<u8>>, _> = files.iter().map(fs::read).collect();
+    let corpus = corpus?;
+    ensure!(!corpus.is_empty(), "{} is empty", folder.display());
     let mut random = Random(number("BOOTD_FUZZ_SEED", 4711) | 1);
-    let corpus: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
     for (path, bytes) in files.iter().zip(&corpus) {
-        println!("{}", path.display());
-        check(bytes);
+        attempt(target, path, bytes, check)?;
         for _ in 0..number("BOOTD_FUZZ_ROUNDS", 300) {
             let mut changed = bytes.clone();
             for _ in 0..=random.below(4) {
                 random.change(&mut changed, &corpus);
             }
-            if let Err(finding) = catch_unwind(AssertUnwindSafe(|| check(&changed))) {
-                let kept = std::env::temp_dir().join(format!("bootd-{target}-finding"));
-                fs::write(&kept, &changed).unwrap();
-                println!("a finding; its bytes are in {}", kept.display());
-                std::panic::resume_unwind(finding);
-            }
+            attempt(target, path, &changed, check)?;
         }
     }
+    Ok(())
+}
+
+fn attempt(target: &str, of: &Path, bytes: &[u8], check: fn(&[u8])) -> Result<()> {
+    if catch_unwind(AssertUnwindSafe(|| check(bytes))).is_err() {
+        let kept = std::env::temp_dir().join(format!("bootd-{target}-finding"));
+        fs::write(&kept, bytes)?;
+        bail!("a finding, near {}; its bytes are in {}", of.display(), kept.display());
+    }
+    Ok(())
+}
+
+fn number(variable: &str, usual: u64) -> u64 {
+    let text = std::env::var(variable).unwrap_or_default();
+    text.parse().unwrap_or(usual)
 }
 
 /// A small generator of numbers, never of zero.
@@ -84,9 +88,7 @@ impl Random {
             }
             _ => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte = *[0, 1, 4, 255, *byte ^ 1, self.below(256) as u8]
-                        .get(self.below(6))
-                        .unwrap();
+                    *byte = [0, 1, 4, 255, *byte ^ 1, self.below(256) as u8][self.below(6)];
                 }
             }
         }
