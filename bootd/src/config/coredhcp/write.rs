@@ -267,12 +267,12 @@ fn refresh(coresmd: &Coresmd, told: &mut Told) -> u64 {
 
 /// A lease time: whole seconds, at least a minute.
 fn lease(place: &str, key: &str, time: Duration, told: &mut Told) -> String {
-    let seconds = time.as_secs().clamp(60, u64::from(u32::MAX) - 1);
+    let seconds = time.as_secs().clamp(10, u64::from(u32::MAX) - 1);
     if Duration::from_secs(seconds) != time {
         told.changed(
             place,
             key,
-            format!("a lease of {seconds} s; whole seconds, and at least 60"),
+            format!("a lease of {seconds} s; whole seconds, and at least 10"),
         );
     }
     self::seconds(Duration::from_secs(seconds))
