@@ -17,7 +17,7 @@ use super::outbox::Outlet;
 use super::policy::Receiving;
 use super::probe::{Begun, Due, Probes};
 use super::service::{Desk, Shell, boot_clock};
-use crate::net::{Arp, NetError, Wake};
+use crate::net::{Arp, Interface, NetError, Wake};
 
 /// What packet threads hand over.
 pub(super) struct Waiting {
@@ -157,7 +157,7 @@ fn work(arp: Option<&Arp>, shell: &Arc<Shell>, waiting: &Waiting, desk: &mut Des
         };
         match due {
             Due::Send(link, ip) => {
-                let sent = arp.map(|arp| arp.probe(link, ip));
+                let sent = arp.map(|arp| arp.probe(now(link), ip));
                 if let Some(Err(error)) = sent {
                     shell.deps().metrics.refused(PART, "probe_not_sent", &ip, &error);
                 }
@@ -165,6 +165,13 @@ fn work(arp: Option<&Arp>, shell: &Arc<Shell>, waiting: &Waiting, desk: &mut Des
             Due::Unused(ip, kept) => shell.unused(ip, &kept, desk),
         }
     }
+}
+
+/// The interface with the hardware address that it has now, which answers go to: a bridge changes its own when ports come and go.
+fn now((index, before): (u32, Mac)) -> (u32, Mac) {
+    let all = Interface::all().unwrap_or_default();
+    let found = all.iter().find(|interface| interface.index == index);
+    (index, found.and_then(|interface| interface.ethernet).unwrap_or(before))
 }
 
 fn hear(arp: &Arp, shell: &Arc<Shell>, waiting: &Waiting, desk: &mut Desk) -> std::io::Result<()> {
