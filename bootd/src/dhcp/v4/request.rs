@@ -211,7 +211,7 @@ impl Request<'_> {
         self.vendor_class.starts_with(HTTP_CLIENT)
     }
 
-    /// The client's own name; see [`host_name`].
+    /// The client's own name, which goes to logs, the store and a terminal: at most 64 characters, none of which does anything there.
     pub fn host_name(&self) -> Option<String> {
         host_name(&String::from_utf8_lossy(self.name.as_deref()?))
     }
