@@ -1,5 +1,5 @@
-//! Where log lines go: standard error (or where CoreDHCP's flags lead them), as text for people or, with `BOOTD_LOG_FORMAT=json`, one JSON object a line. `BOOTD_LOG` says how
-//! much, such as `debug` or `info,bootd::dhcp=debug`; the default is `info`.
+//! Where log lines go: standard error (or where CoreDHCP's flags lead them), as text for people or, with `BOOTD_LOG_FORMAT=json`, one JSON
+//! object a line. `BOOTD_LOG` says how much, such as `debug` or `info,bootd::dhcp=debug`; the default is `info`.
 //!
 //! A thread of its own writes them, from a bounded queue: a journal or a disk that stalls loses lines, which are counted, and never holds
 //! up a packet.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bootd_tests::namespace::in_rack;
 use bootd_tests::plugin::{build_c, exports};
-use bootd_tests::{BOOT_LIMIT, Event, Rack, Stage, Step, data, eventually};
+use bootd_tests::{BOOT_LIMIT, Event, NODE_9, Rack, Stage, Step, data, eventually};
 
 #[test]
 fn a_node_boots_from_power_on_to_its_login_prompt() {
@@ -152,17 +152,3 @@ fn a_test_runs_inside_a_namespace_of_its_own() {
         Ok(())
     });
 }
-
-const NODE_9: &str = "\
-- name: compute9
-  nid: 9
-  xname: x1000c0s0b8n0
-  bmc_mac: de:ca:fc:0f:fe:e9
-  bmc_ip: 172.16.0.109
-  group: compute
-  interfaces:
-  - mac_addr: 52:54:00:be:ef:09
-    ip_addrs:
-    - name: management
-      ip_addr: 172.16.0.9
-";

@@ -10,7 +10,7 @@ use bootd_tests::journal::How;
 use bootd_tests::namespace::in_rack;
 use bootd_tests::server::{self, Bootd};
 use bootd_tests::wire::{self, ACK, Client, DISCOVER, DhcpSocket, OFFER, Reply};
-use bootd_tests::{BOOT_LIMIT, Event, Rack, Root, Step, data, eventually, eventually_true};
+use bootd_tests::{BOOT_LIMIT, Event, NODE_9, Rack, Root, Step, data, eventually, eventually_true};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 const T: &str = include_str!("../data/coredhcp/t.yaml");
@@ -108,19 +108,6 @@ const N1: &str = "nodes:
     ip_addrs:
     - name: management
       ip_addr: 172.16.0.1
-";
-
-const NODE_9: &str = "- name: compute9
-  nid: 9
-  xname: x1000c0s0b8n0
-  bmc_mac: de:ca:fc:0f:fe:e9
-  bmc_ip: 172.16.0.109
-  group: compute
-  interfaces:
-  - mac_addr: 52:54:00:be:ef:09
-    ip_addrs:
-    - name: management
-      ip_addr: 172.16.0.9
 ";
 
 /// SMD, BSS, cloud-init and the artifacts, by another bootd in local mode, with the rack's data files.

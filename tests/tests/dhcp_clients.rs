@@ -13,7 +13,7 @@ use bootd_tests::journal::How;
 use bootd_tests::namespace::in_rack;
 use bootd_tests::process::{Child, run};
 use bootd_tests::wire::{ACK, Client, DISCOVER, OFFER, REQUEST};
-use bootd_tests::{Bootd, Event, Firmware, Machine, Node, Rack, Stage, eventually, network, tail, wire};
+use bootd_tests::{Bootd, Event, Firmware, Machine, NODE_9, Node, Rack, Stage, eventually, network, tail, wire};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(120);
@@ -541,17 +541,3 @@ echo "$what $address ${lease:-$new_dhcp_lease_time} ${hostname:-$new_host_name}"
 /// Impatient.
 const DHCLIENT: &str = "timeout 10; retry 2; reboot 2; select-timeout 0; initial-interval 1; backoff-cutoff 2;\n\
     request subnet-mask, routers, domain-name-servers, host-name, dhcp-lease-time;\n";
-
-const NODE_9: &str = "\
-- name: compute9
-  nid: 9
-  xname: x1000c0s0b8n0
-  bmc_mac: de:ca:fc:0f:fe:e9
-  bmc_ip: 172.16.0.109
-  group: compute
-  interfaces:
-  - mac_addr: 52:54:00:be:ef:09
-    ip_addrs:
-    - name: management
-      ip_addr: 172.16.0.9
-";

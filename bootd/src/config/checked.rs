@@ -59,7 +59,7 @@ pub struct Compat {
     pub strict: bool,
     /// Whom a NAK tells to begin again.
     pub bootloop_nak: BootloopNak,
-    /// SQLite files of its plugins `range` and `bootloop`: read at the first start, written at a clean stop.
+    /// SQLite files of its plugins `range` and `bootloop`: read at a start when somebody else wrote them, written at a clean stop.
     pub import_leases: Vec<PathBuf>,
 }
 

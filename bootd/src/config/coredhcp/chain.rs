@@ -370,7 +370,7 @@ impl Walk<'_> {
             place,
             "compat.import_leases",
             format!(
-                "leases in {} are taken over at the first start, and written back at the end",
+                "leases in {} are taken over at a start when somebody else wrote them, and written back at a clean stop",
                 shown(store)
             ),
         );
