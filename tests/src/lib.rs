@@ -284,6 +284,21 @@ pub fn run_dir() -> Result<PathBuf> {
 
 const POLL: Duration = Duration::from_millis(20);
 
+/// A node for `nodes.yaml` that is not there at the start of a rack: a machine with this hardware address is unknown until it is added.
+pub const NODE_9: &str = "\
+- name: compute9
+  nid: 9
+  xname: x1000c0s0b8n0
+  bmc_mac: de:ca:fc:0f:fe:e9
+  bmc_ip: 172.16.0.109
+  group: compute
+  interfaces:
+  - mac_addr: 52:54:00:be:ef:09
+    ip_addrs:
+    - name: management
+      ip_addr: 172.16.0.9
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,18 +320,3 @@ mod tests {
         assert!(error.to_string().ends_with("pigs fly"));
     }
 }
-
-/// A node for `nodes.yaml` that is not there at the start of a rack: a machine with this hardware address is unknown until it is added.
-pub const NODE_9: &str = "\
-- name: compute9
-  nid: 9
-  xname: x1000c0s0b8n0
-  bmc_mac: de:ca:fc:0f:fe:e9
-  bmc_ip: 172.16.0.109
-  group: compute
-  interfaces:
-  - mac_addr: 52:54:00:be:ef:09
-    ip_addrs:
-    - name: management
-      ip_addr: 172.16.0.9
-";
