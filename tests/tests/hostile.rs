@@ -519,7 +519,7 @@ fn served_once(behaviour: &str, reason: &str) -> Result<()> {
         "name = \"bss\"\nfile = \"{}\"\nconfig.behaviour = \"{behaviour}\"",
         hostile()?.display()
     );
-    rack.write("bootd.toml", &short_deadline(&config.replace(&bss, &stand_in)))?;
+    rack.write("bootd.toml", &impatient(&config.replace(&bss, &stand_in)))?;
     let client = Client::plug(&rack)?;
     client.ip("addr add 172.16.0.1/24 dev cable0")?;
     let socket = client.dhcp_socket()?;
@@ -570,7 +570,7 @@ impl Site {
     /// With these entries of `bootd.toml`.
     fn new(entries: impl FnOnce(&Rack) -> Result<Vec<String>>) -> Result<Self> {
         let rack = Rack::new()?;
-        let config = short_deadline(&rack.config());
+        let config = impatient(&rack.config());
         let (before, after) = config
             .split_once("[[plugin]]")
             .context("plugins in the rack's configuration")?;
@@ -712,8 +712,9 @@ fn table(rack: &Rack, case: u8) -> Result<PathBuf> {
     )
 }
 
-fn short_deadline(config: &str) -> String {
-    config.replacen(
+/// A plugin has a second for an answer, and one client may ask as often as it can.
+fn impatient(config: &str) -> String {
+    config.replacen("[dhcp]\n", "[dhcp]\nrate_limit = 0\n", 1).replacen(
         "[[http.listener]]",
         "[http]\nplugin_deadline = \"1s\"\n[[http.listener]]",
         1,

@@ -29,6 +29,8 @@ pub(super) struct Watch {
     /// By the number of the interface: made anew, it has another one.
     running: BTreeMap<u32, Running>,
     warnings: Warnings,
+    /// What is wrong with the file of hosts.
+    hosts: Option<String>,
     ending: Arc<AtomicBool>,
 }
 
@@ -52,6 +54,7 @@ impl Watch {
             selectors,
             running: BTreeMap::new(),
             warnings: Warnings::default(),
+            hosts: None,
             ending,
         };
         let all = Interface::all().map_err(|source| DhcpError::Net {
@@ -96,7 +99,14 @@ impl Watch {
                 Err(_) => changes = None,
             }
             looked = Instant::now();
-            self.shell.look_at_hosts();
+            match self.shell.look_at_hosts() {
+                None => {}
+                Some(Ok(clients)) => {
+                    tracing::info!(clients, "the file of hosts is taken over");
+                    self.hosts = None;
+                }
+                Some(Err(error)) => self.hosts = Some(format!("dhcp.hosts: {error}: what it said before counts")),
+            }
             // While they cannot be listed, the last state stays.
             if let Ok(all) = Interface::all() {
                 self.follow(&all);
@@ -191,6 +201,7 @@ impl Watch {
             .extend(missing.map(|selector| {
                 format!("interface {selector} is not there, or is down: no DHCP there until it comes")
             }));
+        warnings.extend(self.hosts.clone());
         let before = self.warnings.load();
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
             tracing::warn!("{warning}");

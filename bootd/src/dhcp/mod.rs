@@ -32,8 +32,8 @@ pub use interfaces::Warnings;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::hosts::{Hosts, HostsError};
-pub use v4::pool::State;
 pub use v4::sqlite::SqliteError;
+pub use v4::table::State;
 
 /// What DHCP works with.
 #[derive(Clone)]

@@ -33,6 +33,7 @@ pub mod rules;
 mod scopes;
 pub(crate) mod service;
 pub mod sqlite;
+pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 
