@@ -461,7 +461,10 @@ mod tests {
         let archs: Vec<_> = missing.iter().map(|missing| missing.arch).collect();
         assert_eq!(archs, [Arch::X86_64Efi, Arch::Arm64Efi]);
         let text = missing[0].to_string();
-        assert!(text.ends_with("put one there, or set tftp.loaders.x86_64-efi"), "{text}");
+        assert!(
+            text.ends_with("put one there, or set tftp.loaders.x86_64-efi"),
+            "{text}"
+        );
         let usual = Missing {
             file: "/usr/lib/ipxe/ipxe.efi".into(),
             ..missing[0].clone()
