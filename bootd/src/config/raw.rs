@@ -81,6 +81,7 @@ table! {
         lease_time: String,
         domain: String,
         router_solicitations: bool,
+        router_advertisement: RouterAdvertisement,
         script_url: String,
         hostnames: BTreeMap<String, Field<String>>,
         options: Options,
@@ -100,6 +101,16 @@ table! {
 
 /// `options = { … }` of any scope: by name or by number.
 pub(super) type Options = BTreeMap<String, toml::Value>;
+
+table! {
+    /// `[dhcp.router_advertisement]`
+    RouterAdvertisement {
+        prefixes: Vec<String>,
+        rdnss: Vec<String>,
+        lifetime: String,
+        beside_routers: bool,
+    }
+}
 
 table! {
     /// `[dhcp.hosts]`

@@ -6,16 +6,18 @@
 //! packet.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::router::advertisement::Dhcp6;
 use super::v4::port::{Port, Receiver};
 use super::v4::service::Shell;
-use super::{DhcpError, LOOK_AGAIN, solicitation};
+use super::{DhcpError, LOOK_AGAIN, router};
 use crate::config::Selector;
 use crate::net::{Changed, Changes, Icmp6, Interface};
 
@@ -40,6 +42,8 @@ struct Running {
     /// Those for unicast; they are others when the addresses are.
     spread: Threads,
     port: Port,
+    /// Another router, to which solicitations are left.
+    router: Arc<ArcSwapOption<Ipv6Addr>>,
 }
 
 impl Watch {
@@ -175,6 +179,7 @@ impl Watch {
             threads: Threads::default(),
             spread: Threads::default(),
             port,
+            router: Arc::default(),
         };
         running
             .threads
@@ -202,6 +207,14 @@ impl Watch {
                 format!("interface {selector} is not there, or is down: no DHCP there until it comes")
             }));
         warnings.extend(self.hosts.clone());
+        let routers = self.running.values().filter_map(|running| {
+            let router = running.router.load_full()?;
+            let name = running.port.name();
+            Some(format!(
+                "interface {name}: {router} advertises itself as a router, so router solicitations are left to it"
+            ))
+        });
+        warnings.extend(routers);
         let before = self.warnings.load();
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
             tracing::warn!("{warning}");
@@ -251,11 +264,18 @@ impl Running {
     fn answer_solicitations(&mut self, shell: &Shell, interface: &Interface) {
         let opened = Icmp6::open(interface).map_err(|error| error.to_string());
         let begun = opened.and_then(|socket| {
-            let (metrics, ending) = (Arc::clone(&shell.deps().metrics), Arc::clone(&self.threads.ending));
-            let work = move || solicitation::serve(&socket, &metrics, &ending);
-            self.threads
-                .begin(format!("nd-{}", interface.name), work)
-                .map_err(|error| error.to_string())
+            let service = router::service::Service {
+                socket,
+                interface: interface.name.clone(),
+                says: shell.deps().config.dhcp.router_advertisement.clone(),
+                dhcp6: Dhcp6::None,
+                router: Arc::clone(&self.router),
+                metrics: Arc::clone(&shell.deps().metrics),
+            };
+            let ending = Arc::clone(&self.threads.ending);
+            let name = format!("nd-{}", interface.name);
+            let begun = self.threads.begin(name, move || service.run(&ending));
+            begun.map_err(|error| error.to_string())
         });
         if let Err(error) = begun {
             let interface = &interface.name;

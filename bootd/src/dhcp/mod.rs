@@ -7,7 +7,7 @@
 
 mod ignored;
 mod interfaces;
-pub mod solicitation;
+pub mod router;
 pub mod v4;
 
 use std::net::Ipv4Addr;
