@@ -9,6 +9,7 @@ mod interface;
 mod packet;
 mod slice;
 mod udp;
+mod udp6;
 
 use socket2::{SockAddr, Socket};
 
@@ -19,6 +20,7 @@ pub use interface::{Changed, Changes, Interface};
 pub use packet::{End, FrameSocket, Framed};
 pub use slice::shorten as shorten_time_slice;
 pub use udp::UdpPort;
+pub use udp6::{Incoming6, UdpPort6};
 
 /// Packets that wait for the neighbour's hardware address count here, each for some three seconds: to hosts that are not there, a small buffer
 /// is full at once. The kernel grants less where `net.core.wmem_max` says so.

@@ -62,23 +62,25 @@ pub(super) fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Option<Ipv4
             .each("dhcp.ignore", raw.ignore, str::parse::<Mac>)
             .into_iter()
             .collect(),
-        hosts: hosts(m, raw.hosts, lease_time),
+        hosts: hosts(m, "dhcp.hosts", raw.hosts, lease_time),
         unknown: unknown(m, raw.unknown),
         subnets: subnets(m, raw.subnet, address, lease_time),
         rules: rules::rules(m, raw.rule),
     }
 }
 
-fn hosts(m: &mut Mistakes, raw: Field<raw::Hosts>, lease_time: Duration) -> Option<Hosts> {
+/// A table with a file of hosts, in either family.
+pub(super) fn hosts(m: &mut Mistakes, key: &str, raw: Field<raw::Hosts>, lease_time: Duration) -> Option<Hosts> {
     if matches!(raw, Field::Absent) {
         return None;
     }
-    let raw = m.table("dhcp.hosts", raw);
-    m.unknown("dhcp.hosts", &raw.unknown_keys, raw::Hosts::KEYS);
-    let lease_time = m.lease_time("dhcp.hosts.lease_time", raw.lease_time, lease_time);
-    let refresh = m.optional("dhcp.hosts.refresh", raw.refresh).unwrap_or_default();
-    let before = m.optional("dhcp.hosts.before_inventory", raw.before_inventory);
-    let file: String = m.required("dhcp.hosts.file", raw.file, "a file with lines of MAC and IP")?;
+    let raw = m.table(key, raw);
+    m.unknown(key, &raw.unknown_keys, raw::Hosts::KEYS);
+    let of = |name: &str| format!("{key}.{name}");
+    let lease_time = m.lease_time(&of("lease_time"), raw.lease_time, lease_time);
+    let refresh = m.optional(&of("refresh"), raw.refresh).unwrap_or_default();
+    let before = m.optional(&of("before_inventory"), raw.before_inventory);
+    let file: String = m.required(&of("file"), raw.file, "a file with lines of MAC and IP")?;
     Some(Hosts {
         file: m.folder.join(file),
         refresh,

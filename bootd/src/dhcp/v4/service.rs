@@ -19,7 +19,6 @@ use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
 use super::handover;
 use super::holder::{Hex, Holder};
 use super::hosts::Look;
-use super::limit::{Limit, Load, Token};
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::pool::{Cleared, Pools};
@@ -28,6 +27,7 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
+use crate::dhcp::limit::{Limit, Load, Token};
 use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
 use crate::metrics::{Metrics, Refusals};
 use crate::state::{StoreError, Write};
@@ -479,8 +479,8 @@ fn token(request: &Request<'_>, mac: Mac) -> Token {
     Token {
         mac,
         xid: request.xid,
-        kind: request.kind,
-        relay: request.giaddr.to_bits(),
+        kind: request.kind.map_or(0, Kind::number),
+        relay: request.giaddr.to_bits().into(),
     }
 }
 
@@ -519,7 +519,7 @@ fn boot_id() -> u64 {
 const PROBES: u8 = 3;
 
 /// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
-pub(super) fn boot_clock() -> Duration {
+pub(in crate::dhcp) fn boot_clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(
         u64::try_from(now.tv_sec).unwrap_or_default(),
