@@ -132,7 +132,7 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
             served
                 .interfaces
                 .iter()
-                .any(|selector| selector.means(&i.name, &i.addresses))
+                .any(|selector| selector.means(&i.name, i.ips()))
         })
         .flat_map(|interface| interface.addresses)
         .collect();

@@ -52,6 +52,7 @@ table! {
     Raw {
         server: Server,
         dhcp: Dhcp,
+        dhcp6: Dhcp6,
         tftp: Tftp,
         http: Http,
         admin: Admin,
@@ -99,6 +100,36 @@ table! {
     }
 }
 
+table! {
+    /// `[dhcp6]`
+    Dhcp6 {
+        port: u16,
+        interfaces: Vec<String>,
+        lease_time: String,
+        server_id: String,
+        preference: u8,
+        script_url: String,
+        unknown: String,
+        nbp: String,
+        boot_params: Vec<String>,
+        hosts: Hosts,
+        options: Options,
+        subnet: Vec<Field<Subnet6>>,
+    }
+}
+
+table! {
+    /// `[[dhcp6.subnet]]`
+    Subnet6 {
+        prefix: String,
+        nested: bool,
+        dns: Vec<String>,
+        search: Vec<String>,
+        server: String,
+        options: Options,
+    }
+}
+
 /// `options = { … }` of any scope: by name or by number.
 pub(super) type Options = BTreeMap<String, toml::Value>;
 
@@ -113,7 +144,7 @@ table! {
 }
 
 table! {
-    /// `[dhcp.hosts]`
+    /// `[dhcp.hosts]` and `[dhcp6.hosts]`
     Hosts {
         file: String,
         refresh: bool,
@@ -152,6 +183,7 @@ table! {
         routers: Vec<String>,
         netmask: String,
         options: Options,
+        options6: Options,
         loader: String,
         script: String,
         ignore: bool,

@@ -7,8 +7,11 @@
 
 mod ignored;
 mod interfaces;
+pub mod limit;
 pub mod router;
+pub mod rules;
 pub mod v4;
+pub mod v6;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -80,6 +83,9 @@ pub enum DhcpError {
     /// The leases of earlier runs cannot be read.
     #[error("the leases of the DHCP pools cannot be read: {0}")]
     Leases(#[from] StoreError),
+    /// The server's own DUID.
+    #[error("the server's identity for DHCPv6 can be neither read nor kept: {0}")]
+    Identity(#[source] StoreError),
     /// The file of hosts.
     #[error("dhcp.hosts: {0}")]
     Hosts(#[from] HostsError),
@@ -147,10 +153,13 @@ pub struct Service {
 /// Opens the sockets of all interfaces that are there, reads the leases of earlier runs, and begins to answer. Interfaces that come later are
 /// served when they come.
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
-    let selectors = deps.config.interfaces.clone();
+    let six = match &deps.config.dhcp6 {
+        Some(dhcp6) => Some(Arc::new(v6::service::Shell::new(deps.clone(), dhcp6)?)),
+        None => None,
+    };
     let shell = Arc::new(v4::service::Shell::new(deps)?);
     let ending: Arc<AtomicBool> = Arc::default();
-    let watch = interfaces::Watch::start(Arc::clone(&shell), selectors, Arc::clone(&ending))?;
+    let watch = interfaces::Watch::start(Arc::clone(&shell), six, Arc::clone(&ending))?;
     let warnings = watch.warnings();
     let watch = std::thread::Builder::new()
         .name("dhcp-interfaces".into())

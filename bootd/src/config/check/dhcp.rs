@@ -65,7 +65,7 @@ pub(super) fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Option<Ipv4
             .each("dhcp.ignore", raw.ignore, str::parse::<Mac>)
             .into_iter()
             .collect(),
-        hosts: hosts(m, raw.hosts, lease_time),
+        hosts: hosts(m, "dhcp.hosts", raw.hosts, lease_time),
         unknown: unknown(m, raw.unknown),
         subnets: subnets(m, raw.subnet, address, lease_time),
         rules: rules::rules(m, raw.rule),
@@ -88,7 +88,7 @@ fn router_advertisement(m: &mut Mistakes, raw: Field<raw::RouterAdvertisement>) 
     }
     let prefixes = m.each("dhcp.router_advertisement.prefixes", raw.prefixes, prefix);
     let rdnss = m.each("dhcp.router_advertisement.rdnss", raw.rdnss, |text| {
-        text.parse().map_err(|_| format!("'{text}' is not an IPv6 address"))
+        text.parse().map_err(|_| "not an IPv6 address".to_owned())
     });
     if prefixes.len() > MOST_PREFIXES || rdnss.len() > MOST_PREFIXES {
         m.wrong(
@@ -110,28 +110,28 @@ fn router_advertisement(m: &mut Mistakes, raw: Field<raw::RouterAdvertisement>) 
 fn prefix(text: &str) -> Result<(Ipv6Addr, u8), String> {
     let prefix: ipnet::Ipv6Net = text
         .parse()
-        .map_err(|_| format!("'{text}' is not an IPv6 prefix, such as fd00::/64"))?;
+        .map_err(|_| "not an IPv6 prefix, such as fd00::/64".to_owned())?;
     if prefix.prefix_len() != 64 {
-        return Err(format!(
-            "'{text}' is not 64 bits long, and hosts make no addresses of it"
-        ));
+        return Err("not 64 bits long, and hosts make no addresses of it".into());
     }
     if prefix.addr() != prefix.network() {
-        return Err(format!("'{text}' has bits behind its prefix: {}", prefix.trunc()));
+        return Err(format!("has bits behind its prefix; {} is meant?", prefix.trunc()));
     }
     Ok((prefix.network(), prefix.prefix_len()))
 }
 
-fn hosts(m: &mut Mistakes, raw: Field<raw::Hosts>, lease_time: Duration) -> Option<Hosts> {
+/// A table with a file of hosts, in either family.
+pub(super) fn hosts(m: &mut Mistakes, key: &str, raw: Field<raw::Hosts>, lease_time: Duration) -> Option<Hosts> {
     if matches!(raw, Field::Absent) {
         return None;
     }
-    let raw = m.table("dhcp.hosts", raw);
-    m.unknown("dhcp.hosts", &raw.unknown_keys, raw::Hosts::KEYS);
-    let lease_time = m.lease_time("dhcp.hosts.lease_time", raw.lease_time, lease_time);
-    let refresh = m.optional("dhcp.hosts.refresh", raw.refresh).unwrap_or_default();
-    let before = m.optional("dhcp.hosts.before_inventory", raw.before_inventory);
-    let file: String = m.required("dhcp.hosts.file", raw.file, "a file with lines of MAC and IP")?;
+    let raw = m.table(key, raw);
+    m.unknown(key, &raw.unknown_keys, raw::Hosts::KEYS);
+    let of = |name: &str| format!("{key}.{name}");
+    let lease_time = m.lease_time(&of("lease_time"), raw.lease_time, lease_time);
+    let refresh = m.optional(&of("refresh"), raw.refresh).unwrap_or_default();
+    let before = m.optional(&of("before_inventory"), raw.before_inventory);
+    let file: String = m.required(&of("file"), raw.file, "a file with lines of MAC and IP")?;
     Some(Hosts {
         file: m.folder.join(file),
         refresh,

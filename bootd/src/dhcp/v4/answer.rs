@@ -16,8 +16,8 @@ use super::options::V6ONLY_PREFERRED;
 use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Instead, Reply, ReplyKind, Who};
 use super::request::{Kind, Request};
-use super::rules::{Client, Ruling, rule};
 use crate::config::Subnet;
+use crate::dhcp::rules::{Client, Ruling, rule};
 use crate::inventory::Snapshot;
 
 /// What comes of a request.
@@ -256,8 +256,13 @@ pub fn answer<'a>(
         Err(why) => return Verdict::Ignore(why),
     };
     let node = node.map(|(node, _)| &**node).filter(|_| host.is_none());
-    let client = Client { request, mac, node, ip };
-    let said = match rule(policy, snapshot, client) {
+    let client = Client {
+        request,
+        mac: Some(mac),
+        node,
+        ip: Some(ip.into()),
+    };
+    let said = match rule(policy.book(), snapshot, &client) {
         Ruling::Ignore(_) => return Verdict::Ignore(Why::ByRule),
         Ruling::Serve(said) => said,
     };

@@ -16,11 +16,11 @@ use bootd_sdk::mac::Mac;
 use prometheus_client::metrics::counter::Counter;
 
 use super::PART;
-use super::limit::Load;
 use super::outbox::{Letter, Outlet};
 use super::policy::Receiving;
 use super::reply::Destination;
 use super::service::Shell;
+use crate::dhcp::limit::Load;
 use crate::metrics::Metrics;
 use crate::net::{Backlog, FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
 use crate::urgency;
@@ -58,11 +58,6 @@ impl Port {
             frames: Arc::new(FrameSocket::open()?),
             interface: Arc::new(ArcSwap::from_pointee(interface)),
         })
-    }
-
-    /// The interface's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 
     /// What the interface was when it was looked at last.

@@ -18,8 +18,7 @@ use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
 use super::handover;
 use super::holder::{Hex, Holder};
-use super::hosts::{HostsError, Look};
-use super::limit::{Limit, Load, Token};
+use super::hosts::HostsError;
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::pool::{Cleared, Pools};
@@ -28,6 +27,7 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
+use crate::dhcp::limit::{Limit, Load, Token};
 use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
 use crate::metrics::{Metrics, Refusals};
 use crate::state::{StoreError, Write};
@@ -157,11 +157,7 @@ impl Shell {
     /// Takes the file of hosts over when it changed. `None`: it is as it was.
     pub(crate) fn look_at_hosts(&self) -> Option<Result<usize, HostsError>> {
         let hosts = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes())?;
-        match hosts.look() {
-            Look::Same => None,
-            Look::Taken(clients) => Some(Ok(clients)),
-            Look::Kept(error) => Some(Err(error)),
-        }
+        hosts.news()
     }
 
     /// A desk for packets that had their turn with the limit.
@@ -484,8 +480,8 @@ fn token(request: &Request<'_>, mac: Mac) -> Token {
     Token {
         mac,
         xid: request.xid,
-        kind: request.kind,
-        relay: request.giaddr.to_bits(),
+        kind: request.kind.map_or(0, Kind::number),
+        relay: request.giaddr.to_bits().into(),
     }
 }
 
@@ -524,7 +520,7 @@ fn boot_id() -> u64 {
 const PROBES: u8 = 3;
 
 /// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
-pub(super) fn boot_clock() -> Duration {
+pub(in crate::dhcp) fn boot_clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(
         u64::try_from(now.tv_sec).unwrap_or_default(),
