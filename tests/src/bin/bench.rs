@@ -29,6 +29,7 @@ const ALL: &[Measurement] = &[
     ("dhcp", Needs::Network, |options| bench::dhcp::run(options)),
     ("dhcp-core", Needs::Nothing, |_| text(bench::dhcp_core::run())),
     ("publish", Needs::Nothing, |_| text(bench::publish::run())),
+    ("tftp", Needs::Network, |options| bench::tftp::run(options)),
     ("perfdhcp", Needs::Network, |options| {
         text(bench::perfdhcp::run(options))
     }),
@@ -41,7 +42,7 @@ const ALL: &[Measurement] = &[
 ];
 
 const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--with-so FILE]... [NAME...]
-  --short          dhcp: one short run of each server, to see that it works
+  --short          dhcp, tftp: one short run of each server, to see that it works
   --in-flight N    dhcp: so many exchanges in flight
   --with-so FILE   load this plugin too where bootd itself runs, to see what it costs the others";
 
