@@ -20,170 +20,182 @@ const LENGTH: usize = 1_234_567;
 
 #[test]
 fn tftp_hpa_gets_the_files_bytes() {
-    each_way(|site| {
-        for server in [V4, V6] {
-            let file = site.fetched(
-                "tftp",
-                &["-m", "binary", server, &site.port(), "-c", "get", "loader", "OUT"],
-            )?;
-            site.is_the_loader(&file)?;
-        }
-        // Lines are converted on the way, and converted back.
-        let text = site.fetched("tftp", &["-m", "ascii", V4, &site.port(), "-c", "get", "text", "OUT"])?;
-        ensure!(text == site.text, "{} bytes of text", text.len());
-        Ok(())
+    in_rack(|| {
+        each_way(|site| {
+            for server in [V4, V6] {
+                let file = site.fetched(
+                    "tftp",
+                    &["-m", "binary", server, &site.port(), "-c", "get", "loader", "OUT"],
+                )?;
+                site.is_the_loader(&file)?;
+            }
+            // Lines are converted on the way, and converted back.
+            let text = site.fetched("tftp", &["-m", "ascii", V4, &site.port(), "-c", "get", "text", "OUT"])?;
+            ensure!(text == site.text, "{} bytes of text", text.len());
+            Ok(())
+        })
     });
 }
 
 #[test]
 fn atftp_gets_the_files_bytes_with_each_option_it_has() {
-    each_way(|site| {
-        let port = site.port();
-        for options in [
-            &[][..],
-            &["--option", "blksize 1468"],
-            &["--option", "blksize 1024", "--option", "windowsize 8"],
-            &[
-                "--option",
-                "tsize 0",
-                "--option",
-                "timeout 2",
-                "--option",
-                "windowsize 16",
-                "--option",
-                "blksize 1468",
-            ],
-        ] {
-            let words = ["--get", "--remote-file", "loader", "--local-file", "OUT", V4, &port];
-            site.is_the_loader(&site.fetched("atftp", &[options, &words].concat())?)?;
-        }
-        Ok(())
+    in_rack(|| {
+        each_way(|site| {
+            let port = site.port();
+            for options in [
+                &[][..],
+                &["--option", "blksize 1468"],
+                &["--option", "blksize 1024", "--option", "windowsize 8"],
+                &[
+                    "--option",
+                    "tsize 0",
+                    "--option",
+                    "timeout 2",
+                    "--option",
+                    "windowsize 16",
+                    "--option",
+                    "blksize 1468",
+                ],
+            ] {
+                let words = ["--get", "--remote-file", "loader", "--local-file", "OUT", V4, &port];
+                site.is_the_loader(&site.fetched("atftp", &[options, &words].concat())?)?;
+            }
+            Ok(())
+        })
     });
 }
 
 #[test]
 fn curl_gets_the_files_bytes_over_either_family() {
-    each_way(|site| {
-        for server in [V4.to_owned(), format!("[{V6}]")] {
-            let url = format!("tftp://{server}:{}/loader", site.port());
-            for options in [&[][..], &["--tftp-no-options"], &["--tftp-blksize", "1400"]] {
-                let words = ["-sS", "-g", "-o", "OUT", &url];
-                site.is_the_loader(&site.fetched("curl", &[options, &words].concat())?)?;
+    in_rack(|| {
+        each_way(|site| {
+            for server in [V4.to_owned(), format!("[{V6}]")] {
+                let url = format!("tftp://{server}:{}/loader", site.port());
+                for options in [&[][..], &["--tftp-no-options"], &["--tftp-blksize", "1400"]] {
+                    let words = ["-sS", "-g", "-o", "OUT", &url];
+                    site.is_the_loader(&site.fetched("curl", &[options, &words].concat())?)?;
+                }
             }
-        }
-        let url = format!("tftp://{V4}:{}/nothing", site.port());
-        ensure!(
-            site.fetched("curl", &["-sS", "-o", "OUT", &url]).is_err(),
-            "curl got a file that is not there"
-        );
-        Ok(())
+            let url = format!("tftp://{V4}:{}/nothing", site.port());
+            ensure!(
+                site.fetched("curl", &["-sS", "-o", "OUT", &url]).is_err(),
+                "curl got a file that is not there"
+            );
+            Ok(())
+        })
     });
 }
 
 #[test]
 fn busyboxs_tftp_gets_the_files_bytes() {
-    each_way(|site| {
-        let port = site.port();
-        for options in [&[][..], &["-b", "1468"], &["-b", "65464"]] {
-            let words = ["-g", "-r", "loader", "-l", "OUT", V4, &port];
-            let words = [&["tftp"][..], options, &words].concat();
-            site.is_the_loader(&site.fetched("busybox", &words)?)?;
-        }
-        Ok(())
+    in_rack(|| {
+        each_way(|site| {
+            let port = site.port();
+            for options in [&[][..], &["-b", "1468"], &["-b", "65464"]] {
+                let words = ["-g", "-r", "loader", "-l", "OUT", V4, &port];
+                let words = [&["tftp"][..], options, &words].concat();
+                site.is_the_loader(&site.fetched("busybox", &words)?)?;
+            }
+            Ok(())
+        })
     });
 }
 
 #[test]
 fn u_boots_options_are_all_granted_and_the_file_comes() {
-    each_way(|site| {
-        for server in [V4, V6] {
-            let client = site.client(server)?;
-            let options = [
-                ("tsize", "0"),
-                ("timeout", "5"),
-                ("blksize", "1468"),
-                ("windowsize", "8"),
-            ];
-            let (granted, from) = client.ask("loader", &options)?;
-            let blksize = if server == V4 { "1468" } else { "1448" };
-            let wanted = format!("blksize {blksize} tsize {LENGTH} timeout 5 windowsize 8 ");
-            ensure!(granted == wanted, "granted is {granted:?}, not {wanted:?}");
-            site.is_the_loader(&client.read(from, blksize.parse()?, 8)?)?;
-        }
-        Ok(())
+    in_rack(|| {
+        each_way(|site| {
+            for server in [V4, V6] {
+                let client = site.client(server)?;
+                let options = [
+                    ("tsize", "0"),
+                    ("timeout", "5"),
+                    ("blksize", "1468"),
+                    ("windowsize", "8"),
+                ];
+                let (granted, from) = client.ask("loader", &options)?;
+                let blksize = if server == V4 { "1468" } else { "1448" };
+                let wanted = format!("blksize {blksize} tsize {LENGTH} timeout 5 windowsize 8 ");
+                ensure!(granted == wanted, "granted is {granted:?}, not {wanted:?}");
+                site.is_the_loader(&client.read(from, blksize.parse()?, 8)?)?;
+            }
+            Ok(())
+        })
     });
 }
 
 #[test]
 fn nothing_is_sent_after_a_firmware_asked_for_the_size_and_aborted_and_then_its_file_comes() {
-    each_way(|site| {
-        let client = site.client(V4)?;
-        for _ in 0..3 {
-            // As EDK2 does, from one port.
-            let (granted, from) = client.ask("loader", &[("tsize", "0"), ("blksize", "1468")])?;
-            ensure!(granted == format!("blksize 1468 tsize {LENGTH} "), "{granted}");
-            client
-                .socket
-                .send_to(b"\0\x05\0\x08User aborted the transfer\0", from)?;
-            client.socket.set_read_timeout(Some(Duration::from_secs(4)))?;
-            let heard = client.socket.recv_from(&mut [0; 2048]);
-            ensure!(heard.is_err(), "{heard:?} after the ERROR");
-        }
-        let (_, from) = client.ask("loader", &[("blksize", "1468")])?;
-        site.is_the_loader(&client.read(from, 1468, 1)?)?;
-        let metrics = site.bootd.metrics()?;
-        ensure!(metrics.contains("what=\"aborted\"} 3"), "{metrics}");
-        Ok(())
+    in_rack(|| {
+        each_way(|site| {
+            let client = site.client(V4)?;
+            for _ in 0..3 {
+                // As EDK2 does, from one port.
+                let (granted, from) = client.ask("loader", &[("tsize", "0"), ("blksize", "1468")])?;
+                ensure!(granted == format!("blksize 1468 tsize {LENGTH} "), "{granted}");
+                client
+                    .socket
+                    .send_to(b"\0\x05\0\x08User aborted the transfer\0", from)?;
+                client.socket.set_read_timeout(Some(Duration::from_secs(4)))?;
+                let heard = client.socket.recv_from(&mut [0; 2048]);
+                ensure!(heard.is_err(), "{heard:?} after the ERROR");
+            }
+            let (_, from) = client.ask("loader", &[("blksize", "1468")])?;
+            site.is_the_loader(&client.read(from, 1468, 1)?)?;
+            let metrics = site.bootd.metrics()?;
+            ensure!(metrics.contains("what=\"aborted\"} 3"), "{metrics}");
+            Ok(())
+        })
     });
 }
 
 #[test]
 fn a_thousand_clients_at_once_all_get_the_file_and_bootd_grows_by_little() {
-    each_way(|site| {
-        let before = site.bootd.memory_kib("VmRSS")?;
-        let load = Load {
-            server: site.server(V4)?,
-            from: "172.16.0.1".parse()?,
-            name: "loader".into(),
-            content: site.loader.clone(),
-            clients: 1000,
-            blksize: 1468,
-            window: 4,
-        };
-        let outcome = site.machine.at(|| load.once(Duration::from_secs(120)))?;
-        let mut times = outcome.first.clone();
-        times.sort();
-        let (first, middle, last) = (times[0], times[500], times[999]);
-        let after = site.bootd.memory_kib("VmHWM")?;
-        println!(
-            "first {first:?}, middle {middle:?}, last {last:?}; {before} KiB before, {after} at most; {} said again",
-            outcome.again
-        );
-        ensure!(
-            last < middle * 4 + Duration::from_secs(5),
-            "somebody waited {last:?}, the middle one {middle:?}"
-        );
-        ensure!(after < before + 40_000, "{before} KiB grew to {after}");
-        eventually_true(Duration::from_secs(20), "all transfers are over", || {
-            site.bootd
-                .metrics()
-                .is_ok_and(|text| text.contains("what=\"transfers\"} 0"))
+    in_rack(|| {
+        each_way(|site| {
+            let before = site.bootd.memory_kib("VmRSS")?;
+            let load = Load {
+                server: site.server(V4)?,
+                from: "172.16.0.1".parse()?,
+                name: "loader".into(),
+                content: site.loader.clone(),
+                clients: 1000,
+                blksize: 1468,
+                window: 4,
+            };
+            let outcome = site.machine.at(|| load.once(Duration::from_secs(120)))?;
+            let mut times = outcome.first.clone();
+            times.sort();
+            let (first, middle, last) = (times[0], times[500], times[999]);
+            let after = site.bootd.memory_kib("VmHWM")?;
+            println!(
+                "first {first:?}, middle {middle:?}, last {last:?}; {before} KiB before, {after} at most; {} said again",
+                outcome.again
+            );
+            ensure!(
+                last < middle * 4 + Duration::from_secs(5),
+                "somebody waited {last:?}, the middle one {middle:?}"
+            );
+            ensure!(after < before + 40_000, "{before} KiB grew to {after}");
+            eventually_true(Duration::from_secs(20), "all transfers are over", || {
+                site.bootd
+                    .metrics()
+                    .is_ok_and(|text| text.contains("what=\"transfers\"} 0"))
+            })
         })
     });
 }
 
 /// With a port a transfer, and with one for all.
-fn each_way(test: fn(&Site) -> Result<()>) {
-    in_rack(move || {
-        for single_port in [false, true] {
-            let mut site = Site::new(single_port)?;
-            test(&site).with_context(|| format!("single_port = {single_port}"))?;
-            site.bootd.must_run()?;
-            drop(site);
-            network::ip("link del br0")?;
-        }
-        Ok(())
-    });
+fn each_way(test: fn(&Site) -> Result<()>) -> Result<()> {
+    for single_port in [false, true] {
+        let mut site = Site::new(single_port)?;
+        test(&site).with_context(|| format!("single_port = {single_port}"))?;
+        site.bootd.must_run()?;
+        drop(site);
+        network::ip("link del br0")?;
+    }
+    Ok(())
 }
 
 /// bootd, and a machine of one node.
