@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/checks.rs"]
 mod checks;
+#[path = "../fuzz/tftp.rs"]
+mod tftp;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +26,11 @@ fn relay_options_of_the_corpus_come_back_as_they_were() -> Result<()> {
 #[test]
 fn files_of_the_corpus_are_refused_or_come_to_a_good_configuration() -> Result<()> {
     replay("coredhcp_yaml", checks::coredhcp_yaml)
+}
+
+#[test]
+fn conversations_by_tftp_of_the_corpus_get_the_files_bytes_and_end() -> Result<()> {
+    replay("tftp", tftp::conversation)
 }
 
 fn replay(target: &str, check: fn(&[u8])) -> Result<()> {

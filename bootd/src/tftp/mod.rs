@@ -4,8 +4,11 @@
 //! files from it. `request` reads what clients send, `transfer` (with its `content`) is one read and `engine` all of them: pure, without
 //! sockets and clocks. `service` moves their packets: one thread of its own, which never waits for a disk, a plugin or an upstream.
 
+#[cfg(test)]
+mod conformance;
 mod content;
 pub mod engine;
+pub mod rehearsal;
 pub mod request;
 mod scripts;
 mod service;
