@@ -53,6 +53,7 @@ table! {
         server: Server,
         dhcp: Dhcp,
         dhcp6: Dhcp6,
+        router_advertisements: RouterAdvertisements,
         tftp: Tftp,
         http: Http,
         admin: Admin,
@@ -126,6 +127,27 @@ table! {
         search: Vec<String>,
         server: String,
         options: Options,
+    }
+}
+
+table! {
+    /// `[router_advertisements]`
+    RouterAdvertisements {
+        lifetime: String,
+        dns: Vec<String>,
+        beside_others: bool,
+        prefix: Vec<Field<AdvertisedPrefix>>,
+    }
+}
+
+table! {
+    /// `[[router_advertisements.prefix]]`
+    AdvertisedPrefix {
+        prefix: String,
+        on_link: bool,
+        autonomous: bool,
+        valid: String,
+        preferred: String,
     }
 }
 

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::{DhcpError, LOOK_AGAIN, solicitation, v4, v6};
+use super::served::{Line, Served as Lines};
+use super::solicitation::{self, Advertisement};
+use super::{DhcpError, LOOK_AGAIN, v4, v6};
 use crate::config::Selector;
 use crate::net::{Changed, Changes, Icmp6, Interface};
 
@@ -28,6 +30,7 @@ pub(super) struct Watch {
     /// By the number of the interface: made anew, it has another one.
     running: BTreeMap<u32, Running>,
     warnings: Warnings,
+    lines: Arc<Lines>,
     ending: Arc<AtomicBool>,
 }
 
@@ -84,6 +87,7 @@ impl Watch {
             }),
             running: BTreeMap::new(),
             warnings: Warnings::default(),
+            lines: Arc::default(),
             ending,
         };
         let all = Interface::all().map_err(|source| DhcpError::Net {
@@ -107,6 +111,11 @@ impl Watch {
     /// What is wrong at present; it changes with time.
     pub(super) fn warnings(&self) -> Warnings {
         Arc::clone(&self.warnings)
+    }
+
+    /// Where DHCP is at present.
+    pub(super) fn lines(&self) -> Arc<Lines> {
+        Arc::clone(&self.lines)
     }
 
     /// Follows the interfaces until told to end, then ends the ports.
@@ -160,6 +169,7 @@ impl Watch {
                 interface = running.name,
                 "the interface went, or is down: no DHCP there until it comes back"
             );
+            self.lines.end(&running.name);
             drop(running);
         }
         let mut warnings = Vec::new();
@@ -203,9 +213,16 @@ impl Watch {
             None => None,
         };
         let mut neighbours = Threads::default();
-        let deps = self.v4.shell.deps();
-        if deps.config.dhcp.router_solicitations {
-            answer_solicitations(&mut neighbours, &self.v4.shell, &interface);
+        let solicitations = self.v4.shell.deps().config.dhcp.router_solicitations;
+        let line = Line {
+            v4: wants.v4,
+            v6: wants.v6,
+            solicitations,
+            router: None,
+        };
+        self.lines.begin(&interface.name, line);
+        if solicitations {
+            self.answer_solicitations(&mut neighbours, &interface, wants);
         }
         let running = Running {
             name: interface.name,
@@ -216,6 +233,33 @@ impl Watch {
         };
         self.running.insert(interface.index, running);
         Ok(())
+    }
+
+    /// Where the system has no IPv6 nobody answers, which costs iPXE its wait and nothing else.
+    fn answer_solicitations(&self, threads: &mut Threads, interface: &Interface, wants: Wants) {
+        let opened = Icmp6::open(interface).map_err(|error| error.to_string());
+        let begun = opened.and_then(|socket| {
+            let deps = self.v4.shell.deps();
+            let (metrics, lines) = (Arc::clone(&deps.metrics), self.lines());
+            let config = deps.config.router_advertisements.as_ref();
+            let advertisement = Advertisement::new(config, wants.v6, interface.ethernet);
+            let name = interface.name.clone();
+            let work = move |ending: &AtomicBool| {
+                let deps = solicitation::Deps {
+                    name: &name,
+                    advertisement: &advertisement,
+                    served: &lines,
+                    metrics: &metrics,
+                };
+                solicitation::serve(&socket, &deps, ending);
+            };
+            let thread = format!("nd-{}", interface.name);
+            threads.receive(thread, work).map_err(|error| error.to_string())
+        });
+        if let Err(error) = begun {
+            let interface = &interface.name;
+            tracing::warn!(interface, error, "router solicitations are not answered");
+        }
     }
 
     /// Tells what is wrong, once when it begins.
@@ -379,21 +423,6 @@ impl Running {
         for threads in v4.chain(v6).chain([&self.neighbours]) {
             threads.ending.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-/// Where the system has no IPv6 nobody answers, which costs iPXE its wait and nothing else.
-fn answer_solicitations(threads: &mut Threads, shell: &v4::service::Shell, interface: &Interface) {
-    let opened = Icmp6::open(interface).map_err(|error| error.to_string());
-    let begun = opened.and_then(|socket| {
-        let metrics = Arc::clone(&shell.deps().metrics);
-        let work = move |ending: &AtomicBool| solicitation::serve(&socket, &metrics, ending);
-        let name = format!("nd-{}", interface.name);
-        threads.receive(name, work).map_err(|error| error.to_string())
-    });
-    if let Err(error) = begun {
-        let interface = &interface.name;
-        tracing::warn!(interface, error, "router solicitations are not answered");
     }
 }
 

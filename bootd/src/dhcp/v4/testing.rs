@@ -204,6 +204,7 @@ pub(crate) fn config() -> Config {
             ..Dhcp::default()
         },
         dhcp6: None,
+        router_advertisements: None,
         tftp: Tftp {
             serve: true,
             autoexec: true,
