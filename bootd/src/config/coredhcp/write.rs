@@ -44,7 +44,11 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, six: Option<&(Plan6, Li
     let relative = relative_paths(plan, six.map(|(six, _)| six));
     if !relative.is_empty() {
         told.changed(
-            "server4.plugins",
+            if listen.is_some() {
+                "server4.plugins"
+            } else {
+                "server6.plugins"
+            },
             "",
             format!(
                 "relative paths are relative to this file's folder: {}",
