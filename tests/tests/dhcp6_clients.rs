@@ -14,7 +14,7 @@ use bootd_tests::namespace::in_rack;
 use bootd_tests::network::ip;
 use bootd_tests::process::{Child, run};
 use bootd_tests::wire6::{self, ADVERTISE, Dhcp6Socket, REPLY, REQUEST, SERVERS, SOLICIT};
-use bootd_tests::{Bootd, Machine, Rack, data, eventually, eventually_true, tail};
+use bootd_tests::{Machine, Rack, data, eventually, eventually_true, tail};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);

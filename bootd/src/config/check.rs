@@ -3,7 +3,6 @@
 //! Goes through the whole file and collects every mistake with its key; nothing here stops at the first one. Touches no file but the
 //! path of its own binary.
 
-mod advertisements;
 mod dhcp;
 mod dhcp6;
 mod listeners;
@@ -56,8 +55,6 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     let compat = compat(&mut m, raw.compat);
     let dhcp = dhcp::dhcp(&mut m, raw.dhcp, address);
     let dhcp6 = dhcp6::dhcp6(&mut m, raw.dhcp6, dhcp.lease_time, &interfaces);
-    let router_advertisements =
-        advertisements::advertisements(&mut m, raw.router_advertisements, dhcp.router_solicitations);
     if !interfaces.is_empty() && dhcp.subnets.is_empty() && dhcp6.is_none() && !m.has("dhcp") {
         m.wrong(
             "dhcp.subnet",
@@ -105,7 +102,6 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             cache_dir,
             dhcp,
             dhcp6,
-            router_advertisements,
             tftp,
             http,
             admin_socket,

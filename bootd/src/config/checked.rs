@@ -36,8 +36,6 @@ pub struct Config {
     pub dhcp: Dhcp,
     /// DHCPv6. `None`: it is not served.
     pub dhcp6: Option<Dhcp6>,
-    /// What is said to those who ask for routers. `None`: nothing but that there is none.
-    pub router_advertisements: Option<RouterAdvertisements>,
     /// TFTP and the loaders, which UEFI HTTP Boot gets too.
     pub tftp: Tftp,
     /// HTTP.

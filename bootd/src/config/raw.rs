@@ -53,7 +53,6 @@ table! {
         server: Server,
         dhcp: Dhcp,
         dhcp6: Dhcp6,
-        router_advertisements: RouterAdvertisements,
         tftp: Tftp,
         http: Http,
         admin: Admin,
@@ -83,6 +82,7 @@ table! {
         lease_time: String,
         domain: String,
         router_solicitations: bool,
+        router_advertisement: RouterAdvertisement,
         script_url: String,
         hostnames: BTreeMap<String, Field<String>>,
         options: Options,
@@ -130,29 +130,18 @@ table! {
     }
 }
 
-table! {
-    /// `[router_advertisements]`
-    RouterAdvertisements {
-        lifetime: String,
-        dns: Vec<String>,
-        beside_others: bool,
-        prefix: Vec<Field<AdvertisedPrefix>>,
-    }
-}
-
-table! {
-    /// `[[router_advertisements.prefix]]`
-    AdvertisedPrefix {
-        prefix: String,
-        on_link: bool,
-        autonomous: bool,
-        valid: String,
-        preferred: String,
-    }
-}
-
 /// `options = { … }` of any scope: by name or by number.
 pub(super) type Options = BTreeMap<String, toml::Value>;
+
+table! {
+    /// `[dhcp.router_advertisement]`
+    RouterAdvertisement {
+        prefixes: Vec<String>,
+        rdnss: Vec<String>,
+        lifetime: String,
+        beside_routers: bool,
+    }
+}
 
 table! {
     /// `[dhcp.hosts]` and `[dhcp6.hosts]`

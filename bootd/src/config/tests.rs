@@ -505,6 +505,18 @@ fn what_is_about_other_clients_has_its_defaults_and_its_mistakes() {
         ("[dhcp]\nthreads = 0", "dhcp.threads: 0 is not"),
         ("[dhcp]\nprobe = \"5s\"", "dhcp.probe: longer"),
         (
+            "[dhcp.router_advertisement]\nlifetime = \"10s\"",
+            "dhcp.router_advertisement.lifetime: shorter",
+        ),
+        (
+            "[dhcp.router_advertisement]\nprefixes = [\"fd00::1/64\"]",
+            "dhcp.router_advertisement.prefixes[0]: 'fd00::1/64': has bits",
+        ),
+        (
+            "[dhcp.router_advertisement]\nprefixes = [\"fd00::/48\"]",
+            "dhcp.router_advertisement.prefixes[0]: 'fd00::/48': not 64",
+        ),
+        (
             "[dhcp]\nbind_to = \"duid\"",
             "dhcp.bind_to: 'duid' is not one of \"mac\", \"client-id\"",
         ),

@@ -6,15 +6,16 @@
 //! packet.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::served::{Line, Served as Lines};
-use super::solicitation::{self, Advertisement};
+use super::router::{self, advertisement::Dhcp6};
+use super::served::{self, Line};
 use super::{DhcpError, LOOK_AGAIN, v4, v6};
 use crate::config::Selector;
 use crate::net::{Changed, Changes, Icmp6, Interface};
@@ -30,7 +31,9 @@ pub(super) struct Watch {
     /// By the number of the interface: made anew, it has another one.
     running: BTreeMap<u32, Running>,
     warnings: Warnings,
-    lines: Arc<Lines>,
+    /// What is wrong with files of hosts.
+    hosts: BTreeMap<&'static str, String>,
+    lines: Arc<served::Served>,
     ending: Arc<AtomicBool>,
 }
 
@@ -55,6 +58,8 @@ struct Running {
     v6: Option<Served<v6::port::Port>>,
     /// Answers router solicitations.
     neighbours: Threads,
+    /// Another router, to which they are left.
+    router: Arc<ArcSwapOption<Ipv6Addr>>,
 }
 
 /// A family on an interface.
@@ -87,6 +92,7 @@ impl Watch {
             }),
             running: BTreeMap::new(),
             warnings: Warnings::default(),
+            hosts: BTreeMap::new(),
             lines: Arc::default(),
             ending,
         };
@@ -114,7 +120,7 @@ impl Watch {
     }
 
     /// Where DHCP is at present.
-    pub(super) fn lines(&self) -> Arc<Lines> {
+    pub(super) fn lines(&self) -> Arc<served::Served> {
         Arc::clone(&self.lines)
     }
 
@@ -137,10 +143,7 @@ impl Watch {
                 Err(_) => changes = None,
             }
             looked = Instant::now();
-            self.v4.shell.look_at_hosts();
-            if let Some(v6) = &self.v6 {
-                v6.shell.look_at_hosts();
-            }
+            self.look_at_hosts();
             // While they cannot be listed, the last state stays.
             if let Ok(all) = Interface::all() {
                 self.follow(&all);
@@ -148,6 +151,23 @@ impl Watch {
         }
         // All are told before any is waited for.
         self.running.values().for_each(Running::end);
+    }
+
+    fn look_at_hosts(&mut self) {
+        let v6 = self.v6.as_ref().and_then(|v6| v6.shell.look_at_hosts());
+        for (key, looked) in [("dhcp.hosts", self.v4.shell.look_at_hosts()), ("dhcp6.hosts", v6)] {
+            match looked {
+                None => {}
+                Some(Ok(clients)) => {
+                    tracing::info!(key, clients, "the file of hosts is taken over");
+                    self.hosts.remove(key);
+                }
+                Some(Err(error)) => {
+                    let text = format!("{key}: {error}: what it said before counts");
+                    self.hosts.insert(key, text);
+                }
+            }
+        }
     }
 
     /// Ends, changes and opens what must be.
@@ -212,54 +232,24 @@ impl Watch {
             Some(v6) => Some(v6.open(&interface)?),
             None => None,
         };
-        let mut neighbours = Threads::default();
-        let solicitations = self.v4.shell.deps().config.dhcp.router_solicitations;
         let line = Line {
             v4: wants.v4,
             v6: wants.v6,
-            solicitations,
-            router: None,
         };
         self.lines.begin(&interface.name, line);
-        if solicitations {
-            self.answer_solicitations(&mut neighbours, &interface, wants);
-        }
-        let running = Running {
-            name: interface.name,
+        let mut running = Running {
+            name: interface.name.clone(),
             wants,
             v4,
             v6,
-            neighbours,
+            neighbours: Threads::default(),
+            router: Arc::default(),
         };
+        if self.v4.shell.deps().config.dhcp.router_solicitations {
+            running.answer_solicitations(&self.v4.shell, &interface);
+        }
         self.running.insert(interface.index, running);
         Ok(())
-    }
-
-    /// Where the system has no IPv6 nobody answers, which costs iPXE its wait and nothing else.
-    fn answer_solicitations(&self, threads: &mut Threads, interface: &Interface, wants: Wants) {
-        let opened = Icmp6::open(interface).map_err(|error| error.to_string());
-        let begun = opened.and_then(|socket| {
-            let deps = self.v4.shell.deps();
-            let (metrics, lines) = (Arc::clone(&deps.metrics), self.lines());
-            let config = deps.config.router_advertisements.as_ref();
-            let advertisement = Advertisement::new(config, wants.v6, interface.ethernet);
-            let name = interface.name.clone();
-            let work = move |ending: &AtomicBool| {
-                let deps = solicitation::Deps {
-                    name: &name,
-                    advertisement: &advertisement,
-                    served: &lines,
-                    metrics: &metrics,
-                };
-                solicitation::serve(&socket, &deps, ending);
-            };
-            let thread = format!("nd-{}", interface.name);
-            threads.receive(thread, work).map_err(|error| error.to_string())
-        });
-        if let Err(error) = begun {
-            let interface = &interface.name;
-            tracing::warn!(interface, error, "router solicitations are not answered");
-        }
     }
 
     /// Tells what is wrong, once when it begins.
@@ -277,6 +267,14 @@ impl Watch {
                 .iter()
                 .map(|selector| format!("interface {selector} is not there, or is down: no DHCP there until it comes")),
         );
+        warnings.extend(self.hosts.values().cloned());
+        let routers = self.running.values().filter_map(|running| {
+            let (name, router) = (&running.name, running.router.load_full()?);
+            Some(format!(
+                "interface {name}: {router} advertises itself as a router, so router solicitations are left to it"
+            ))
+        });
+        warnings.extend(routers);
         let before = self.warnings.load();
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
             tracing::warn!("{warning}");
@@ -413,6 +411,32 @@ impl Running {
             if moved {
                 v4.spread(served);
             }
+        }
+    }
+
+    /// Where the system has no IPv6 nobody answers, which costs iPXE its wait and nothing else.
+    fn answer_solicitations(&mut self, shell: &v4::service::Shell, interface: &Interface) {
+        let dhcp6 = match self.wants.v6 {
+            true => Dhcp6::Managed,
+            false => Dhcp6::None,
+        };
+        let opened = Icmp6::open(interface).map_err(|error| error.to_string());
+        let begun = opened.and_then(|socket| {
+            let service = router::service::Service {
+                socket,
+                interface: interface.name.clone(),
+                says: shell.deps().config.dhcp.router_advertisement.clone(),
+                dhcp6,
+                router: Arc::clone(&self.router),
+                metrics: Arc::clone(&shell.deps().metrics),
+            };
+            let name = format!("nd-{}", interface.name);
+            let begun = self.neighbours.receive(name, move |ending| service.run(ending));
+            begun.map_err(|error| error.to_string())
+        });
+        if let Err(error) = begun {
+            let interface = &interface.name;
+            tracing::warn!(interface, error, "router solicitations are not answered");
         }
     }
 

@@ -8,9 +8,9 @@
 mod ignored;
 mod interfaces;
 pub mod limit;
+pub mod router;
 pub mod rules;
 mod served;
-pub mod solicitation;
 pub mod v4;
 pub mod v6;
 
@@ -37,8 +37,8 @@ pub use served::Served;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::hosts::{Hosts, HostsError};
-pub use v4::pool::State;
 pub use v4::sqlite::SqliteError;
+pub use v4::table::State;
 pub use v6::explain::{Explained6, explain6};
 pub use v6::policy::Receiving as Receiving6;
 

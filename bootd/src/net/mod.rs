@@ -1,4 +1,4 @@
-//! Sockets below what the standard library offers: bound to an interface, or for whole frames; and the time slice of threads that use them.
+//! Sockets below what the standard library offers: bound to an interface, or for whole frames.
 //!
 //! Says what is wrong in the operator's words ([`NetError`]): what was opened, where, and what to do. Knows nothing of the protocols above.
 
@@ -7,7 +7,6 @@ mod batch;
 mod icmp6;
 mod interface;
 mod packet;
-mod slice;
 mod udp;
 mod udp6;
 
@@ -18,7 +17,6 @@ pub use batch::{BATCH, Backlog, Incoming};
 pub use icmp6::Icmp6;
 pub use interface::{Changed, Changes, Interface};
 pub use packet::{End, FrameSocket, Framed};
-pub use slice::shorten as shorten_time_slice;
 pub use udp::UdpPort;
 pub use udp6::{Incoming6, UdpPort6};
 

@@ -15,7 +15,6 @@ pub(crate) fn config(root: &Path) -> Config {
         state_dir: "/nowhere".into(),
         cache_dir: "/nowhere".into(),
         dhcp6: None,
-        router_advertisements: None,
         dhcp: Dhcp {
             port: 0,
             router_solicitations: false,

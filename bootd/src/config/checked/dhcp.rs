@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,8 +55,10 @@ pub struct Dhcp {
     pub lease_time: Duration,
     /// Appended to host names, with a dot between.
     pub domain: Option<String>,
-    /// Whether router solicitations are answered with an advertisement that promises nothing, so that iPXE does not wait for a router.
+    /// Whether router solicitations are answered, so that iPXE does not wait for a router.
     pub router_solicitations: bool,
+    /// What the answer promises: nothing, unless configured.
+    pub router_advertisement: RouterAdvertisement,
     /// Where iPXE finds its boot script; `mac=` is appended. `None`: at this box's own boot listener.
     pub script_url: Option<String>,
     /// What a node is called that no rule names, by its SMD type; `*` stands for all other types.
@@ -87,6 +89,19 @@ pub struct Dhcp {
     pub rules: Vec<Rule>,
 }
 
+/// What router advertisements say (RFC 4861).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouterAdvertisement {
+    /// On-link prefixes from which hosts make addresses, with their lengths.
+    pub prefixes: Vec<(Ipv6Addr, u8)>,
+    /// Name servers (RFC 8106).
+    pub rdnss: Vec<Ipv6Addr>,
+    /// For how long this box is a default router; zero: it is none. At most 9000 s.
+    pub lifetime: Duration,
+    /// Whether they are sent where another router advertises, too.
+    pub beside_routers: bool,
+}
+
 impl Default for Dhcp {
     fn default() -> Self {
         Self {
@@ -94,6 +109,7 @@ impl Default for Dhcp {
             lease_time: Duration::from_secs(3600),
             domain: None,
             router_solicitations: true,
+            router_advertisement: RouterAdvertisement::default(),
             script_url: None,
             hostnames: [("Node".to_owned(), NamePattern::nid4())].into(),
             options: OptionSet::default(),

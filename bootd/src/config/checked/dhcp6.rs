@@ -168,31 +168,3 @@ impl Options6 {
         self.0.is_empty()
     }
 }
-
-/// What is said to those who ask for routers, beyond that there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouterAdvertisements {
-    /// How long this box is a way to elsewhere, 9,000 s at most; zero: it is none.
-    pub lifetime: Duration,
-    /// The prefixes of the link.
-    pub prefixes: Vec<AdvertisedPrefix>,
-    /// Name servers.
-    pub dns: Vec<Ipv6Addr>,
-    /// Whether it is said where another router advertises, too.
-    pub beside_others: bool,
-}
-
-/// A prefix of a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdvertisedPrefix {
-    /// It, without host bits.
-    pub net: Ipv6Net,
-    /// Its addresses are on the link.
-    pub on_link: bool,
-    /// Hosts make themselves addresses of it.
-    pub autonomous: bool,
-    /// How long it is one.
-    pub valid: Duration,
-    /// How long its addresses are used for something new; not longer than `valid`.
-    pub preferred: Duration,
-}

@@ -128,7 +128,7 @@ pub enum Why {
     PoolExhausted,
     /// It speaks of a lease that is not ours.
     NotOurLease,
-    /// INFORM from nobody that we know.
+    /// INFORM from nobody that we know or gave a lease.
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
@@ -190,7 +190,7 @@ impl fmt::Display for Why {
             Self::NoPool => "it is not in the inventory, and where it is there is no pool",
             Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
             Self::NotOurLease => "it speaks of a lease that is not ours",
-            Self::UnknownInform => "it informs, and is not in the inventory",
+            Self::UnknownInform => "it informs, is not in the inventory, and has no lease of its address",
             Self::ProbeUnderWay => {
                 "the address for it is being probed since an earlier packet; this one is answered then"
             }

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
 
-use super::policy::seconds;
+use super::policy::{is_unicast, seconds};
 use crate::config;
 
 /// The clients of a file.
@@ -107,6 +107,15 @@ impl Hosts {
         self.refresh
     }
 
+    /// What is new of the file, which is taken over when it has changed: how many clients it has, or why it is not.
+    pub fn news(&self) -> Option<Result<usize, HostsError>> {
+        match self.look() {
+            Look::Same => None,
+            Look::Taken(clients) => Some(Ok(clients)),
+            Look::Kept(error) => Some(Err(error)),
+        }
+    }
+
     /// Takes the file over when it has changed. A file with mistakes is told once.
     pub fn look(&self) -> Look {
         let stamp = match std::fs::metadata(&self.file) {
@@ -164,6 +173,10 @@ impl Clients {
                 }
             };
             match (mac.parse::<Mac>(), ip.parse::<IpAddr>()) {
+                (Ok(mac), _) if !mac.is_host() => bad.push((at + 1, format!("{mac} is a group's, or nobody's"))),
+                (Ok(_), Ok(IpAddr::V4(ip))) if !is_unicast(ip) => {
+                    bad.push((at + 1, format!("no host can have {ip}")));
+                }
                 (Ok(mac), Ok(IpAddr::V4(ip))) => {
                     // The last line of a client counts, as upstream has it.
                     clients.by_ip.insert(ip, mac);
@@ -222,14 +235,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hosts.txt");
         assert!(matches!(open(&file), Err(HostsError::Read(..))));
-        let bad = "02:00:00:00:00:01\n02:00:00:00:00:01 10.0.0.1 x\nx 10.0.0.1\n02:00:00:00:00:02 10.0.0\n";
+        let bad = "02:00:00:00:00:01 10.0.0.1 x\nx 10.0.0.1\n02:00:00:00:00:02 10.0.0\n\
+                   01:00:00:00:00:02 10.0.0.2\n02:00:00:00:00:02 224.0.0.1\n";
         std::fs::write(&file, bad).unwrap();
         let error = open(&file).unwrap_err().to_string();
         for line in [
             "line 1: is not",
-            "line 2: is not",
-            "line 3: 'x' is not",
-            "line 4: '10.0.0' is not",
+            "line 2: 'x' is not",
+            "line 3: '10.0.0' is not",
+            "line 4: 01:00:00:00:00:02 is a group's",
+            "line 5: no host can have 224.0.0.1",
         ] {
             assert!(error.contains(line), "{error}");
         }

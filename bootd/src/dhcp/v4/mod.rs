@@ -31,6 +31,7 @@ mod rows;
 mod scopes;
 pub(crate) mod service;
 pub mod sqlite;
+pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 

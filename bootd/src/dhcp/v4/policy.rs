@@ -262,7 +262,7 @@ pub(in crate::dhcp) fn script_url(url: &str, strict: bool) -> String {
 }
 
 /// Neither of "this network" nor of this machine, nor for many.
-fn is_unicast(ip: Ipv4Addr) -> bool {
+pub(super) fn is_unicast(ip: Ipv4Addr) -> bool {
     ip.octets()[0] != 0 && !ip.is_loopback() && !ip.is_multicast() && !ip.is_broadcast()
 }
 

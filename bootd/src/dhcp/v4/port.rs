@@ -22,7 +22,8 @@ use super::reply::Destination;
 use super::service::Shell;
 use crate::dhcp::limit::Load;
 use crate::metrics::Metrics;
-use crate::net::{Backlog, FrameSocket, Framed, Incoming, Interface, NetError, UdpPort, shorten_time_slice};
+use crate::net::{Backlog, FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
+use crate::urgency;
 
 /// The sockets of one interface.
 pub(crate) struct Port {
@@ -104,7 +105,7 @@ impl Port {
 impl Receiver {
     /// Receives until `ending`.
     pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
-        shorten_time_slice();
+        urgency::become_urgent();
         let metrics = &shell.deps().metrics;
         let (mut incoming, mut desk) = (Incoming::default(), shell.desk());
         let mut pressure = Pressure::new(metrics);

@@ -204,7 +204,6 @@ pub(crate) fn config() -> Config {
             ..Dhcp::default()
         },
         dhcp6: None,
-        router_advertisements: None,
         tftp: Tftp {
             serve: true,
             autoexec: true,

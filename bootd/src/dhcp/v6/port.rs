@@ -19,7 +19,8 @@ use super::policy::Receiving;
 use super::service::Shell;
 use crate::dhcp::limit::Load;
 use crate::metrics::Metrics;
-use crate::net::{Backlog, Incoming6, Interface, NetError, UdpPort6, shorten_time_slice};
+use crate::net::{Backlog, Incoming6, Interface, NetError, UdpPort6};
+use crate::urgency;
 
 /// The sockets of one interface.
 pub(crate) struct Port {
@@ -88,7 +89,7 @@ impl Port {
 impl Receiver {
     /// Receives until `ending`.
     pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
-        shorten_time_slice();
+        urgency::become_urgent();
         let metrics = &shell.deps().metrics;
         let (mut incoming, mut desk) = (Incoming6::default(), shell.desk());
         let mut pressure = Pressure::new(metrics);

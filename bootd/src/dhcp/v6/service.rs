@@ -17,8 +17,8 @@ use super::outbox::{Dispatch, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::request::{Kind, Request, parse};
 use crate::config::Dhcp6;
+use crate::dhcp::HostsError;
 use crate::dhcp::limit::{Limit, Load, Token};
-use crate::dhcp::v4::hosts::Look;
 use crate::dhcp::v4::service::boot_clock;
 use crate::dhcp::{Deps, DhcpError, Lookup};
 use crate::metrics::{Metrics, Refusals};
@@ -114,18 +114,10 @@ impl Shell {
         &self.deps
     }
 
-    /// Takes the file of hosts over when it changed, and says so.
-    pub(crate) fn look_at_hosts(&self) {
-        let Some(hosts) = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes()) else {
-            return;
-        };
-        match hosts.look() {
-            Look::Same => {}
-            Look::Taken(clients) => tracing::info!(clients, "the file of hosts of DHCPv6 is taken over"),
-            Look::Kept(error) => {
-                tracing::warn!(%error, "the file of hosts of DHCPv6 cannot be taken over: what it said before counts")
-            }
-        }
+    /// Takes the file of hosts over when it changed. `None`: it is as it was.
+    pub(crate) fn look_at_hosts(&self) -> Option<Result<usize, HostsError>> {
+        let hosts = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes())?;
+        hosts.news()
     }
 
     /// Deals with one packet. A reply that can leave at once is on the desk then, until [`Shell::send`].
