@@ -14,9 +14,10 @@ use bootd_tests::namespace::in_rack;
 use bootd_tests::network::ip;
 use bootd_tests::process::{Child, run};
 use bootd_tests::wire6::{self, ADVERTISE, Dhcp6Socket, REPLY, REQUEST, SERVERS, SOLICIT};
-use bootd_tests::{Machine, Rack, data, eventually, eventually_true, tail};
+use bootd_tests::{Firmware, Machine, Node, Rack, data, eventually, eventually_true, tail};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const FIRMWARE_LIMIT: Duration = Duration::from_secs(120);
 const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
 const NODE_1: [u8; 6] = [0x52, 0x54, 0, 0xbe, 0xef, 1];
 
@@ -135,6 +136,74 @@ fn an_identity_survives_a_restart_and_an_address_comes_with_its_interface() {
         ensure!(taken.kind == REPLY && taken.option(2) == Some(&id), "{taken:?}");
         bootd.must_run()
     });
+}
+
+#[test]
+fn uefi_boots_by_pxe_over_ipv6_on_a_wire_without_a_router() {
+    in_rack(|| {
+        let rack = rack("", "")?;
+        let mut bootd = rack.start_bootd()?;
+        let node = rack.power_on_with(Firmware::Uefi6, 1)?;
+        offered(&rack, &node, "firmware", "tftp://[fd00::fe]/ipxe-x86_64.efi")?;
+        fetched(&rack, &node, "tftp read", "ipxe-x86_64.efi")?;
+        bootd.must_run()
+    });
+}
+
+#[test]
+fn uefi_boots_by_http_over_ipv6_where_there_is_no_ipv4() {
+    in_rack(|| {
+        let rack = rack("", "")?;
+        let config = fs::read_to_string(rack.path("bootd.toml"))?;
+        let subnet = config.lines().skip_while(|line| *line != "[[dhcp.subnet]]").take(4);
+        let subnet: Vec<&str> = subnet.collect();
+        rack.write("bootd.toml", &config.replace(&subnet.join("\n"), ""))?;
+        let mut bootd = rack.start_bootd()?;
+        let node = rack.power_on_with(Firmware::UefiByHttp6, 2)?;
+        offered(
+            &rack,
+            &node,
+            "firmware",
+            "http://[fd00::fe]:8081/loaders/ipxe-x86_64.efi",
+        )?;
+        fetched(&rack, &node, "http request", "/loaders/ipxe-x86_64.efi")?;
+        let script = format!("http://[fd00::fe]:8081/boot/v1/bootscript?mac={}", node.mac());
+        offered(&rack, &node, "ipxe", &script)?;
+        fetched(&rack, &node, "http request", "/boot/v1/bootscript")?;
+        bootd.must_run()
+    });
+}
+
+/// Waits until DHCPv6 tells a node this boot file.
+fn offered(rack: &Rack, node: &Node, stage: &str, file: &str) -> Result<()> {
+    let what = format!("DHCPv6 tells node {} of {file}", node.number);
+    eventually(FIRMWARE_LIMIT, &what, || {
+        rack.journal.log(node.from(), "dhcp6 reply", |fields| {
+            fields["kind"] == "reply" && fields["stage"] == stage && fields["file"] == file
+        })
+    })
+    .with_context(|| end(rack, node))
+    .map(drop)
+}
+
+/// Waits until a node was served this at its IPv6 address.
+fn fetched(rack: &Rack, node: &Node, message: &str, what: &str) -> Result<()> {
+    let own = self::node(node.number).to_string();
+    eventually(FIRMWARE_LIMIT, &format!("node {} fetches {what}", node.number), || {
+        rack.journal.log(node.from(), message, |fields| {
+            fields["peer"].as_str().is_some_and(|peer| peer.contains(&own)) && fields.to_string().contains(what)
+        })
+    })
+    .with_context(|| end(rack, node))
+    .map(drop)
+}
+
+fn end(rack: &Rack, node: &Node) -> String {
+    format!(
+        "--- console ---\n{}\n--- bootd ---\n{}",
+        tail(&node.console, 20),
+        tail(&rack.path("bootd.log"), 30)
+    )
 }
 
 /// A rack whose nodes have addresses of both families. `keys`: of `[dhcp6]`; `more`: of `[dhcp]`.
