@@ -135,6 +135,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
             started: std::time::Instant::now(),
             warnings,
             interfaces: dhcp.warnings(),
+            served: dhcp.served(),
             missing: ArcSwap::default(),
         });
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::router::{self, advertisement::Dhcp6};
+use super::served::{self, Line};
 use super::{DhcpError, LOOK_AGAIN, v4, v6};
 use crate::config::Selector;
 use crate::net::{Changed, Changes, Icmp6, Interface};
@@ -32,6 +33,7 @@ pub(super) struct Watch {
     warnings: Warnings,
     /// What is wrong with files of hosts.
     hosts: BTreeMap<&'static str, String>,
+    lines: Arc<served::Served>,
     ending: Arc<AtomicBool>,
 }
 
@@ -91,6 +93,7 @@ impl Watch {
             running: BTreeMap::new(),
             warnings: Warnings::default(),
             hosts: BTreeMap::new(),
+            lines: Arc::default(),
             ending,
         };
         let all = Interface::all().map_err(|source| DhcpError::Net {
@@ -114,6 +117,11 @@ impl Watch {
     /// What is wrong at present; it changes with time.
     pub(super) fn warnings(&self) -> Warnings {
         Arc::clone(&self.warnings)
+    }
+
+    /// Where DHCP is at present.
+    pub(super) fn lines(&self) -> Arc<served::Served> {
+        Arc::clone(&self.lines)
     }
 
     /// Follows the interfaces until told to end, then ends the ports.
@@ -181,6 +189,7 @@ impl Watch {
                 interface = running.name,
                 "the interface went, or is down: no DHCP there until it comes back"
             );
+            self.lines.end(&running.name);
             drop(running);
         }
         let mut warnings = Vec::new();
@@ -223,6 +232,11 @@ impl Watch {
             Some(v6) => Some(v6.open(&interface)?),
             None => None,
         };
+        let line = Line {
+            v4: wants.v4,
+            v6: wants.v6,
+        };
+        self.lines.begin(&interface.name, line);
         let mut running = Running {
             name: interface.name.clone(),
             wants,

@@ -3,13 +3,14 @@
 //! [`start`] opens the sockets of all interfaces that are there before it says that it works; then each interface has its threads, and one
 //! follows interfaces that come, change and go. A packet thread never waits for anything but its
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
-//! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
+//! the ACK. What a packet gets is decided by pure code ([`v4`], [`v6`]); [`explain`] and [`explain6`] run the same code without a packet.
 
 mod ignored;
 mod interfaces;
 pub mod limit;
 pub mod router;
 pub mod rules;
+mod served;
 pub mod v4;
 pub mod v6;
 
@@ -32,11 +33,14 @@ use crate::state::{Store, StoreError};
 
 pub use ignored::{Ignored, IgnoredError};
 pub use interfaces::Warnings;
+pub use served::Served;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::hosts::{Hosts, HostsError};
 pub use v4::sqlite::SqliteError;
 pub use v4::table::State;
+pub use v6::explain::{Explained6, explain6};
+pub use v6::policy::Receiving as Receiving6;
 
 /// What DHCP works with.
 #[derive(Clone)]
@@ -146,6 +150,7 @@ pub struct Service {
     shell: Arc<v4::service::Shell>,
     ending: Arc<AtomicBool>,
     warnings: Warnings,
+    served: Arc<Served>,
     watch: Option<JoinHandle<()>>,
     _prober: Option<v4::prober::Prober>,
 }
@@ -160,7 +165,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
     let shell = Arc::new(v4::service::Shell::new(deps)?);
     let ending: Arc<AtomicBool> = Arc::default();
     let watch = interfaces::Watch::start(Arc::clone(&shell), six, Arc::clone(&ending))?;
-    let warnings = watch.warnings();
+    let (warnings, served) = (watch.warnings(), watch.lines());
     let watch = std::thread::Builder::new()
         .name("dhcp-interfaces".into())
         .spawn(move || watch.run())
@@ -173,6 +178,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
         shell,
         ending,
         warnings,
+        served,
         watch: Some(watch),
     })
 }
@@ -192,6 +198,11 @@ impl Service {
     /// What is wrong with the interfaces; it changes with time.
     pub fn warnings(&self) -> Warnings {
         Arc::clone(&self.warnings)
+    }
+
+    /// Where DHCP is; it changes with time.
+    pub fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served)
     }
 
     fn end(&mut self) {

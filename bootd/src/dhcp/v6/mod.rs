@@ -14,6 +14,7 @@ pub mod boot;
 #[cfg(test)]
 mod conformance;
 pub mod encode;
+pub mod explain;
 pub mod identity;
 mod outbox;
 pub mod policy;
