@@ -8,7 +8,7 @@ use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::{Answer, Node, Request};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Arch, Config};
+use crate::config::{Arch, Config, Dhcp6, Selector};
 use crate::dhcp::{self, Stage};
 use crate::http::App;
 use crate::inventory::Snapshot;
@@ -35,6 +35,9 @@ pub struct Explanation {
     pub node: Option<Node>,
     /// What DHCP answers to the firmware, to iPXE, and to the operating system.
     pub dhcp: Vec<DhcpStep>,
+    /// What DHCPv6 advertises to the same; empty where it is not served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp6: Vec<DhcpStep>,
     /// The loader.
     pub loader: Option<File>,
     /// The boot script.
@@ -125,18 +128,18 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
     let loaders = app.files.load();
     let served = app.config.with_loaders(|arch| loaders.get(arch.file_name()).is_ok());
     // While they cannot be listed the answers name no server.
-    let own: Vec<Ipv4Addr> = Interface::all()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|i| {
-            served
-                .interfaces
-                .iter()
-                .any(|selector| selector.means(&i.name, &i.addresses))
-        })
-        .flat_map(|interface| interface.addresses)
+    let interfaces = Interface::all().unwrap_or_default();
+    let meant = |selectors: &[Selector], i: &Interface| selectors.iter().any(|s| s.means(&i.name, i.ips()));
+    let own: Vec<Ipv4Addr> = interfaces
+        .iter()
+        .filter(|i| meant(&served.interfaces, i))
+        .flat_map(|interface| interface.addresses.clone())
         .collect();
-    let mut dhcp = Vec::new();
+    let own6 = |dhcp6: &Dhcp6| {
+        let served = interfaces.iter().filter(|i| meant(&dhcp6.interfaces, i));
+        dhcp::Receiving6::of(served.flat_map(|interface| interface.networks6.iter().map(|(ip, _)| *ip)))
+    };
+    let (mut dhcp, mut dhcp6) = (Vec::new(), Vec::new());
     let mut address = None;
     let mut loader = None;
     let mut script_url = None;
@@ -153,6 +156,13 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
             stage: name.into(),
             answer,
         });
+        if let Some(six) = &served.dhcp6 {
+            let answer = dhcp::explain6(&served, six, &snapshot, &own6(six), question.mac, Some(arch), stage);
+            dhcp6.push(DhcpStep {
+                stage: name.into(),
+                answer: serde_json::to_value(&answer).unwrap_or_default(),
+            });
+        }
     }
     let loader = match loader {
         Some(name) => {
@@ -192,6 +202,7 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
         arch: Some(arch.name().into()),
         node,
         dhcp,
+        dhcp6,
         loader,
         script,
         files,

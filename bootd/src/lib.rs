@@ -4,6 +4,11 @@
 //! its configuration (`http`, from `plugins`), kernel and root image (`http::artifacts`, through `cache`). What a packet needs lies in
 //! immutable snapshots (`inventory`); no packet waits for a plugin, an upstream or a disk.
 
+#[cfg(test)]
+#[path = "../../tests/src/bench/allocations.rs"]
+#[allow(unreachable_pub, reason = "it is a module of the benches, too")]
+mod allocations;
+
 pub mod admin;
 pub mod auth;
 pub mod cache;
@@ -21,3 +26,4 @@ pub mod net;
 pub mod plugins;
 pub mod state;
 pub mod tftp;
+pub mod urgency;

@@ -15,7 +15,7 @@ use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
 use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
-use bootd::{dhcp, log, memory};
+use bootd::{dhcp, log, memory, urgency};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +84,8 @@ fn serve(start: Start) -> anyhow::Result<()> {
         true => Some(tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?),
         false => None,
     };
+    // All that answers packets runs.
+    urgency::let_packets_go_first();
 
     let core = Core::new(Arc::clone(&inventory), Some(store.clone()), Arc::clone(&metrics));
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
@@ -133,6 +135,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
             started: std::time::Instant::now(),
             warnings,
             interfaces: dhcp.warnings(),
+            served: dhcp.served(),
             missing: ArcSwap::default(),
         });
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));

@@ -24,6 +24,7 @@ pub mod signer;
 pub mod site;
 pub mod timeline;
 pub mod wire;
+pub mod wire6;
 
 use std::fs;
 use std::net::Ipv4Addr;

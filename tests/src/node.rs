@@ -29,6 +29,10 @@ pub enum Firmware {
     Uefi,
     /// UEFI, which boots by HTTP before anything else.
     UefiByHttp,
+    /// UEFI, which boots by PXE over IPv6 before anything else.
+    Uefi6,
+    /// UEFI, which boots by HTTP over IPv6 before anything else, where its build can.
+    UefiByHttp6,
     /// A BIOS with QEMU's own iPXE in the interface's ROM: the second stage at once.
     Bios,
 }
@@ -280,10 +284,15 @@ fn firmware_args(firmware: Firmware, number: u8, dir: &Path) -> Result<Vec<Strin
         "-device".into(),
         interface(",romfile="),
     ];
-    if firmware == Firmware::UefiByHttp {
-        // Without its PXE, OVMF comes to HTTP at once.
+    // Without its PXE, OVMF comes to HTTP at once; without IPv4, to IPv6.
+    let off: &[&str] = match firmware {
+        Firmware::UefiByHttp | Firmware::Uefi6 => &["IPv4PXESupport"],
+        Firmware::UefiByHttp6 => &["IPv4PXESupport", "IPv6PXESupport"],
+        Firmware::Uefi | Firmware::Bios => &[],
+    };
+    for name in off {
         args.push("-fw_cfg".into());
-        args.push("name=opt/org.tianocore/IPv4PXESupport,string=n".into());
+        args.push(format!("name=opt/org.tianocore/{name},string=n"));
     }
     Ok(args)
 }

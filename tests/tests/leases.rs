@@ -106,6 +106,36 @@ fn leases_of_coredhcp_are_taken_over_and_given_back() {
     });
 }
 
+#[test]
+fn a_lease_that_was_acknowledged_is_there_after_kill_minus_nine() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        // Nobody lives on this wire who could answer a probe.
+        let config = rack.config().replace("[dhcp]\n", "[dhcp]\nprobe = \"0s\"\n");
+        rack.write("bootd.toml", &config)?;
+        let mut bootd = rack.start_bootd()?;
+        let client = Client::plug(&rack)?;
+        let mut acknowledged = Vec::new();
+        for round in 0..3 {
+            let socket = client.dhcp_socket()?;
+            for number in 0..15 {
+                let mac = mac(0x40 + 15 * round + number);
+                acknowledged.push((mac, socket.lease(mac, PATIENCE)?.yiaddr));
+            }
+            // Right behind the last ACK.
+            bootd.kill_minus_nine();
+            bootd.start_again()?;
+            let shown = leases(&bootd)?;
+            for (mac, ip) in &acknowledged {
+                let is_it = |lease: &Value| lease["mac"] == text(*mac) && lease["ip"] == ip.to_string();
+                let kept = shown.iter().any(|lease| is_it(lease) && lease["state"] == "leased");
+                ensure!(kept, "{} had {ip}, and now: {shown:?}", text(*mac));
+            }
+        }
+        bootd.must_run()
+    });
+}
+
 fn leases(bootd: &Bootd) -> Result<Vec<Value>> {
     let view = bootd.ask_json(&["leases"])?;
     let leases = view["leases"].as_array().cloned();
@@ -114,4 +144,8 @@ fn leases(bootd: &Bootd) -> Result<Vec<Value>> {
 
 fn mac(number: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, number]
+}
+
+fn text(mac: [u8; 6]) -> String {
+    bootd_sdk::mac::Mac(mac).to_string()
 }

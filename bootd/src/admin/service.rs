@@ -59,6 +59,8 @@ pub struct Admin {
     pub warnings: Vec<String>,
     /// Interfaces that DHCP is not on, as of now.
     pub interfaces: dhcp::Warnings,
+    /// Where DHCP is at present.
+    pub served: Arc<dhcp::Served>,
     /// Files that boot scripts name and this box cannot serve, as of the last look.
     pub missing: ArcSwap<Vec<String>>,
 }

@@ -87,6 +87,9 @@ pub struct Status {
     /// The HTTP listeners.
     #[serde(default)]
     pub listeners: Vec<ListenerStatus>,
+    /// The interfaces with DHCP, and the families on each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp: Vec<String>,
     /// What is kept of artifacts; empty when nothing is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cache: String,
@@ -206,6 +209,7 @@ pub(super) fn status(admin: &Admin) -> Status {
     });
     Status {
         listeners: listeners.collect(),
+        dhcp: admin.served.lines(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: admin.started.elapsed().as_secs(),
         inventory: app.inventory.snapshot().count(),

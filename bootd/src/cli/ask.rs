@@ -27,9 +27,10 @@ pub(super) fn post_text<T: DeserializeOwned>(place: &Place, path: &str, body: St
 
 fn send(place: &Place, method: Method, path: &str, body: String) -> Result<String, Exit> {
     // A bootd that serves can be asked while its next configuration is being written.
-    let socket = match config::admin_socket(&place.config) {
+    let config = place.of_running();
+    let socket = match config::admin_socket(&config) {
         Some(socket) => socket,
-        None => load(place)?.admin_socket,
+        None => load(&Place { config })?.admin_socket,
     };
     let failed = |what: &dyn std::fmt::Display| {
         eprintln!("bootd: {}: {what}", socket.display());

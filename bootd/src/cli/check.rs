@@ -133,7 +133,7 @@ async fn look(config: Config) -> Findings {
 fn interfaces(config: &Config, found: &mut Findings) {
     // While they cannot be listed nothing can be said of them.
     let all = Interface::all().unwrap_or_default();
-    let meant = |selector: &Selector| all.iter().any(|i| selector.means(&i.name, &i.addresses));
+    let meant = |selector: &Selector| all.iter().any(|i| selector.means(&i.name, i.ips()));
     for selector in config.interfaces.iter().filter(|selector| !meant(selector)) {
         let says = match selector {
             Selector::Name(name) => format!("there is no interface {name} now"),
@@ -147,7 +147,7 @@ fn interfaces(config: &Config, found: &mut Findings) {
         config
             .interfaces
             .iter()
-            .any(|selector| selector.means(&i.name, &i.addresses))
+            .any(|selector| selector.means(&i.name, i.ips()))
     });
     let own: Vec<Ipv4Addr> = served.flat_map(|interface| interface.addresses.clone()).collect();
     if let Some(address) = config

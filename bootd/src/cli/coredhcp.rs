@@ -13,6 +13,7 @@ use crate::log::{Log, To};
 
 /// CoreDHCP's flags.
 #[derive(Debug, Args)]
+#[command(version)]
 pub struct Arguments {
     /// The coredhcp.yaml; a bootd.toml beside it goes over what it says. Default: the first config.yaml (or another extension, or none) in .,
     /// $XDG_CONFIG_HOME/coredhcp, $HOME/.coredhcp and /etc/coredhcp.
@@ -51,7 +52,7 @@ pub(super) fn begin(arguments: &Arguments) -> Result<Start, Exit> {
     }
     let path = match &arguments.conf {
         Some(path) => path.clone(),
-        None => find(&folders(|name| std::env::var_os(name)), Path::is_file).ok_or_else(|| {
+        None => file().ok_or_else(|| {
             eprintln!(
                 "bootd: there is no config.yaml in ., $XDG_CONFIG_HOME/coredhcp, $HOME/.coredhcp or /etc/coredhcp"
             );
@@ -89,7 +90,7 @@ pub(super) fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
     let name = words.first().map(Path::new).and_then(Path::file_name);
     if name.is_some_and(|name| name == "coredhcp") {
-        words.insert(1, "coredhcp".into());
+        words.splice(..1, ["bootd".into(), "coredhcp".into()]);
     }
     if words.get(1).is_some_and(|verb| verb == "coredhcp") {
         for word in &mut words {
@@ -100,6 +101,11 @@ pub(super) fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
         }
     }
     words
+}
+
+/// The file that is served by when none is named.
+pub(super) fn file() -> Option<PathBuf> {
+    find(&folders(|name| std::env::var_os(name)), Path::is_file)
 }
 
 /// Where a file is looked for, in order.

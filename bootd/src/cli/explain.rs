@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Exit, Place, ask, size};
-use crate::explain::{Explanation, File};
+use crate::explain::{DhcpStep, Explanation, File};
 
 /// Which node.
 #[derive(Debug, Args)]
@@ -55,28 +55,8 @@ fn print(explanation: &Explanation) {
         ),
         None => say!("{} is not in the inventory", explanation.mac),
     }
-    for step in &explanation.dhcp {
-        say!(
-            "\nDHCP to the {}",
-            match step.stage.as_str() {
-                "firmware" => "firmware",
-                "ipxe" => "boot loader (iPXE)",
-                _ => "operating system",
-            }
-        );
-        if let Some(fields) = step.answer.as_object() {
-            for (name, value) in fields
-                .iter()
-                .filter(|(_, value)| !value.is_null() && !plain(value).is_empty())
-            {
-                match value.as_array().filter(|_| name == "options") {
-                    Some(options) => options
-                        .iter()
-                        .for_each(|option| say!("  {:<13} {}", "option", plain(option))),
-                    None => say!("  {:<13} {}", name.replace('_', " "), plain(value)),
-                }
-            }
-        }
+    for (family, steps) in [("DHCP", &explanation.dhcp), ("DHCPv6", &explanation.dhcp6)] {
+        steps.iter().for_each(|step| print_step(family, step));
     }
     if let Some(loader) = &explanation.loader {
         say!("\nLoader\n  {}", file(loader));
@@ -119,6 +99,31 @@ fn print(explanation: &Explanation) {
     }
     for advice in &explanation.advice {
         say!("\nadvice: {advice}");
+    }
+}
+
+fn print_step(family: &str, step: &DhcpStep) {
+    say!(
+        "\n{family} to the {}",
+        match step.stage.as_str() {
+            "firmware" => "firmware",
+            "ipxe" => "boot loader (iPXE)",
+            _ => "operating system",
+        }
+    );
+    let Some(fields) = step.answer.as_object() else {
+        return;
+    };
+    for (name, value) in fields
+        .iter()
+        .filter(|(_, value)| !value.is_null() && !plain(value).is_empty())
+    {
+        match value.as_array().filter(|_| name == "options") {
+            Some(options) => options
+                .iter()
+                .for_each(|option| say!("  {:<13} {}", "option", plain(option))),
+            None => say!("  {:<13} {}", name.replace('_', " "), plain(value)),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ mod token;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -75,9 +75,18 @@ pub enum Verb {
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The configuration file.
+    /// The configuration file, a bootd.toml or a coredhcp.yaml.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
+}
+
+impl Place {
+    /// The configuration of who serves here. Without a bootd.toml that is the coredhcp.yaml that [`Verb::Coredhcp`] takes by itself.
+    fn of_running(&self) -> PathBuf {
+        let left_out = self.config == Path::new(config::DEFAULT_PATH) && !self.config.exists();
+        let found = if left_out { coredhcp::file() } else { None };
+        found.unwrap_or_else(|| self.config.clone())
+    }
 }
 
 /// How to show something.

@@ -20,6 +20,9 @@ pub(super) fn run(look: &Look) -> Exit {
     for listener in &view.listeners {
         say!("{}: {}, auth {}", listener.url, listener.serves, listener.auth);
     }
+    for line in &view.dhcp {
+        say!("{line}");
+    }
     if !view.cache.is_empty() {
         say!("cache: {}", view.cache);
     }

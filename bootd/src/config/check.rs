@@ -4,8 +4,10 @@
 //! path of its own binary.
 
 mod dhcp;
+mod dhcp6;
 mod listeners;
 mod options;
+mod options6;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -52,14 +54,15 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
 
     let compat = compat(&mut m, raw.compat);
     let dhcp = dhcp::dhcp(&mut m, raw.dhcp, address);
-    if !interfaces.is_empty() && dhcp.subnets.is_empty() && !m.has("dhcp") {
+    let dhcp6 = dhcp6::dhcp6(&mut m, raw.dhcp6, dhcp.lease_time, &interfaces);
+    if !interfaces.is_empty() && dhcp.subnets.is_empty() && dhcp6.is_none() && !m.has("dhcp") {
         m.wrong(
             "dhcp.subnet",
             "missing: server.interfaces are to answer DHCP, so at least one [[dhcp.subnet]] is needed",
         );
     }
     let tftp = tftp(&mut m, raw.tftp);
-    let http = listeners::http(&mut m, raw.http);
+    let http = listeners::http(&mut m, raw.http, dhcp6.is_some());
     let boots = http
         .listeners
         .iter()
@@ -98,6 +101,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             state_dir,
             cache_dir,
             dhcp,
+            dhcp6,
             tftp,
             http,
             admin_socket,
@@ -121,7 +125,7 @@ fn selector(m: &mut Mistakes, key: &str, text: &str) -> Option<Selector> {
         m.wrong(
             key,
             format!(
-                "'{text}' is not the name of a network interface, a pattern of names such as vlan*, or an IPv4 address"
+                "'{text}' is not the name of a network interface, a pattern of names such as vlan*, or an IP address"
             ),
         );
         return None;

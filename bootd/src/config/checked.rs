@@ -1,9 +1,11 @@
 //! The configuration as the code uses it: parsed, complete, consistent. Made by `check` only.
 
 mod dhcp;
+mod dhcp6;
 mod pattern;
 
 pub use dhcp::*;
+pub use dhcp6::*;
 pub use pattern::{BadGlob, BadName, Glob, NamePattern, hex_bytes};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +23,7 @@ use crate::auth::Rules;
 pub struct Config {
     /// The file that it came from.
     pub path: PathBuf,
-    /// Interfaces on which DHCP is answered.
+    /// Interfaces on which DHCP is answered; DHCPv6 may have others.
     pub interfaces: Vec<Selector>,
     /// bootd's own address towards the nodes: `next-server`, server identifier, host of boot URLs. `None`: that of the interface on which a
     /// node is heard.
@@ -32,6 +34,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// DHCP.
     pub dhcp: Dhcp,
+    /// DHCPv6. `None`: it is not served.
+    pub dhcp6: Option<Dhcp6>,
     /// TFTP and the loaders, which UEFI HTTP Boot gets too.
     pub tftp: Tftp,
     /// HTTP.
@@ -468,6 +472,15 @@ impl Config {
     /// The first listener with this service, of those without TLS if there is one: loaders from a package trust no certificate of a site.
     pub fn listener_of(&self, service: Service) -> Option<&Listener> {
         let all = || self.http.listeners.iter().filter(|l| l.serve.contains(&service));
+        all().find(|listener| listener.tls.is_none()).or_else(|| all().next())
+    }
+
+    /// The first listener with this service that is reached over IPv6, of those without TLS if there is one.
+    pub fn listener6_of(&self, service: Service) -> Option<&Listener> {
+        let all = || {
+            let listeners = self.http.listeners.iter();
+            listeners.filter(|l| l.address.is_ipv6() && l.serve.contains(&service))
+        };
         all().find(|listener| listener.tls.is_none()).or_else(|| all().next())
     }
 

@@ -52,6 +52,7 @@ table! {
     Raw {
         server: Server,
         dhcp: Dhcp,
+        dhcp6: Dhcp6,
         tftp: Tftp,
         http: Http,
         admin: Admin,
@@ -81,6 +82,7 @@ table! {
         lease_time: String,
         domain: String,
         router_solicitations: bool,
+        router_advertisement: RouterAdvertisement,
         script_url: String,
         hostnames: BTreeMap<String, Field<String>>,
         options: Options,
@@ -98,11 +100,51 @@ table! {
     }
 }
 
+table! {
+    /// `[dhcp6]`
+    Dhcp6 {
+        port: u16,
+        interfaces: Vec<String>,
+        lease_time: String,
+        server_id: String,
+        preference: u8,
+        script_url: String,
+        unknown: String,
+        nbp: String,
+        boot_params: Vec<String>,
+        hosts: Hosts,
+        options: Options,
+        subnet: Vec<Field<Subnet6>>,
+    }
+}
+
+table! {
+    /// `[[dhcp6.subnet]]`
+    Subnet6 {
+        prefix: String,
+        nested: bool,
+        dns: Vec<String>,
+        search: Vec<String>,
+        server: String,
+        options: Options,
+    }
+}
+
 /// `options = { … }` of any scope: by name or by number.
 pub(super) type Options = BTreeMap<String, toml::Value>;
 
 table! {
-    /// `[dhcp.hosts]`
+    /// `[dhcp.router_advertisement]`
+    RouterAdvertisement {
+        prefixes: Vec<String>,
+        rdnss: Vec<String>,
+        lifetime: String,
+        beside_routers: bool,
+    }
+}
+
+table! {
+    /// `[dhcp.hosts]` and `[dhcp6.hosts]`
     Hosts {
         file: String,
         refresh: bool,
@@ -141,6 +183,7 @@ table! {
         routers: Vec<String>,
         netmask: String,
         options: Options,
+        options6: Options,
         loader: String,
         script: String,
         ignore: bool,

@@ -271,8 +271,8 @@ fn an_interface_is_named_or_chosen_by_a_pattern_or_its_address() {
     let text = "[server]\ninterfaces = [\"eth1\", \"vlan*\", \"*\", \"172.16.0.254\"]\n[[dhcp.subnet]]\ncidr = \"172.16.0.0/24\"\n";
     let config = parse(text, Path::new("bootd.toml")).unwrap();
     assert_eq!(config.address, None);
-    let ip = "172.16.0.254".parse().unwrap();
-    let means: Vec<bool> = config.interfaces.iter().map(|s| s.means("vlan7", &[ip])).collect();
+    let ip: std::net::IpAddr = "172.16.0.254".parse().unwrap();
+    let means: Vec<bool> = config.interfaces.iter().map(|s| s.means("vlan7", [ip])).collect();
     assert_eq!(means, [false, true, true, true]);
     let bad = text.replace("vlan*", "a/b").replace("eth1", "%eth1");
     assert_eq!(mistakes(&bad).len(), 2);
@@ -504,6 +504,18 @@ fn what_is_about_other_clients_has_its_defaults_and_its_mistakes() {
         ("[dhcp]\nnbp = \"pxelinux.0\"", "dhcp.nbp: "),
         ("[dhcp]\nthreads = 0", "dhcp.threads: 0 is not"),
         ("[dhcp]\nprobe = \"5s\"", "dhcp.probe: longer"),
+        (
+            "[dhcp.router_advertisement]\nlifetime = \"10s\"",
+            "dhcp.router_advertisement.lifetime: shorter",
+        ),
+        (
+            "[dhcp.router_advertisement]\nprefixes = [\"fd00::1/64\"]",
+            "dhcp.router_advertisement.prefixes[0]: 'fd00::1/64': has bits",
+        ),
+        (
+            "[dhcp.router_advertisement]\nprefixes = [\"fd00::/48\"]",
+            "dhcp.router_advertisement.prefixes[0]: 'fd00::/48': not 64",
+        ),
         (
             "[dhcp]\nbind_to = \"duid\"",
             "dhcp.bind_to: 'duid' is not one of \"mac\", \"client-id\"",

@@ -1,4 +1,4 @@
-//! Which interfaces DHCP is on, as they come, change and go.
+//! Which interfaces DHCP is on, in either family, as they come, change and go.
 //!
 //! [`Watch`] owns a port with its threads for each interface that is up and that the configuration means. Those that are there at the start
 //! are opened before anything is answered, and what is wrong with them is an error; later, and for those that are not there, it is a warning,
@@ -6,16 +6,17 @@
 //! packet.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::v4::port::{Port, Receiver};
-use super::v4::service::Shell;
-use super::{DhcpError, LOOK_AGAIN, solicitation};
+use super::router::{self, advertisement::Dhcp6};
+use super::served::{self, Line};
+use super::{DhcpError, LOOK_AGAIN, v4, v6};
 use crate::config::Selector;
 use crate::net::{Changed, Changes, Icmp6, Interface};
 
@@ -24,34 +25,75 @@ pub type Warnings = Arc<ArcSwap<Vec<String>>>;
 
 /// The ports.
 pub(super) struct Watch {
-    shell: Arc<Shell>,
-    selectors: Vec<Selector>,
+    v4: Family<v4::service::Shell>,
+    /// `None`: there is no DHCPv6.
+    v6: Option<Family<v6::service::Shell>>,
     /// By the number of the interface: made anew, it has another one.
     running: BTreeMap<u32, Running>,
     warnings: Warnings,
+    /// What is wrong with files of hosts.
+    hosts: BTreeMap<&'static str, String>,
+    lines: Arc<served::Served>,
     ending: Arc<AtomicBool>,
+}
+
+/// Where DHCP of one family is.
+struct Family<S> {
+    shell: Arc<S>,
+    selectors: Vec<Selector>,
+}
+
+/// What an interface is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wants {
+    v4: bool,
+    v6: bool,
 }
 
 /// An interface that is served.
 struct Running {
+    name: String,
+    wants: Wants,
+    v4: Option<Served<v4::port::Port>>,
+    v6: Option<Served<v6::port::Port>>,
+    /// Answers router solicitations.
+    neighbours: Threads,
+    /// Another router, to which they are left.
+    router: Arc<ArcSwapOption<Ipv6Addr>>,
+}
+
+/// A family on an interface.
+struct Served<P> {
     threads: Threads,
     /// Those for unicast; they are others when the addresses are.
     spread: Threads,
-    port: Port,
+    port: P,
 }
 
 impl Watch {
     /// Opens the ports of the interfaces that are there.
     pub(super) fn start(
-        shell: Arc<Shell>,
-        selectors: Vec<Selector>,
+        shell: Arc<v4::service::Shell>,
+        shell6: Option<Arc<v6::service::Shell>>,
         ending: Arc<AtomicBool>,
     ) -> Result<Self, DhcpError> {
+        let config = Arc::clone(&shell.deps().config);
+        // Whoever has no subnets of a family is not served in it.
+        let selectors = match config.dhcp.subnets.is_empty() {
+            true => Vec::new(),
+            false => config.interfaces.clone(),
+        };
+        let selectors6 = config.dhcp6.iter().flat_map(|dhcp6| dhcp6.interfaces.clone());
         let mut watch = Self {
-            shell,
-            selectors,
+            v4: Family { shell, selectors },
+            v6: shell6.map(|shell| Family {
+                shell,
+                selectors: selectors6.collect(),
+            }),
             running: BTreeMap::new(),
             warnings: Warnings::default(),
+            hosts: BTreeMap::new(),
+            lines: Arc::default(),
             ending,
         };
         let all = Interface::all().map_err(|source| DhcpError::Net {
@@ -59,8 +101,8 @@ impl Watch {
             source,
         })?;
         let mut warnings = Vec::new();
-        for interface in watch.wanted(&all) {
-            match watch.open(interface) {
+        for (interface, wants) in watch.wanted(&all) {
+            match watch.open(interface, wants) {
                 Err(DhcpError::Net { interface, source }) if !source.is_lasting() => {
                     warnings.push(format!("interface {interface}: no DHCP there: {source}"));
                 }
@@ -75,6 +117,11 @@ impl Watch {
     /// What is wrong at present; it changes with time.
     pub(super) fn warnings(&self) -> Warnings {
         Arc::clone(&self.warnings)
+    }
+
+    /// Where DHCP is at present.
+    pub(super) fn lines(&self) -> Arc<served::Served> {
+        Arc::clone(&self.lines)
     }
 
     /// Follows the interfaces until told to end, then ends the ports.
@@ -96,16 +143,29 @@ impl Watch {
                 Err(_) => changes = None,
             }
             looked = Instant::now();
-            self.shell.look_at_hosts();
+            self.look_at_hosts();
             // While they cannot be listed, the last state stays.
             if let Ok(all) = Interface::all() {
                 self.follow(&all);
             }
         }
         // All are told before any is waited for.
-        for running in self.running.values() {
-            for threads in [&running.threads, &running.spread] {
-                threads.ending.store(true, Ordering::Relaxed);
+        self.running.values().for_each(Running::end);
+    }
+
+    fn look_at_hosts(&mut self) {
+        let v6 = self.v6.as_ref().and_then(|v6| v6.shell.look_at_hosts());
+        for (key, looked) in [("dhcp.hosts", self.v4.shell.look_at_hosts()), ("dhcp6.hosts", v6)] {
+            match looked {
+                None => {}
+                Some(Ok(clients)) => {
+                    tracing::info!(key, clients, "the file of hosts is taken over");
+                    self.hosts.remove(key);
+                }
+                Some(Err(error)) => {
+                    let text = format!("{key}: {error}: what it said before counts");
+                    self.hosts.insert(key, text);
+                }
             }
         }
     }
@@ -115,7 +175,9 @@ impl Watch {
         let wanted = self.wanted(all);
         let is_wanted = |index: u32, running: &Running| {
             let mut wanted = wanted.iter();
-            wanted.any(|interface| interface.index == index && interface.name == running.port.name())
+            wanted.any(|(interface, wants)| {
+                interface.index == index && interface.name == running.name && *wants == running.wants
+            })
         };
         let gone: Vec<Running> = self
             .running
@@ -124,22 +186,23 @@ impl Watch {
             .collect();
         for running in gone {
             tracing::warn!(
-                interface = running.port.name(),
+                interface = running.name,
                 "the interface went, or is down: no DHCP there until it comes back"
             );
+            self.lines.end(&running.name);
             drop(running);
         }
         let mut warnings = Vec::new();
-        for interface in wanted {
+        for (interface, wants) in wanted {
             if let Some(running) = self.running.get_mut(&interface.index) {
-                running.follow(interface, &self.shell);
+                running.follow(interface, &self.v4, self.v6.as_ref());
                 continue;
             }
             let name = interface.name.clone();
-            match self.open(interface) {
+            match self.open(interface, wants) {
                 Ok(()) => tracing::info!(interface = name, "DHCP is heard on an interface that came"),
                 Err(error) => {
-                    let metrics = &self.shell.deps().metrics;
+                    let metrics = &self.v4.shell.deps().metrics;
                     metrics.refused("dhcp4", "open_failed", &name, &error);
                     warnings.push(format!("interface {name}: no DHCP there: {error}"));
                 }
@@ -148,49 +211,70 @@ impl Watch {
         self.say(all, warnings);
     }
 
-    /// The interfaces that are to be served.
-    fn wanted(&self, all: &[Interface]) -> Vec<Interface> {
-        let is_meant = |interface: &&Interface| interface.up && is_meant(&self.selectors, interface);
-        all.iter().filter(is_meant).cloned().collect()
+    /// The interfaces that are to be served, and in which families.
+    fn wanted(&self, all: &[Interface]) -> Vec<(Interface, Wants)> {
+        let of = |interface: &Interface| Wants {
+            v4: is_meant(&self.v4.selectors, interface),
+            v6: self.v6.as_ref().is_some_and(|v6| is_meant(&v6.selectors, interface)),
+        };
+        let up = all.iter().filter(|interface| interface.up);
+        up.map(|interface| (interface.clone(), of(interface)))
+            .filter(|(_, wants)| wants.v4 || wants.v6)
+            .collect()
     }
 
-    fn open(&mut self, interface: Interface) -> Result<(), DhcpError> {
-        let (index, name) = (interface.index, interface.name.clone());
-        let config = &self.shell.deps().config;
-        let port = Port::open(interface.clone(), config.dhcp.port).map_err(|source| DhcpError::Net {
-            interface: name.clone(),
-            source,
-        })?;
-        let mut running = Running {
-            threads: Threads::default(),
-            spread: Threads::default(),
-            port,
+    fn open(&mut self, interface: Interface, wants: Wants) -> Result<(), DhcpError> {
+        let v4 = match wants.v4 {
+            true => Some(self.v4.open(&interface)?),
+            false => None,
         };
-        running
-            .threads
-            .receive(running.port.receiver(), format!("dhcp-{name}"), &self.shell)
-            .map_err(|source| DhcpError::Thread {
-                interface: name,
-                source,
-            })?;
-        running.spread(&self.shell);
-        if config.dhcp.router_solicitations {
-            running.answer_solicitations(&self.shell, &interface);
+        let v6 = match self.v6.as_ref().filter(|_| wants.v6) {
+            Some(v6) => Some(v6.open(&interface)?),
+            None => None,
+        };
+        let line = Line {
+            v4: wants.v4,
+            v6: wants.v6,
+        };
+        self.lines.begin(&interface.name, line);
+        let mut running = Running {
+            name: interface.name.clone(),
+            wants,
+            v4,
+            v6,
+            neighbours: Threads::default(),
+            router: Arc::default(),
+        };
+        if self.v4.shell.deps().config.dhcp.router_solicitations {
+            running.answer_solicitations(&self.v4.shell, &interface);
         }
-        self.running.insert(index, running);
+        self.running.insert(interface.index, running);
         Ok(())
     }
 
     /// Tells what is wrong, once when it begins.
     fn say(&self, all: &[Interface], mut warnings: Vec<String>) {
-        let missing = self.selectors.iter().filter(|selector| {
-            let is_meant = |interface: &Interface| interface.up && is_meant(std::slice::from_ref(*selector), interface);
-            !all.iter().any(is_meant)
+        let selectors6 = self.v6.iter().flat_map(|v6| &v6.selectors);
+        let mut missing: Vec<&Selector> = Vec::new();
+        for selector in self.v4.selectors.iter().chain(selectors6) {
+            let is_meant = |interface: &Interface| interface.up && is_meant(std::slice::from_ref(selector), interface);
+            if !all.iter().any(is_meant) && !missing.contains(&selector) {
+                missing.push(selector);
+            }
+        }
+        warnings.extend(
+            missing
+                .iter()
+                .map(|selector| format!("interface {selector} is not there, or is down: no DHCP there until it comes")),
+        );
+        warnings.extend(self.hosts.values().cloned());
+        let routers = self.running.values().filter_map(|running| {
+            let (name, router) = (&running.name, running.router.load_full()?);
+            Some(format!(
+                "interface {name}: {router} advertises itself as a router, so router solicitations are left to it"
+            ))
         });
-        warnings
-            .extend(missing.map(|selector| {
-                format!("interface {selector} is not there, or is down: no DHCP there until it comes")
-            }));
+        warnings.extend(routers);
         let before = self.warnings.load();
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
             tracing::warn!("{warning}");
@@ -201,54 +285,167 @@ impl Watch {
     }
 }
 
-impl Running {
-    /// Opens the sockets for unicast. When they cannot be had, the first one hears everything.
-    fn spread(&mut self, shell: &Arc<Shell>) {
-        self.spread = Threads::default();
-        let threads = shell.deps().config.dhcp.threads;
-        if threads < 2 {
-            return;
-        }
-        let name = self.port.name().to_owned();
-        let mut spread = || -> Result<(), String> {
-            let receivers = self.port.spread(threads).map_err(|error| error.to_string())?;
-            for (number, receiver) in receivers.into_iter().enumerate() {
-                let thread = format!("dhcp-{name}-{number}");
-                let begun = self.spread.receive(receiver, thread, shell);
-                begun.map_err(|error| error.to_string())?;
-            }
-            Ok(())
+impl Family<v4::service::Shell> {
+    fn open(&self, interface: &Interface) -> Result<Served<v4::port::Port>, DhcpError> {
+        let name = interface.name.clone();
+        let config = &self.shell.deps().config;
+        let port = v4::port::Port::open(interface.clone(), config.dhcp.port);
+        let port = port.map_err(|source| DhcpError::Net {
+            interface: name.clone(),
+            source,
+        })?;
+        let (mut threads, receiver) = (Threads::default(), port.receiver());
+        let shell = Arc::clone(&self.shell);
+        threads
+            .receive(format!("dhcp-{name}"), move |ending| receiver.receive(&shell, ending))
+            .map_err(|source| DhcpError::Thread {
+                interface: name,
+                source,
+            })?;
+        let mut served = Served {
+            threads,
+            spread: Threads::default(),
+            port,
         };
-        if let Err(error) = spread() {
-            tracing::warn!(interface = name, error, "unicast is not spread over threads");
-            // A socket without a thread would keep its packets.
-            self.spread = Threads::default();
-        }
+        self.spread(&mut served);
+        Ok(served)
     }
 
+    /// Opens the sockets for unicast. When they cannot be had, the first one hears everything.
+    fn spread(&self, served: &mut Served<v4::port::Port>) {
+        served.spread = Threads::default();
+        let name = served.port.interface().name.clone();
+        let receivers = |threads| served.port.spread(threads).map_err(|error| error.to_string());
+        let opened = spread(self.shell.deps().config.dhcp.threads, receivers, |number, receiver| {
+            let shell = Arc::clone(&self.shell);
+            let thread = format!("dhcp-{name}-{number}");
+            served
+                .spread
+                .receive(thread, move |ending| receiver.receive(&shell, ending))
+        });
+        if let Err(error) = opened {
+            tracing::warn!(interface = name, error, "unicast is not spread over threads");
+            // A socket without a thread would keep its packets.
+            served.spread = Threads::default();
+        }
+    }
+}
+
+impl Family<v6::service::Shell> {
+    fn open(&self, interface: &Interface) -> Result<Served<v6::port::Port>, DhcpError> {
+        let name = interface.name.clone();
+        let port = v6::port::Port::open(interface.clone(), self.shell.port());
+        let port = port.map_err(|source| DhcpError::Net {
+            interface: name.clone(),
+            source,
+        })?;
+        let (mut threads, receiver) = (Threads::default(), port.receiver());
+        let shell = Arc::clone(&self.shell);
+        threads
+            .receive(format!("dhcp6-{name}"), move |ending| receiver.receive(&shell, ending))
+            .map_err(|source| DhcpError::Thread {
+                interface: name,
+                source,
+            })?;
+        let mut served = Served {
+            threads,
+            spread: Threads::default(),
+            port,
+        };
+        self.spread(&mut served);
+        Ok(served)
+    }
+
+    /// As for IPv4.
+    fn spread(&self, served: &mut Served<v6::port::Port>) {
+        served.spread = Threads::default();
+        let name = served.port.interface().name.clone();
+        let receivers = |threads| served.port.spread(threads).map_err(|error| error.to_string());
+        let opened = spread(self.shell.deps().config.dhcp.threads, receivers, |number, receiver| {
+            let shell = Arc::clone(&self.shell);
+            let thread = format!("dhcp6-{name}-{number}");
+            served
+                .spread
+                .receive(thread, move |ending| receiver.receive(&shell, ending))
+        });
+        if let Err(error) = opened {
+            tracing::warn!(interface = name, error, "unicast of IPv6 is not spread over threads");
+            served.spread = Threads::default();
+        }
+    }
+}
+
+/// Has each receiver of so many begin in a thread, when there are to be more than one.
+fn spread<R>(
+    threads: usize,
+    receivers: impl FnOnce(usize) -> Result<Vec<R>, String>,
+    mut begin: impl FnMut(usize, R) -> std::io::Result<()>,
+) -> Result<(), String> {
+    if threads < 2 {
+        return Ok(());
+    }
+    for (number, receiver) in receivers(threads)?.into_iter().enumerate() {
+        begin(number, receiver).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+impl Running {
     /// A bridge changes its hardware address when ports come and go; addresses come and go.
-    fn follow(&mut self, interface: Interface, shell: &Arc<Shell>) {
-        let before = self.port.interface();
-        let moved = before.addresses != interface.addresses;
-        self.port.follow(interface);
-        if moved {
-            self.spread(shell);
+    fn follow(
+        &mut self,
+        interface: Interface,
+        v4: &Family<v4::service::Shell>,
+        v6: Option<&Family<v6::service::Shell>>,
+    ) {
+        if let (Some(served), Some(v6)) = (&mut self.v6, v6) {
+            let moved = served.port.interface().networks6 != interface.networks6;
+            served.port.follow(interface.clone());
+            if moved {
+                v6.spread(served);
+            }
+        }
+        if let Some(served) = &mut self.v4 {
+            let moved = served.port.interface().addresses != interface.addresses;
+            served.port.follow(interface);
+            if moved {
+                v4.spread(served);
+            }
         }
     }
 
     /// Where the system has no IPv6 nobody answers, which costs iPXE its wait and nothing else.
-    fn answer_solicitations(&mut self, shell: &Shell, interface: &Interface) {
+    fn answer_solicitations(&mut self, shell: &v4::service::Shell, interface: &Interface) {
+        let dhcp6 = match self.wants.v6 {
+            true => Dhcp6::Managed,
+            false => Dhcp6::None,
+        };
         let opened = Icmp6::open(interface).map_err(|error| error.to_string());
         let begun = opened.and_then(|socket| {
-            let (metrics, ending) = (Arc::clone(&shell.deps().metrics), Arc::clone(&self.threads.ending));
-            let work = move || solicitation::serve(&socket, &metrics, &ending);
-            self.threads
-                .begin(format!("nd-{}", interface.name), work)
-                .map_err(|error| error.to_string())
+            let service = router::service::Service {
+                socket,
+                interface: interface.name.clone(),
+                says: shell.deps().config.dhcp.router_advertisement.clone(),
+                dhcp6,
+                router: Arc::clone(&self.router),
+                metrics: Arc::clone(&shell.deps().metrics),
+            };
+            let name = format!("nd-{}", interface.name);
+            let begun = self.neighbours.receive(name, move |ending| service.run(ending));
+            begun.map_err(|error| error.to_string())
         });
         if let Err(error) = begun {
             let interface = &interface.name;
             tracing::warn!(interface, error, "router solicitations are not answered");
+        }
+    }
+
+    /// Tells all threads to end.
+    fn end(&self) {
+        let v4 = self.v4.iter().flat_map(|served| [&served.threads, &served.spread]);
+        let v6 = self.v6.iter().flat_map(|served| [&served.threads, &served.spread]);
+        for threads in v4.chain(v6).chain([&self.neighbours]) {
+            threads.ending.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -261,13 +458,10 @@ struct Threads {
 }
 
 impl Threads {
-    fn receive(&mut self, receiver: Receiver, name: String, shell: &Arc<Shell>) -> std::io::Result<()> {
-        let (shell, ending) = (Arc::clone(shell), Arc::clone(&self.ending));
-        self.begin(name, move || receiver.receive(&shell, &ending))
-    }
-
-    fn begin(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = std::thread::Builder::new().name(name).spawn(work)?;
+    /// Begins one, which looks from time to time whether it is to end.
+    fn receive(&mut self, name: String, work: impl FnOnce(&AtomicBool) + Send + 'static) -> std::io::Result<()> {
+        let ending = Arc::clone(&self.ending);
+        let thread = std::thread::Builder::new().name(name).spawn(move || work(&ending))?;
         self.threads.push(thread);
         Ok(())
     }
@@ -285,7 +479,7 @@ impl Drop for Threads {
 
 fn is_meant(selectors: &[Selector], interface: &Interface) -> bool {
     let mut selectors = selectors.iter();
-    selectors.any(|selector| selector.means(&interface.name, &interface.addresses))
+    selectors.any(|selector| selector.means(&interface.name, interface.ips()))
 }
 
 /// Between two tries to hear of changes.

@@ -3,12 +3,16 @@
 //! [`start`] opens the sockets of all interfaces that are there before it says that it works; then each interface has its threads, and one
 //! follows interfaces that come, change and go. A packet thread never waits for anything but its
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
-//! the ACK. What a packet gets is decided by pure code ([`v4`]); [`explain`] runs the same code without a packet.
+//! the ACK. What a packet gets is decided by pure code ([`v4`], [`v6`]); [`explain`] and [`explain6`] run the same code without a packet.
 
 mod ignored;
 mod interfaces;
-pub mod solicitation;
+pub mod limit;
+pub mod router;
+pub mod rules;
+mod served;
 pub mod v4;
+pub mod v6;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -29,11 +33,14 @@ use crate::state::{Store, StoreError};
 
 pub use ignored::{Ignored, IgnoredError};
 pub use interfaces::Warnings;
+pub use served::Served;
 pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::hosts::{Hosts, HostsError};
-pub use v4::pool::State;
 pub use v4::sqlite::SqliteError;
+pub use v4::table::State;
+pub use v6::explain::{Explained6, explain6};
+pub use v6::policy::Receiving as Receiving6;
 
 /// What DHCP works with.
 #[derive(Clone)]
@@ -80,6 +87,9 @@ pub enum DhcpError {
     /// The leases of earlier runs cannot be read.
     #[error("the leases of the DHCP pools cannot be read: {0}")]
     Leases(#[from] StoreError),
+    /// The server's own DUID.
+    #[error("the server's identity for DHCPv6 can be neither read nor kept: {0}")]
+    Identity(#[source] StoreError),
     /// The file of hosts.
     #[error("dhcp.hosts: {0}")]
     Hosts(#[from] HostsError),
@@ -140,6 +150,7 @@ pub struct Service {
     shell: Arc<v4::service::Shell>,
     ending: Arc<AtomicBool>,
     warnings: Warnings,
+    served: Arc<Served>,
     watch: Option<JoinHandle<()>>,
     _prober: Option<v4::prober::Prober>,
 }
@@ -147,11 +158,14 @@ pub struct Service {
 /// Opens the sockets of all interfaces that are there, reads the leases of earlier runs, and begins to answer. Interfaces that come later are
 /// served when they come.
 pub fn start(deps: Deps) -> Result<Service, DhcpError> {
-    let selectors = deps.config.interfaces.clone();
+    let six = match &deps.config.dhcp6 {
+        Some(dhcp6) => Some(Arc::new(v6::service::Shell::new(deps.clone(), dhcp6)?)),
+        None => None,
+    };
     let shell = Arc::new(v4::service::Shell::new(deps)?);
     let ending: Arc<AtomicBool> = Arc::default();
-    let watch = interfaces::Watch::start(Arc::clone(&shell), selectors, Arc::clone(&ending))?;
-    let warnings = watch.warnings();
+    let watch = interfaces::Watch::start(Arc::clone(&shell), six, Arc::clone(&ending))?;
+    let (warnings, served) = (watch.warnings(), watch.lines());
     let watch = std::thread::Builder::new()
         .name("dhcp-interfaces".into())
         .spawn(move || watch.run())
@@ -164,6 +178,7 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
         shell,
         ending,
         warnings,
+        served,
         watch: Some(watch),
     })
 }
@@ -183,6 +198,11 @@ impl Service {
     /// What is wrong with the interfaces; it changes with time.
     pub fn warnings(&self) -> Warnings {
         Arc::clone(&self.warnings)
+    }
+
+    /// Where DHCP is; it changes with time.
+    pub fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served)
     }
 
     fn end(&mut self) {

@@ -79,6 +79,10 @@ pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
     options.set_tcp_user_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT);
     options.set_tcp_keepalive(&keepalive).map_err(failed)?;
+    if listener.address.is_ipv6() && listener.address.ip().is_unspecified() {
+        // Every address, of IPv4 as well, whatever the system's default is.
+        options.set_only_v6(false).map_err(failed)?;
+    }
     socket.bind(listener.address).map_err(failed)?;
     socket.listen(4096).map_err(failed)
 }
@@ -101,6 +105,8 @@ pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdow
         };
         match accepted {
             Ok((stream, peer)) => {
+                // On `[::]` clients of IPv4 come with mapped addresses.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 let (app, listener, shutdown) = (Arc::clone(&app), Arc::clone(&listener), shutdown.clone());
                 let Some(seat) = Seat::take(&seats, peer.ip(), &listener.trusted_proxies) else {
                     app.metrics

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
@@ -10,7 +10,7 @@ use bootd_sdk::wire::{Node, Overlay, Refusal};
 use bootd_sdk::xname;
 
 use super::snapshot::{Entry, Snapshot};
-use crate::config::{Config, Subnet};
+use crate::config::{Config, Subnet, Subnet6};
 
 /// Why a row is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,23 +103,57 @@ pub(super) fn refusal(row: usize, id: String, reason: &Reason) -> Refusal {
 #[derive(Debug, Clone, Default)]
 pub struct ServedSubnets {
     subnets: Vec<Subnet>,
+    subnets6: Vec<Subnet6>,
+}
+
+/// What a served address is to its subnet.
+enum Served {
+    /// One that a node may have.
+    Host,
+    /// One that no node can have, and whose it is.
+    Reserved(&'static str),
 }
 
 impl ServedSubnets {
     /// Those of a configuration.
     pub fn of(config: &Config) -> Self {
+        let subnets6 = config.dhcp6.iter().flat_map(|dhcp6| dhcp6.subnets.clone());
         Self {
             subnets: config.dhcp.subnets.clone(),
+            subnets6: subnets6.collect(),
         }
     }
 
-    fn of_ip(&self, ip: IpAddr) -> Option<(&Subnet, Ipv4Addr)> {
-        let IpAddr::V4(ip) = ip.to_canonical() else { return None };
-        self.subnets
-            .iter()
-            .filter(|subnet| subnet.contains(ip))
-            .max_by_key(|subnet| subnet.prefix)
-            .map(|subnet| (subnet, ip))
+    /// `None`: it is of no served subnet.
+    fn of_ip(&self, ip: IpAddr) -> Option<Served> {
+        Some(match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let holding = self.subnets.iter().filter(|subnet| subnet.contains(ip));
+                let subnet = holding.max_by_key(|subnet| subnet.prefix)?;
+                if ip == subnet.network {
+                    Served::Reserved("the subnet's own address")
+                } else if ip == subnet.broadcast() {
+                    Served::Reserved("the subnet's broadcast address")
+                } else if Some(ip) == subnet.server {
+                    Served::Reserved("bootd's own address")
+                } else {
+                    Served::Host
+                }
+            }
+            // Each link has those of its own, and they are never given.
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => return None,
+            IpAddr::V6(ip) => {
+                let holding = self.subnets6.iter().filter(|subnet| subnet.contains(ip));
+                let subnet = holding.max_by_key(|subnet| subnet.prefix.prefix_len())?;
+                if ip == subnet.prefix.network() && subnet.prefix.prefix_len() < 127 {
+                    Served::Reserved("the subnet's own address")
+                } else if Some(ip) == subnet.server {
+                    Served::Reserved("bootd's own address")
+                } else {
+                    Served::Host
+                }
+            }
+        })
     }
 }
 
@@ -136,17 +170,10 @@ pub(super) fn check_row(node: &Node, subnets: &ServedSubnets) -> Result<(), Reas
         }
         for (number, address) in interface.ips.iter().enumerate() {
             // Addresses outside the served subnets are data: kept, not served, so not checked.
-            let Some((subnet, v4)) = subnets.of_ip(address.ip) else {
-                continue;
-            };
-            if v4 == subnet.network {
-                return Err(Reason::ReservedIp(address.ip, "the subnet's own address"));
-            }
-            if v4 == subnet.broadcast() {
-                return Err(Reason::ReservedIp(address.ip, "the subnet's broadcast address"));
-            }
-            if Some(v4) == subnet.server {
-                return Err(Reason::ReservedIp(address.ip, "bootd's own address"));
+            match subnets.of_ip(address.ip) {
+                None => continue,
+                Some(Served::Reserved(what)) => return Err(Reason::ReservedIp(address.ip, what)),
+                Some(Served::Host) => {}
             }
             let mut before = earlier.iter().flat_map(|i| &i.ips).chain(&interface.ips[..number]);
             if before.any(|other| other.ip == address.ip) {

@@ -1,4 +1,4 @@
-//! An ICMPv6 socket on one interface, for neighbour discovery (RFC 4861): hears what is sent to all routers of the link.
+//! An ICMPv6 socket on one interface, for neighbour discovery (RFC 4861): hears what is sent to all routers of the link, and to all nodes.
 //!
 //! Bound to the device. What it sends has hop limit 255, as receivers demand; the kernel fills in the checksum. Receiving ends after half
 //! a second without a packet, so that a thread can look up. Sending never waits.
@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// All routers of the link.
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
+/// All nodes of the link, routers that advertise among those who hear it.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
 /// An ICMPv6 socket on an interface.
 #[derive(Debug)]
 pub struct Icmp6 {
@@ -25,7 +28,7 @@ pub struct Icmp6 {
 }
 
 impl Icmp6 {
-    /// Opens it and joins the group of all routers.
+    /// Opens it and joins the groups of all routers and of all nodes.
     pub fn open(interface: &Interface) -> Result<Self, NetError> {
         let opened = || {
             let socket = Socket::new(Domain::IPV6, Type::RAW.cloexec(), Some(Protocol::ICMPV6))?;
@@ -35,6 +38,7 @@ impl Icmp6 {
             socket.set_multicast_loop_v6(false)?;
             socket.set_multicast_if_v6(interface.index)?;
             socket.join_multicast_v6(&ALL_ROUTERS, interface.index)?;
+            socket.join_multicast_v6(&ALL_NODES, interface.index)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             Ok(socket.into())
         };

@@ -1,11 +1,11 @@
-//! What an interface is: its number, its hardware address, its IPv4 addresses; and when any of that may have changed.
+//! What an interface is: its number, its hardware address, its addresses; and when any of that may have changed.
 //!
 //! Asks `getifaddrs`, not `/sys`, which shows the interfaces of whoever mounted it: in a network namespace those are other ones.
 //! Contains unsafe code: the walk over the list that the C library returns.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Addr>,
     /// The same with the lengths of their prefixes.
     pub networks: Vec<(Ipv4Addr, u8)>,
+    /// Its IPv6 addresses with the lengths of their prefixes, those of the link among them.
+    pub networks6: Vec<(Ipv6Addr, u8)>,
 }
 
 impl Interface {
@@ -47,16 +49,24 @@ impl Interface {
                     ethernet,
                     addresses: Vec::new(),
                     networks: Vec::new(),
+                    networks6: Vec::new(),
                 }),
-                (Fact::Address(ip, prefix), Some(known)) => {
+                (Fact::Address(IpAddr::V4(ip), prefix), Some(known)) => {
                     known.addresses.push(ip);
                     known.networks.push((ip, prefix));
                 }
+                (Fact::Address(IpAddr::V6(ip), prefix), Some(known)) => known.networks6.push((ip, prefix)),
                 // The list has a link once, and before its addresses. Labels of addresses (`eth0:1`) are no interfaces.
                 (Fact::Link { .. }, Some(_)) | (Fact::Address(..), None) => {}
             }
         }
         Ok(all)
+    }
+
+    /// Its addresses of both families.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.addresses.iter().copied().map(IpAddr::V4);
+        v4.chain(self.networks6.iter().map(|(ip, _)| IpAddr::V6(*ip)))
     }
 
     /// The interface with this name.
@@ -82,7 +92,10 @@ impl Changes {
         // No protocol is number 0, which is rtnetlink.
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         // The kernel chooses a number for the socket.
-        bind(&socket, &SocketAddrNetlink::new(0, LINKS | IPV4_ADDRESSES))?;
+        bind(
+            &socket,
+            &SocketAddrNetlink::new(0, LINKS | IPV4_ADDRESSES | IPV6_ADDRESSES),
+        )?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         Ok(Self(socket))
     }
@@ -112,6 +125,7 @@ pub enum Changed {
 /// The groups of rtnetlink(7) with what matters here.
 const LINKS: u32 = 1;
 const IPV4_ADDRESSES: u32 = 0x10;
+const IPV6_ADDRESSES: u32 = 0x100;
 /// How long a wait lasts.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -122,7 +136,7 @@ enum Fact {
         up: bool,
         ethernet: Option<Mac>,
     },
-    Address(Ipv4Addr, u8),
+    Address(IpAddr, u8),
 }
 
 fn facts() -> std::io::Result<Vec<(String, Fact)>> {
@@ -155,7 +169,20 @@ fn facts() -> std::io::Result<Vec<(String, Fact)>> {
                     let mask = unsafe { entry.ifa_netmask.cast::<libc::sockaddr_in>().read_unaligned() };
                     mask.sin_addr.s_addr.count_ones() as u8
                 };
-                Fact::Address(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)), prefix)
+                let ip = Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr));
+                Fact::Address(ip.into(), prefix)
+            }
+            libc::AF_INET6 => {
+                // SAFETY: an address of this family is a `sockaddr_in6`; it is copied, so alignment does not matter.
+                let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+                let prefix = if entry.ifa_netmask.is_null() {
+                    128
+                } else {
+                    // SAFETY: the mask of such an address is one, too.
+                    let mask = unsafe { entry.ifa_netmask.cast::<libc::sockaddr_in6>().read_unaligned() };
+                    u128::from_be_bytes(mask.sin6_addr.s6_addr).count_ones() as u8
+                };
+                Fact::Address(IpAddr::V6(address.sin6_addr.s6_addr.into()), prefix)
             }
             libc::AF_PACKET => {
                 // SAFETY: an address of this family is a `sockaddr_ll`; it is copied, so alignment does not matter.
@@ -188,6 +215,8 @@ mod tests {
         assert_eq!(loopback.ethernet, None);
         if loopback.up {
             assert!(loopback.networks.contains(&(Ipv4Addr::LOCALHOST, 8)));
+            let v6 = loopback.networks6.is_empty() || loopback.networks6.contains(&(Ipv6Addr::LOCALHOST, 128));
+            assert!(v6, "{:?}", loopback.networks6);
         }
     }
 

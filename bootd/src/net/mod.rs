@@ -1,4 +1,4 @@
-//! Sockets below what the standard library offers: bound to an interface, or for whole frames; and the time slice of threads that use them.
+//! Sockets below what the standard library offers: bound to an interface, or for whole frames.
 //!
 //! Says what is wrong in the operator's words ([`NetError`]): what was opened, where, and what to do. Knows nothing of the protocols above.
 
@@ -8,8 +8,8 @@ mod datagrams;
 mod icmp6;
 mod interface;
 mod packet;
-mod slice;
 mod udp;
+mod udp6;
 
 use socket2::{SockAddr, Socket};
 
@@ -19,8 +19,8 @@ pub use datagrams::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way};
 pub use icmp6::Icmp6;
 pub use interface::{Changed, Changes, Interface};
 pub use packet::{End, FrameSocket, Framed};
-pub use slice::shorten as shorten_time_slice;
 pub use udp::UdpPort;
+pub use udp6::{Incoming6, UdpPort6};
 
 /// Packets that wait for the neighbour's hardware address count here, each for some three seconds: to hosts that are not there, a small buffer
 /// is full at once. The kernel grants less where `net.core.wmem_max` says so.

@@ -80,7 +80,7 @@ impl UdpPort {
             io::ErrorKind::AddrInUse => NetError::PortTaken {
                 port,
                 interface: name.clone(),
-                holder: holder(port),
+                holder: holder("/proc/self/net/udp", port),
             },
             _ => failed(error, "bind"),
         })?;
@@ -133,9 +133,9 @@ fn failed(error: io::Error, what: &str, port: u16, interface: &str) -> NetError 
     )
 }
 
-/// Who has a UDP port: found by the numbers of its sockets among the open files of processes that we may look into.
-fn holder(port: u16) -> String {
-    let table = std::fs::read_to_string("/proc/self/net/udp").unwrap_or_default();
+/// Who has a UDP port of this table: found by the numbers of its sockets among the open files of processes that we may look into.
+pub(super) fn holder(table: &str, port: u16) -> String {
+    let table = std::fs::read_to_string(table).unwrap_or_default();
     let inodes: Vec<String> = table.lines().filter_map(|line| inode(line, port)).collect();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
@@ -157,7 +157,7 @@ fn holder(port: u16) -> String {
     "another DHCP server or relay (`ss -ulnp` as root names it)".into()
 }
 
-/// The file name of the socket in a line of `/proc/net/udp`, when it has this port.
+/// The file name of the socket in a line of the table, when it has this port.
 fn inode(line: &str, port: u16) -> Option<String> {
     let mut fields = line.split_whitespace();
     let (_, of) = fields.nth(1)?.split_once(':')?;

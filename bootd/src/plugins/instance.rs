@@ -42,8 +42,8 @@ const PATIENT_QUEUE: usize = 16;
 /// Bytes that an answer of a plugin may have, in JSON. A plugin makes as many at once as it has threads; what is sent of them has a bound of
 /// its own.
 pub(super) const MOST_ANSWER: usize = 64 * 1024 * 1024;
-/// The niceness of a plugin's threads: one that spins leaves the processor to packets.
-const NICE: i32 = 5;
+/// The niceness of a plugin's threads: one that spins leaves the processor to packets and to what is sent to nodes.
+const NICE: i32 = 7;
 /// The niceness of `run`, for which nobody waits.
 const NICE_RUN: i32 = 10;
 

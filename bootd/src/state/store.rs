@@ -18,6 +18,8 @@ use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
 };
 
+use crate::urgency;
+
 /// Writes that may wait at once; a full queue refuses.
 const QUEUE: usize = 4096;
 /// Writes that share one commit at most.
@@ -157,9 +159,10 @@ impl Store {
             reopen,
             retry: None,
         };
-        std::thread::Builder::new()
-            .name("state".into())
-            .spawn(move || writer.run(&queue))?;
+        std::thread::Builder::new().name("state".into()).spawn(move || {
+            urgency::let_packets_go_first();
+            writer.run(&queue);
+        })?;
         Ok(Self {
             shared,
             writer: sender,

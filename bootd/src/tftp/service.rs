@@ -24,7 +24,8 @@ use super::engine::{End, Ended, Engine, Id, Limits, Opening, Refusal, Verdict, W
 use super::request::Packet;
 use crate::config::Config;
 use crate::metrics::{Metrics, Refusals};
-use crate::net::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way, shorten_time_slice};
+use crate::net::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way};
+use crate::urgency;
 
 #[cfg(doc)]
 use crate::config::Tftp;
@@ -100,7 +101,7 @@ fn start_with(
     let thread = std::thread::Builder::new()
         .name("tftp".into())
         .spawn(move || {
-            shorten_time_slice();
+            urgency::become_urgent();
             supervise(&metrics, &stopped, RESTART_AFTER, || {
                 Desk::new(&listening, &files, &metrics, limits, single_port)?.serve(&stopped)
             });

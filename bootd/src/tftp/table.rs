@@ -212,9 +212,10 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { arch, file, why } = self;
         write!(f, "no loader for {arch}: {}: {why}; ", file.display())?;
-        match arch {
-            Arch::X86_64Efi | Arch::X86Bios => write!(f, "install Debian's package ipxe, or set tftp.loaders.{arch}"),
-            _ => write!(f, "put one there, or set tftp.loaders.{arch}"),
+        if file.starts_with("/usr/lib/ipxe") {
+            write!(f, "install Debian's package ipxe, or set tftp.loaders.{arch}")
+        } else {
+            write!(f, "put one there, or set tftp.loaders.{arch}")
         }
     }
 }
@@ -460,6 +461,15 @@ mod tests {
         let archs: Vec<_> = missing.iter().map(|missing| missing.arch).collect();
         assert_eq!(archs, [Arch::X86_64Efi, Arch::Arm64Efi]);
         let text = missing[0].to_string();
+        assert!(
+            text.ends_with("put one there, or set tftp.loaders.x86_64-efi"),
+            "{text}"
+        );
+        let usual = Missing {
+            file: "/usr/lib/ipxe/ipxe.efi".into(),
+            ..missing[0].clone()
+        };
+        let text = usual.to_string();
         assert!(
             text.ends_with("install Debian's package ipxe, or set tftp.loaders.x86_64-efi"),
             "{text}"

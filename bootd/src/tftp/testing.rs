@@ -14,6 +14,7 @@ pub(crate) fn config(root: &Path) -> Config {
         address: Some(Ipv4Addr::LOCALHOST),
         state_dir: "/nowhere".into(),
         cache_dir: "/nowhere".into(),
+        dhcp6: None,
         dhcp: Dhcp {
             port: 0,
             router_solicitations: false,

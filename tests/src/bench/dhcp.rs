@@ -1,8 +1,8 @@
 //! `dhcp`: whole 4-way exchanges through a relay, by one generator for all: bootd, Kea with a memfile, dnsmasq, and a bare echo that sends back
 //! what comes with the same calls as bootd, which is what the kernel and the cable allow.
 //!
-//! First as fast as it goes, for nodes that have their addresses and for leases of a pool; then the latency at half of bootd's rate, beside the
-//! echo at that rate, and while everything that can go on beside packets does. The generator has one processor to itself and each server
+//! `dhcp`: as fast as it goes, for nodes that have their addresses and for leases of a pool. `dhcp-latency`: the latency at half of bootd's
+//! rate, beside the echo at that rate, and while everything that can go on beside packets does. The generator has one processor to itself and each server
 //! another one, alike; the servers take turns, and medians of the rounds are shown.
 
 use std::collections::BTreeMap;
@@ -20,14 +20,23 @@ use super::generator::{self, Expect, Load, Outcome};
 use super::relay::Wire;
 use super::{Options, Table, pin, shown, site};
 
-/// Measures, and gives the tables.
+/// Measures how fast it goes.
 pub fn run(options: &Options) -> Result<String> {
     let wire = Wire::up()?;
     let bench = Bench { wire, options };
-    let (known, half) = bench.known()?;
-    let dynamic = bench.dynamic()?;
-    let latency = bench.latency(half)?;
-    Ok(format!("{known}\n{dynamic}\n{latency}"))
+    let (known, dynamic) = (bench.known()?, bench.dynamic()?);
+    Ok(format!("{known}\n{dynamic}"))
+}
+
+/// Measures the latency.
+pub fn latency(options: &Options) -> Result<Table> {
+    let wire = Wire::up()?;
+    let bench = Bench { wire, options };
+    let rate = match options.rate {
+        Some(rate) => rate,
+        None => bench.half()?,
+    };
+    bench.latency(rate)
 }
 
 type Start = fn(&Path, &Options) -> Result<Server>;
@@ -137,17 +146,14 @@ struct Bench<'o> {
 }
 
 impl Bench<'_> {
-    /// Nodes that have their addresses, and half of the rate that bootd reached.
-    fn known(&self) -> Result<(Table, u32)> {
+    /// Nodes that have their addresses.
+    fn known(&self) -> Result<Table> {
         let mut table = Table::new(
             format!("dhcp: {} clients that the server knows, closed loop", site::NODES),
             &COLUMNS,
         );
-        let mut half = 0;
         for in_flight in self.in_flight(&[64, 1024]) {
             let all = self.contest(&KNOWN, in_flight)?;
-            let of = |name: &str| all.get(name).map_or(f64::NAN, Medians::rate);
-            half = (of(BOOTD) / 2.0) as u32;
             self.rows(&mut table, &KNOWN, in_flight, &all);
         }
         table.notes.push(format!(
@@ -155,7 +161,7 @@ impl Bench<'_> {
             self.rounds(),
             self.time().as_secs_f64()
         ));
-        Ok((table, half))
+        Ok(table)
     }
 
     /// Leases of a pool.
@@ -172,6 +178,12 @@ impl Bench<'_> {
             .notes
             .push("Kea writes its file and leaves it to the system when that reaches the disk.".into());
         Ok(table)
+    }
+
+    /// Half of the rate that bootd reaches.
+    fn half(&self) -> Result<u32> {
+        let all = self.contest(&KNOWN[1..2], 1024)?;
+        Ok((all.get(BOOTD).map_or(f64::NAN, Medians::rate) / 2.0) as u32)
     }
 
     /// What else goes on, at half of bootd's rate.
@@ -217,6 +229,7 @@ impl Bench<'_> {
         Ok(table)
     }
 
+    /// The servers are at work for a while before they are measured: what a start costs is another measurement (`process`).
     fn beside(&self, beside: Beside, rate: u32) -> Result<Outcome> {
         let folder = &self.wire.folder;
         let mut load = Load {
@@ -259,7 +272,7 @@ impl Bench<'_> {
                 let own = folder.join("mirror");
                 fs::create_dir_all(&own)?;
                 let mut mirror = Server::Process(servers::bootd_with(&own, &site::config_text(&own, &smd))?);
-                self.measure(&mut mirror, &load.at_ease(), Place::One)
+                self.measure(&mut mirror, &load.at_ease(), Place::One, Duration::ZERO)
                     .with_context(|| format!("{}\n{}", tail(&site.join("log"), 10), tail(&own.join("log"), 10)))?;
                 drop(upstream);
                 mirror
@@ -280,7 +293,7 @@ impl Bench<'_> {
             }
         };
         if beside != Beside::Republished {
-            return self.measure(&mut server, &load, Place::One);
+            return self.measure(&mut server, &load, Place::One, SETTLED);
         }
         let ending = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -294,7 +307,7 @@ impl Bench<'_> {
                     std::thread::sleep(Duration::from_secs(1));
                 }
             });
-            let outcome = self.measure(&mut server, &load, Place::One);
+            let outcome = self.measure(&mut server, &load, Place::One, SETTLED);
             ending.store(true, Ordering::Relaxed);
             outcome
         })
@@ -317,7 +330,9 @@ impl Bench<'_> {
                 };
                 let told = || format!("{}\n{}", contender.name, tail(&folder.join("log"), 10));
                 let mut server = (contender.start)(&folder, self.options).with_context(told)?;
-                let outcome = self.measure(&mut server, &load, contender.place).with_context(told)?;
+                let outcome = self
+                    .measure(&mut server, &load, contender.place, Duration::ZERO)
+                    .with_context(told)?;
                 eprintln!("{}, {in_flight} in flight: {:.0}/s", contender.name, outcome.rate());
                 all.entry(contender.name).or_default().add(&outcome);
             }
@@ -326,12 +341,13 @@ impl Bench<'_> {
     }
 
     /// Loads a server, once it answers.
-    fn measure(&self, server: &mut Server, load: &Load, place: Place) -> Result<Outcome> {
+    fn measure(&self, server: &mut Server, load: &Load, place: Place, settle: Duration) -> Result<Outcome> {
         let first = load.at_ease();
         eventually(START, "the server answers", || match server.must_run() {
             Ok(()) => self.load(&first).ok().map(Ok),
             Err(error) => Some(Err(error)),
         })??;
+        std::thread::sleep(settle);
         if place == Place::One {
             // All of its threads are there by now, and those that come have what those have.
             server.pin(SERVER_PROCESSOR)?;
@@ -509,5 +525,7 @@ const COLUMNS: [&str; 10] = [
 const BOOTD: &str = "bootd";
 /// Where SMD is, until it is down.
 const SITE: &str = "127.0.0.1:27779";
+/// After its first answer a server is through with its start.
+const SETTLED: Duration = Duration::from_secs(2);
 const GENERATOR_PROCESSOR: usize = 1;
 const SERVER_PROCESSOR: usize = 0;

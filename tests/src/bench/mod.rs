@@ -39,6 +39,8 @@ pub struct Options {
     pub short: bool,
     /// Exchanges that DHCP has in flight; none: as each table says.
     pub in_flight: Option<usize>,
+    /// Exchanges of DHCP that are begun a second; none: half of what bootd reaches.
+    pub rate: Option<u32>,
 }
 
 /// What came of a measurement.

@@ -27,6 +27,9 @@ enum Needs {
 
 const ALL: &[Measurement] = &[
     ("dhcp", Needs::Network, |options| bench::dhcp::run(options)),
+    ("dhcp-latency", Needs::Network, |options| {
+        text(bench::dhcp::latency(options))
+    }),
     ("dhcp-core", Needs::Nothing, |_| text(bench::dhcp_core::run())),
     ("publish", Needs::Nothing, |_| text(bench::publish::run())),
     ("tftp", Needs::Network, |options| bench::tftp::run(options)),
@@ -41,9 +44,10 @@ const ALL: &[Measurement] = &[
     ("process", Needs::Network, |_| bench::process::run()),
 ];
 
-const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--with-so FILE]... [NAME...]
-  --short          dhcp, tftp: one short run of each server, to see that it works
+const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--rate N] [--with-so FILE]... [NAME...]
+  --short          dhcp, dhcp-latency, tftp: one short run of each server, to see that it works
   --in-flight N    dhcp: so many exchanges in flight
+  --rate N         dhcp-latency: so many exchanges begun a second
   --with-so FILE   load this plugin too where bootd itself runs, to see what it costs the others";
 
 fn main() -> ExitCode {
@@ -89,6 +93,8 @@ fn again(options: &Options, name: &str) -> Result<()> {
     words.extend(options.short.then_some("--short"));
     let in_flight = options.in_flight.map(|number| number.to_string());
     words.extend(in_flight.iter().flat_map(|number| ["--in-flight", number]));
+    let rate = options.rate.map(|number| number.to_string());
+    words.extend(rate.iter().flat_map(|number| ["--rate", number]));
     words.push(name);
     namespace::again_with(&words)
 }
@@ -102,6 +108,7 @@ fn read(args: &[String]) -> Option<(Options, Vec<String>)> {
             "--with-so" => options.with_so.push(PathBuf::from(args.next()?)),
             "--short" => options.short = true,
             "--in-flight" => options.in_flight = Some(args.next()?.parse().ok()?),
+            "--rate" => options.rate = Some(args.next()?.parse().ok()?),
             "--list" => names.push(arg.clone()),
             name if ALL.iter().any(|(of, ..)| *of == name) => names.push(arg.clone()),
             _ => return None,

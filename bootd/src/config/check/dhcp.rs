@@ -1,13 +1,15 @@
 //! `[dhcp]`: subnets and their pools, who is not in the inventory, hosts, limits.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
 
 use super::{Mistakes, options, rules};
 use crate::config::raw::{self, Field};
-use crate::config::{Autoconfigure, BindTo, Dhcp, Hosts, NamePattern, Nbp, Pool, Subnet, UnknownClients};
+use crate::config::{
+    Autoconfigure, BindTo, Dhcp, Hosts, NamePattern, Nbp, Pool, RouterAdvertisement, Subnet, UnknownClients,
+};
 
 pub(super) fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Option<Ipv4Addr>) -> Dhcp {
     let raw = m.table("dhcp", raw);
@@ -47,6 +49,7 @@ pub(super) fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Option<Ipv4
         router_solicitations: m
             .optional("dhcp.router_solicitations", raw.router_solicitations)
             .unwrap_or(true),
+        router_advertisement: router_advertisement(m, raw.router_advertisement),
         script_url,
         hostnames,
         options: options::options(m, "dhcp.options", raw.options),
@@ -62,23 +65,73 @@ pub(super) fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Option<Ipv4
             .each("dhcp.ignore", raw.ignore, str::parse::<Mac>)
             .into_iter()
             .collect(),
-        hosts: hosts(m, raw.hosts, lease_time),
+        hosts: hosts(m, "dhcp.hosts", raw.hosts, lease_time),
         unknown: unknown(m, raw.unknown),
         subnets: subnets(m, raw.subnet, address, lease_time),
         rules: rules::rules(m, raw.rule),
     }
 }
 
-fn hosts(m: &mut Mistakes, raw: Field<raw::Hosts>, lease_time: Duration) -> Option<Hosts> {
+fn router_advertisement(m: &mut Mistakes, raw: Field<raw::RouterAdvertisement>) -> RouterAdvertisement {
+    let raw = m.table("dhcp.router_advertisement", raw);
+    m.unknown(
+        "dhcp.router_advertisement",
+        &raw.unknown_keys,
+        raw::RouterAdvertisement::KEYS,
+    );
+    let key = "dhcp.router_advertisement.lifetime";
+    let lifetime = m.time(key, raw.lifetime).unwrap_or_default();
+    if lifetime > LONGEST_ROUTER {
+        m.wrong(key, "longer than 9000s, which RFC 4861 allows at most");
+    } else if !lifetime.is_zero() && lifetime < SHORTEST_ROUTER {
+        m.wrong(key, "shorter than 600s: advertisements are sent every 200s");
+    }
+    let prefixes = m.each("dhcp.router_advertisement.prefixes", raw.prefixes, prefix);
+    let rdnss = m.each("dhcp.router_advertisement.rdnss", raw.rdnss, |text| {
+        text.parse().map_err(|_| "not an IPv6 address".to_owned())
+    });
+    if prefixes.len() > MOST_PREFIXES || rdnss.len() > MOST_PREFIXES {
+        m.wrong(
+            "dhcp.router_advertisement",
+            format!("more than {MOST_PREFIXES} prefixes or name servers do not fit into a packet"),
+        );
+    }
+    RouterAdvertisement {
+        prefixes,
+        rdnss,
+        lifetime,
+        beside_routers: m
+            .optional("dhcp.router_advertisement.beside_routers", raw.beside_routers)
+            .unwrap_or_default(),
+    }
+}
+
+/// Hosts make addresses of prefixes of 64 bits only (RFC 4862).
+fn prefix(text: &str) -> Result<(Ipv6Addr, u8), String> {
+    let prefix: ipnet::Ipv6Net = text
+        .parse()
+        .map_err(|_| "not an IPv6 prefix, such as fd00::/64".to_owned())?;
+    if prefix.prefix_len() != 64 {
+        return Err("not 64 bits long, and hosts make no addresses of it".into());
+    }
+    if prefix.addr() != prefix.network() {
+        return Err(format!("has bits behind its prefix; {} is meant?", prefix.trunc()));
+    }
+    Ok((prefix.network(), prefix.prefix_len()))
+}
+
+/// A table with a file of hosts, in either family.
+pub(super) fn hosts(m: &mut Mistakes, key: &str, raw: Field<raw::Hosts>, lease_time: Duration) -> Option<Hosts> {
     if matches!(raw, Field::Absent) {
         return None;
     }
-    let raw = m.table("dhcp.hosts", raw);
-    m.unknown("dhcp.hosts", &raw.unknown_keys, raw::Hosts::KEYS);
-    let lease_time = m.lease_time("dhcp.hosts.lease_time", raw.lease_time, lease_time);
-    let refresh = m.optional("dhcp.hosts.refresh", raw.refresh).unwrap_or_default();
-    let before = m.optional("dhcp.hosts.before_inventory", raw.before_inventory);
-    let file: String = m.required("dhcp.hosts.file", raw.file, "a file with lines of MAC and IP")?;
+    let raw = m.table(key, raw);
+    m.unknown(key, &raw.unknown_keys, raw::Hosts::KEYS);
+    let of = |name: &str| format!("{key}.{name}");
+    let lease_time = m.lease_time(&of("lease_time"), raw.lease_time, lease_time);
+    let refresh = m.optional(&of("refresh"), raw.refresh).unwrap_or_default();
+    let before = m.optional(&of("before_inventory"), raw.before_inventory);
+    let file: String = m.required(&of("file"), raw.file, "a file with lines of MAC and IP")?;
     Some(Hosts {
         file: m.folder.join(file),
         refresh,
@@ -276,3 +329,9 @@ fn pool_of(m: &mut Mistakes, key: &str, raw: raw::Pool, subnet: &Subnet, lease_t
         lease_time,
     })
 }
+
+/// RFC 4861 section 6.2.1, AdvDefaultLifetime.
+const LONGEST_ROUTER: Duration = Duration::from_secs(9000);
+/// Three of the intervals in which they are sent.
+const SHORTEST_ROUTER: Duration = Duration::from_secs(600);
+const MOST_PREFIXES: usize = 16;

@@ -8,14 +8,19 @@ use super::Mistakes;
 use crate::config::raw::{self, Field};
 use crate::config::{Access, Http, Listener, Service, Tls};
 
-pub(super) fn http(m: &mut Mistakes, raw: Field<raw::Http>) -> Http {
+/// `v6`: nodes come over IPv6, too.
+pub(super) fn http(m: &mut Mistakes, raw: Field<raw::Http>, v6: bool) -> Http {
     let raw = m.table("http", raw);
     m.unknown("http", &raw.unknown_keys, raw::Http::KEYS);
     let plugin_deadline = m.duration("http.plugin_deadline", raw.plugin_deadline, Duration::from_secs(5));
     let mut listeners: Vec<Listener> = Vec::new();
     if matches!(raw.listener, Field::Absent) {
         let default = |port, serve: &[Service]| Listener {
-            address: SocketAddr::from(([0, 0, 0, 0], port)),
+            address: if v6 {
+                SocketAddr::from(([0; 16], port))
+            } else {
+                SocketAddr::from(([0; 4], port))
+            },
             serve: serve.iter().copied().collect(),
             access: Access::Token,
             tls: None,
@@ -129,9 +134,8 @@ fn tls(m: &mut Mistakes, key: &str, raw: Field<raw::Tls>) -> Option<Tls> {
     })
 }
 
-/// Whether two listeners want the same port of one address. Port 0 is any free one.
+/// Whether two listeners want the same port of one address. Port 0 is any free one; `[::]` is every address, of IPv4 as well.
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any && same_family)
+    let holds = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || holds(a, b) || holds(b, a))
 }

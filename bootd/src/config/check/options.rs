@@ -81,7 +81,7 @@ pub(super) fn is_protocol(code: u8) -> bool {
 }
 
 /// The longest value by number; a few of these still fit a packet.
-const MOST: usize = 510;
+pub(super) const MOST: usize = 510;
 
 fn encoded(shape: Shape, value: toml::Value) -> Result<Vec<u8>, String> {
     match shape {
@@ -115,7 +115,7 @@ fn encoded(shape: Shape, value: toml::Value) -> Result<Vec<u8>, String> {
 }
 
 /// RFC 3397, without compression: few clients have trouble with that.
-fn domains(names: &[String]) -> Result<Vec<u8>, String> {
+pub(super) fn domains(names: &[String]) -> Result<Vec<u8>, String> {
     let mut value = Vec::new();
     for name in names {
         let name = name.trim_end_matches('.');
@@ -169,11 +169,11 @@ fn list(value: toml::Value) -> Result<Vec<String>, String> {
     of_type(value)
 }
 
-fn of_type<T: serde::de::DeserializeOwned>(value: toml::Value) -> Result<T, String> {
+pub(super) fn of_type<T: serde::de::DeserializeOwned>(value: toml::Value) -> Result<T, String> {
     T::deserialize(value).map_err(|error| error.to_string().trim().to_owned())
 }
 
-fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| format!("'{text}': {error}"))
 }
 

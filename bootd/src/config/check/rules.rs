@@ -1,8 +1,8 @@
 //! `[[dhcp.rule]]`: criteria and what they lead to.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::{Mistakes, options};
+use super::{Mistakes, options, options6};
 use crate::config::raw::{self, Field};
 use crate::config::{Arch, BadGlob, Criteria, DhcpOption, DomainOf, Glob, Rule, RuleLog, When};
 
@@ -26,7 +26,7 @@ fn rule(m: &mut Mistakes, number: usize, raw: raw::Rule) -> Rule {
         ids: m.each(&key("id"), raw.id, |text| Glob::xname(&text.to_ascii_lowercase())),
         groups: m.words(&key("group"), raw.group),
         subnets: m.each(&key("subnet"), raw.subnet, |text| {
-            text.parse().map(|net: Ipv4Net| net.trunc())
+            text.parse().map(|net: IpNet| net.trunc())
         }),
         macs: m.each(&key("mac"), raw.mac, mac),
         archs: m.each(&key("arch"), raw.arch, arch),
@@ -55,10 +55,10 @@ fn rule(m: &mut Mistakes, number: usize, raw: raw::Rule) -> Rule {
     given.set_addresses(3, When::Always, &routers);
     let netmask: Option<String> = m.optional(&key("netmask"), raw.netmask);
     let mask_of_subnet = netmask.as_deref() == Some("subnet");
-    if mask_of_subnet && criteria.subnets.is_empty() {
+    if mask_of_subnet && !criteria.subnets.iter().any(|net| matches!(net, IpNet::V4(_))) {
         m.wrong(
             key("netmask"),
-            "\"subnet\" is the mask of what `subnet` lists, and there is none",
+            "\"subnet\" is the mask of what `subnet` lists, and there is no network of IPv4",
         );
     }
     if let Some(text) = netmask.filter(|_| !mask_of_subnet)
@@ -79,6 +79,7 @@ fn rule(m: &mut Mistakes, number: usize, raw: raw::Rule) -> Rule {
         domain_append,
         mask_of_subnet,
         options: given,
+        options6: options6::options(m, &key("options6"), raw.options6),
         loader: m.boot_file(&key("loader"), raw.loader),
         script: m.boot_file(&key("script"), raw.script),
         ignore: m.optional(&key("ignore"), raw.ignore).unwrap_or_default(),
@@ -88,7 +89,7 @@ fn rule(m: &mut Mistakes, number: usize, raw: raw::Rule) -> Rule {
     if !acts(&rule) && !m.has(&table) {
         m.wrong(
             &table,
-            "does nothing: it needs hostname, domain, routers, netmask, options, loader, script or ignore",
+            "does nothing: it needs hostname, domain, routers, netmask, options, options6, loader, script or ignore",
         );
     }
     rule
@@ -100,6 +101,7 @@ fn acts(rule: &Rule) -> bool {
         || rule.hostname.is_some()
         || rule.domain.is_some()
         || !rule.options.is_empty()
+        || !rule.options6.is_empty()
         || rule.loader.is_some()
         || rule.script.is_some()
 }

@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::Arch;
 use super::pattern::{Glob, NamePattern};
+use super::{Arch, Options6};
 
 /// Which interfaces answer DHCP. Names are there from the start or come back; patterns and addresses follow interfaces that appear later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +22,16 @@ pub enum Selector {
     /// Interfaces whose names fit a pattern with `*`.
     Pattern(Glob),
     /// The interface that has this address.
-    Address(Ipv4Addr),
+    Address(IpAddr),
 }
 
 impl Selector {
     /// Whether an interface with this name and these addresses is meant.
-    pub fn means(&self, name: &str, addresses: &[Ipv4Addr]) -> bool {
+    pub fn means(&self, name: &str, addresses: impl IntoIterator<Item = IpAddr>) -> bool {
         match self {
             Self::Name(wanted) => wanted == name,
             Self::Pattern(pattern) => pattern.fits(name.as_bytes()),
-            Self::Address(ip) => addresses.contains(ip),
+            Self::Address(ip) => addresses.into_iter().any(|address| address == *ip),
         }
     }
 }
@@ -55,8 +55,10 @@ pub struct Dhcp {
     pub lease_time: Duration,
     /// Appended to host names, with a dot between.
     pub domain: Option<String>,
-    /// Whether router solicitations are answered with an advertisement that promises nothing, so that iPXE does not wait for a router.
+    /// Whether router solicitations are answered, so that iPXE does not wait for a router.
     pub router_solicitations: bool,
+    /// What the answer promises: nothing, unless configured.
+    pub router_advertisement: RouterAdvertisement,
     /// Where iPXE finds its boot script; `mac=` is appended. `None`: at this box's own boot listener.
     pub script_url: Option<String>,
     /// What a node is called that no rule names, by its SMD type; `*` stands for all other types.
@@ -87,6 +89,19 @@ pub struct Dhcp {
     pub rules: Vec<Rule>,
 }
 
+/// What router advertisements say (RFC 4861).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouterAdvertisement {
+    /// On-link prefixes from which hosts make addresses, with their lengths.
+    pub prefixes: Vec<(Ipv6Addr, u8)>,
+    /// Name servers (RFC 8106).
+    pub rdnss: Vec<Ipv6Addr>,
+    /// For how long this box is a default router; zero: it is none. At most 9000 s.
+    pub lifetime: Duration,
+    /// Whether they are sent where another router advertises, too.
+    pub beside_routers: bool,
+}
+
 impl Default for Dhcp {
     fn default() -> Self {
         Self {
@@ -94,6 +109,7 @@ impl Default for Dhcp {
             lease_time: Duration::from_secs(3600),
             domain: None,
             router_solicitations: true,
+            router_advertisement: RouterAdvertisement::default(),
             script_url: None,
             hostnames: [("Node".to_owned(), NamePattern::nid4())].into(),
             options: OptionSet::default(),
@@ -339,6 +355,8 @@ pub struct Rule {
     pub mask_of_subnet: bool,
     /// Options; routers and a fixed netmask are among them.
     pub options: OptionSet,
+    /// Options of DHCPv6.
+    pub options6: Options6,
     /// The loader instead of the one that the architecture gets.
     pub loader: Option<String>,
     /// The boot script instead of the usual one.
@@ -361,18 +379,18 @@ pub struct Criteria {
     /// SMD groups.
     pub groups: Vec<String>,
     /// Networks of the address that the client gets; for clients of a pool, of the pool.
-    pub subnets: Vec<Ipv4Net>,
+    pub subnets: Vec<IpNet>,
     /// Hardware addresses, in lower case with colons.
     pub macs: Vec<Glob>,
-    /// Architectures of option 93.
+    /// Architectures of option 93, of DHCPv6 option 61.
     pub archs: Vec<Arch>,
-    /// Option 60.
+    /// Option 60, of DHCPv6 any value of option 16.
     pub vendor_classes: Vec<Glob>,
-    /// Option 77, as sent or any of its values in the form of RFC 3004.
+    /// Option 77, as sent or any of its values in the form of RFC 3004; of DHCPv6 option 15.
     pub user_classes: Vec<Glob>,
-    /// Sub-option 1 of option 82.
+    /// Sub-option 1 of option 82, of DHCPv6 option 18 of the relay that is nearest to the client.
     pub circuit_ids: Vec<Glob>,
-    /// Sub-option 2 of option 82.
+    /// Sub-option 2 of option 82, of DHCPv6 option 37 without its enterprise number.
     pub remote_ids: Vec<Glob>,
 }
 

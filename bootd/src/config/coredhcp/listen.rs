@@ -6,7 +6,7 @@ use bootd_sdk::text::shown;
 
 use super::told::Told;
 
-/// Where DHCPv4 is answered.
+/// Where DHCP of a family is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listen {
     /// Names, addresses, or `*`; never empty.
@@ -15,96 +15,164 @@ pub(super) struct Listen {
     pub(super) port: u16,
 }
 
-const KEY: &str = "server.interfaces";
+/// A family.
+struct Family {
+    section: &'static str,
+    /// The usual port, the keys of port and interfaces, and a group to which clients send.
+    port: u16,
+    port_key: &'static str,
+    interfaces_key: &'static str,
+}
+
+const V4: Family = Family {
+    section: "server4",
+    port: 67,
+    port_key: "dhcp.port",
+    interfaces_key: "server.interfaces",
+};
+const V6: Family = Family {
+    section: "server6",
+    port: 547,
+    port_key: "dhcp6.port",
+    interfaces_key: "dhcp6.interfaces",
+};
 
 /// Version 4.
 pub(super) fn v4(entries: Option<&[String]>, told: &mut Told) -> Listen {
-    let mut listen = Listen {
-        interfaces: Vec::new(),
-        port: 67,
-    };
-    for (at, text) in entries.unwrap_or_default().iter().enumerate() {
-        let place = format!("server4.listen[{at}]");
-        let Some(entry) = entry(text, &place, told) else {
-            continue;
-        };
-        let interface = match (entry.ip, entry.interface) {
+    V4.listen(entries, told, |entry, place, told| {
+        let key = V4.interfaces_key;
+        match (entry.ip, entry.interface) {
             (Some(IpAddr::V6(_)), _) => {
-                told.wrong(&place, format!("'{}' is no IPv4 address", shown(text)));
-                continue;
+                told.wrong(place, format!("'{}' is no IPv4 address", shown(&entry.text)));
+                None
             }
             (ip, Some(interface)) => {
                 if ip.is_some_and(|ip| !ip.is_unspecified()) {
-                    told.changed(
-                        &place,
-                        KEY,
-                        format!(
-                            "everything on {interface} is heard, broadcasts too, not only what is sent to this address"
-                        ),
+                    let text = format!(
+                        "everything on {interface} is heard, broadcasts too, not only what is sent to this address"
                     );
+                    told.changed(place, key, text);
                 }
-                interface
+                Some(interface)
             }
             (Some(ip), None) if ip.is_multicast() => {
                 told.changed(
-                    &place,
-                    KEY,
+                    place,
+                    key,
                     "every interface is heard; no client sends DHCPv4 to a group",
                 );
-                "*".into()
+                Some("*".into())
             }
             (Some(ip), None) if !ip.is_unspecified() => {
-                told.changed(
-                    &place,
-                    KEY,
-                    format!("the interface with the address {ip} is heard, broadcasts too; CoreDHCP hears no broadcast there"),
+                let text = format!(
+                    "the interface with the address {ip} is heard, broadcasts too; CoreDHCP hears no broadcast there"
                 );
-                ip.to_string()
+                told.changed(place, key, text);
+                Some(ip.to_string())
             }
             (_, None) => {
-                told.understood(&place, KEY, "every interface");
-                "*".into()
+                told.understood(place, key, "every interface");
+                Some("*".into())
             }
-        };
-        let port = entry.port.unwrap_or(67);
-        if listen.interfaces.is_empty() {
-            listen.port = port;
-        } else if listen.port != port {
-            told.changed(
-                &place,
-                "dhcp.port",
-                format!(
-                    "port {port} is not heard: there is one port for all, and server4.listen[0] says {}",
-                    listen.port
-                ),
-            );
         }
-        if !listen.interfaces.contains(&interface) {
-            listen.interfaces.push(interface);
-        }
-    }
-    if listen.interfaces.is_empty() {
-        told.understood("server4.listen", KEY, "not there, which means every interface");
-        listen.interfaces.push("*".into());
-    }
-    if listen.interfaces.iter().any(|name| name == "*") {
-        listen.interfaces = vec!["*".into()];
-    }
-    listen
+    })
 }
 
-/// Version 6: only whether it can be read.
-pub(super) fn v6(entries: Option<&[String]>, told: &mut Told) {
-    for (at, text) in entries.unwrap_or_default().iter().enumerate() {
-        let place = format!("server6.listen[{at}]");
-        let entry = entry(text, &place, told);
-        if let Some(IpAddr::V4(ip)) = entry.and_then(|entry| entry.ip) {
-            told.wrong(&place, format!("{ip} is no IPv6 address"));
+/// Version 6.
+pub(super) fn v6(entries: Option<&[String]>, told: &mut Told) -> Listen {
+    V6.listen(entries, told, |entry, place, told| {
+        let key = V6.interfaces_key;
+        let hears = "is heard, what clients send to the groups of servers too";
+        match (entry.ip, entry.interface) {
+            (Some(IpAddr::V4(ip)), _) => {
+                told.wrong(place, format!("{ip} is no IPv6 address"));
+                None
+            }
+            (ip, Some(interface)) => {
+                if ip.is_some_and(|ip| !ip.is_multicast()) {
+                    told.changed(
+                        place,
+                        key,
+                        format!("everything on {interface} {hears}; CoreDHCP joins none"),
+                    );
+                }
+                Some(interface)
+            }
+            (Some(ip), None) if ip.is_multicast() => {
+                told.understood(place, key, "every interface, those that come later too");
+                Some("*".into())
+            }
+            (Some(ip), None) if !ip.is_unspecified() => {
+                let text = format!("the interface with the address {ip} {hears}; CoreDHCP joins none");
+                told.changed(place, key, text);
+                Some(ip.to_string())
+            }
+            (Some(_), None) => {
+                let text =
+                    format!("every interface {hears}; CoreDHCP joins none, so clients on its wire are not heard");
+                told.changed(place, key, text);
+                Some("*".into())
+            }
+            (None, None) => {
+                told.understood(place, key, "every interface");
+                Some("*".into())
+            }
         }
+    })
+}
+
+impl Family {
+    fn listen(
+        &self,
+        entries: Option<&[String]>,
+        told: &mut Told,
+        interface: impl Fn(Entry, &str, &mut Told) -> Option<String>,
+    ) -> Listen {
+        let section = self.section;
+        let mut listen = Listen {
+            interfaces: Vec::new(),
+            port: self.port,
+        };
+        for (at, text) in entries.unwrap_or_default().iter().enumerate() {
+            let place = format!("{section}.listen[{at}]");
+            let Some(entry) = entry(text, &place, told) else {
+                continue;
+            };
+            let port = entry.port.unwrap_or(self.port);
+            let Some(interface) = interface(entry, &place, told) else {
+                continue;
+            };
+            if listen.interfaces.is_empty() {
+                listen.port = port;
+            } else if listen.port != port {
+                told.changed(
+                    &place,
+                    self.port_key,
+                    format!(
+                        "port {port} is not heard: there is one port for all, and {section}.listen[0] says {}",
+                        listen.port
+                    ),
+                );
+            }
+            if !listen.interfaces.contains(&interface) {
+                listen.interfaces.push(interface);
+            }
+        }
+        if listen.interfaces.is_empty() {
+            let text = "not there, which means every interface";
+            told.understood(&format!("{section}.listen"), self.interfaces_key, text);
+            listen.interfaces.push("*".into());
+        }
+        if listen.interfaces.iter().any(|name| name == "*") {
+            listen.interfaces = vec!["*".into()];
+        }
+        listen
     }
 }
 
 struct Entry {
+    /// As it stands in the file.
+    text: String,
     ip: Option<IpAddr>,
     interface: Option<String>,
     port: Option<u16>,
@@ -158,6 +226,7 @@ fn entry(text: &str, place: &str, told: &mut Told) -> Option<Entry> {
         },
     };
     Some(Entry {
+        text: text.to_owned(),
         ip: parsed,
         interface: interface.map(str::to_owned),
         port,
@@ -231,18 +300,34 @@ mod tests {
         ] {
             assert!(read(&[entry]).is_err(), "{entry}");
         }
-        let mut told = Told::default();
-        let good = [
-            "[::]",
-            "[::%eth0]:547",
-            "[ff02::1:2]",
-            "[ff02::1:2%eth0]",
-            "%eth0",
-            "[::1%lo]",
-        ];
-        v6(Some(&good.map(str::to_owned)), &mut told);
-        assert_eq!(told.mistakes, []);
-        v6(Some(&["0.0.0.0".into()]), &mut told);
-        assert_eq!(told.mistakes.len(), 1);
+    }
+
+    #[test]
+    fn version_six_is_heard_where_it_says_and_on_every_interface_that_it_leaves_open() {
+        for (entry, interface, port) in [
+            ("[::]", "*", 547),
+            ("[::%eth0]:547", "eth0", 547),
+            ("[ff02::1:2]", "*", 547),
+            ("[ff02::1:2%eth0]", "eth0", 547),
+            ("%eth0", "eth0", 547),
+            ("[::1%lo]", "lo", 547),
+            (":5547", "*", 5547),
+            ("[fd00::fe]", "fd00::fe", 547),
+            ("", "*", 547),
+        ] {
+            let mut told = Told::default();
+            let listen = v6(Some(&[entry.to_owned()]), &mut told);
+            assert_eq!(told.mistakes, [], "{entry}");
+            assert_eq!(
+                (listen.interfaces.as_slice(), listen.port),
+                (&[interface.to_owned()][..], port),
+                "{entry}"
+            );
+        }
+        for entry in ["0.0.0.0", "::1%lo", "[::]%eth0:547", "[fd00::fe]:x"] {
+            let mut told = Told::default();
+            v6(Some(&[entry.to_owned()]), &mut told);
+            assert_eq!(told.mistakes.len(), 1, "{entry}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod bootloop;
 mod chain;
+mod chain6;
 mod coresmd;
 mod file;
 mod go;
@@ -62,16 +63,6 @@ pub enum Kind {
 pub fn read(text: &str) -> Result<Understood, Vec<Mistake>> {
     let mut told = Told::default();
     let (server4, server6) = file::read(text, &mut told);
-    if let Some(server6) = &server6 {
-        // Nothing comes of it yet, so its notes would only confuse; its mistakes are mistakes.
-        let mut six = Told::default();
-        listen::v6(server6.listen.as_deref(), &mut six);
-        for plugin in &server6.plugins {
-            stock::v6(plugin, &mut six);
-        }
-        told.mistakes.append(&mut six.mistakes);
-        told.ignored("server6", "", "DHCPv6 is not served yet; only its syntax was looked at");
-    }
     let mut heard = None;
     let mut plan = Plan::default();
     if let Some(server4) = &server4 {
@@ -81,10 +72,19 @@ pub fn read(text: &str) -> Result<Understood, Vec<Mistake>> {
         let steps = steps.collect();
         plan = chain::follow(steps, &mut told);
     }
+    let mut six = None;
+    if let Some(server6) = &server6 {
+        let heard = listen::v6(server6.listen.as_deref(), &mut told);
+        let plugins = server6.plugins.iter();
+        let steps = plugins.filter_map(|plugin| Some((plugin.place.clone(), stock::v6(plugin, &mut told)?)));
+        let steps = steps.collect();
+        let four = plan.coresmd.as_ref().map(|(coresmd, _)| coresmd);
+        six = Some((chain6::follow(steps, four, &mut told), heard));
+    }
     if !told.mistakes.is_empty() {
         return Err(told.mistakes);
     }
-    let toml = write::toml(&plan, heard.as_ref(), &mut told);
+    let toml = write::toml(&plan, heard.as_ref(), six.as_ref(), &mut told);
     Ok(Understood {
         toml,
         notes: told.notes.into_iter().map(|about| about.note).collect(),

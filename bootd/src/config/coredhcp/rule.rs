@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 
 use bootd_sdk::text::shown;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::go;
 use crate::config::{Glob, NamePattern};
@@ -18,7 +18,7 @@ pub(super) struct Rule {
     /// SMD component types.
     pub(super) kinds: Vec<String>,
     /// The address is in one of these; empty: any.
-    pub(super) subnets: Vec<Ipv4Net>,
+    pub(super) subnets: Vec<IpNet>,
     /// Components: one by name, or patterns with ranges in brackets.
     pub(super) ids: Vec<String>,
     /// Pattern of the host name.
@@ -62,8 +62,7 @@ pub(super) fn read(text: &str) -> Result<Rule, String> {
                 any_subnet = true;
                 for text in list(key, &value)? {
                     match go::cidr(&text) {
-                        Some(IpNet::V4(net)) => rule.subnets.push(net),
-                        Some(IpNet::V6(_)) => {}
+                        Some(net) => rule.subnets.push(net),
                         None => return Err(format!("'{}' is not a subnet such as 10.0.0.0/24", shown(&text))),
                     }
                 }
@@ -117,14 +116,15 @@ pub(super) fn read(text: &str) -> Result<Rule, String> {
     if seen.contains(&"id") && seen.contains(&"id_set") {
         return Err("id and id_set exclude each other".into());
     }
-    let acts = rule.hostname.is_some() || !rule.routers.is_empty() || rule.netmask.is_some() || any_subnet;
+    let masks = rule.subnets.iter().filter(|net| matches!(net, IpNet::V4(_))).count();
+    let acts = rule.hostname.is_some() || !rule.routers.is_empty() || rule.netmask.is_some() || masks > 0;
+    if !acts && !rule.ignore && any_subnet {
+        return Err("it does nothing: of a subnet of IPv6 no client is told a mask".into());
+    }
     if !acts && !rule.ignore {
         return Err("it does nothing: no hostname, routers, netmask, cidr, subnet, nor ignore:true".into());
     }
-    if any_subnet && rule.subnets.is_empty() {
-        return Err("its subnets are all IPv6, which is not served yet".into());
-    }
-    if rule.subnets.len() > 1 && rule.netmask.is_none() && !rule.ignore {
+    if masks > 1 && rule.netmask.is_none() && !rule.ignore {
         rule.changes
             .push("the netmask is that of the subnet which holds the address; coresmd takes the first subnet's".into());
     }
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(rule.kinds, ["Node", "NodeBMC"]);
         assert_eq!(
             rule.subnets,
-            ["10.0.0.0/24".parse().unwrap(), "10.0.1.0/24".parse().unwrap()]
+            ["10.0.0.0/24", "fd00::/64", "10.0.1.0/24"].map(|net| net.parse().unwrap())
         );
         assert_eq!(rule.hostname.as_deref(), Some("nid{04d}"));
         assert_eq!(rule.netmask, Some(Ipv4Addr::new(255, 255, 0, 0)));

@@ -1,6 +1,6 @@
 //! The words of CoreDHCP's own plugins, as strict as these are (contract 1.3).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bootd_sdk::text::{counted, shown};
@@ -124,36 +124,66 @@ pub(super) fn v4(plugin: &Plugin, told: &mut Told) -> Option<Step> {
     }
 }
 
-/// A plugin of server6: only whether it could be read.
-pub(super) fn v6(plugin: &Plugin, told: &mut Told) {
+/// What a plugin of server6 does.
+#[derive(Debug, Clone)]
+pub(super) enum Step6 {
+    /// As `dhcp6.server_id` has it.
+    ServerId(String),
+    Dns(Vec<Ipv6Addr>),
+    Search(Vec<String>),
+    /// The URL, and the parameters that its query holds.
+    Nbp(String, Vec<String>),
+    File {
+        path: String,
+        refresh: bool,
+    },
+    Coresmd(Box<Coresmd>),
+}
+
+/// A plugin of server6. `None`: it does nothing, or the mistakes say what is wrong.
+pub(super) fn v6(plugin: &Plugin, told: &mut Told) -> Option<Step6> {
     let mut words = Words { plugin, told };
     match plugin.name.as_str() {
-        "server_id" => words.duid(),
-        "dns" => {
-            for word in words.at_least(1, "the addresses of name servers").unwrap_or_default() {
-                let text = format!("'{}' is no address", shown(word));
-                words.or_wrong(word.parse::<IpAddr>().ok(), text);
-            }
+        "server_id" => words.duid().map(Step6::ServerId),
+        "dns" => words.ipv6s("the addresses of name servers").map(Step6::Dns),
+        "searchdomains" => Some(Step6::Search(words.domains())),
+        "sleep" => {
+            words.sleep();
+            None
         }
-        "searchdomains" => {
-            words.domains();
+        "nbp" => words.nbp().map(|url| {
+            let query = url::Url::parse(&url).ok();
+            let params = query.iter().flat_map(|url| url.query_pairs());
+            let params = params.filter(|(key, value)| key == "params" && !value.is_empty());
+            let params = params.map(|(_, value)| value.into_owned()).collect();
+            Step6::Nbp(url, params)
+        }),
+        "file" => match words.file()? {
+            Step::File { path, refresh } => Some(Step6::File { path, refresh }),
+            _ => None,
+        },
+        "prefix" => {
+            words.prefix();
+            told.ignored(
+                &plugin.place,
+                "dhcp6",
+                "prefixes are not delegated here: who asks for one gets the status NoPrefixAvail",
+            );
+            None
         }
-        "sleep" => words.sleep(),
-        "nbp" => {
-            words.nbp();
+        "coresmd" => coresmd::read(plugin, told).map(|coresmd| Step6::Coresmd(Box::new(coresmd))),
+        "bootloop" => {
+            told.wrong(
+                &plugin.place,
+                "it is for server4 only, and CoreDHCP does not start with it here",
+            );
+            None
         }
-        "file" => {
-            words.file();
+        name if NAMES.contains(&name) => {
+            told.ignored(&plugin.place, "", "it is for server4 only");
+            None
         }
-        "prefix" => words.prefix(),
-        "coresmd" => {
-            coresmd::read(plugin, told);
-        }
-        "bootloop" => told.wrong(&plugin.place, "it is for server4 only"),
-        name if NAMES.contains(&name) => told.ignored(&plugin.place, "", "it is for server4 only"),
-        _ => {
-            words.unknown::<()>();
-        }
+        _ => words.unknown(),
     }
 }
 
@@ -310,19 +340,36 @@ impl<'p> Words<'p, '_> {
         })
     }
 
-    fn duid(&mut self) {
-        let Some(words) = self.at_least(2, "two: a kind (LL or LLT) and a hardware address") else {
-            return;
+    /// Kind and hardware address, as `dhcp6.server_id` has them.
+    fn duid(&mut self) -> Option<String> {
+        let words = self.at_least(2, "two: a kind (LL or LLT) and a hardware address")?;
+        self.most(2);
+        let [kind, mac, ..] = words else { return None };
+        let short = match kind.to_ascii_lowercase().as_str() {
+            "ll" | "duid-ll" | "duid_ll" => Some("LL"),
+            "llt" | "duid-llt" | "duid_llt" => Some("LLT"),
+            _ => self.wrong(format!("'{}' is neither LL nor LLT", shown(kind))),
         };
-        let kinds = ["ll", "duid-ll", "duid_ll", "llt", "duid-llt", "duid_llt"];
-        if let [kind, mac, ..] = words {
-            if !kinds.contains(&kind.to_ascii_lowercase().as_str()) {
-                self.wrong::<()>(format!("'{}' is neither LL nor LLT", shown(kind)));
-            }
-            if mac.parse::<bootd_sdk::mac::Mac>().is_err() {
-                self.wrong::<()>(format!("'{}' is no hardware address", shown(mac)));
+        let text = format!("'{}' is no hardware address", shown(mac));
+        let mac = self.or_wrong(mac.parse::<bootd_sdk::mac::Mac>().ok(), text);
+        Some(format!("{} {}", short?, mac?))
+    }
+
+    /// Addresses of IPv6; CoreDHCP takes those of IPv4 too, and sends what nobody understands.
+    fn ipv6s(&mut self, what: &str) -> Option<Vec<Ipv6Addr>> {
+        let words = self.at_least(1, what)?;
+        let mut ips = Vec::new();
+        for word in words {
+            match word.parse::<IpAddr>() {
+                Ok(IpAddr::V6(ip)) => ips.push(ip),
+                Ok(IpAddr::V4(ip)) => {
+                    let text = format!("{ip}, which DHCPv6 cannot say");
+                    self.told.ignored(&self.plugin.place, "dhcp6.subnet", text);
+                }
+                Err(_) => return self.wrong(format!("'{}' is no address", shown(word))),
             }
         }
+        Some(ips)
     }
 
     fn prefix(&mut self) {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use super::{Kind, Understood, read};
 use crate::config::{Config, ConfigError};
 
-const SAMPLES: [&str; 8] = ["b", "b-plus", "t", "p", "rpm", "both", "omnia", "plain"];
+const SAMPLES: [&str; 11] = [
+    "b", "b-plus", "b6", "dual", "t", "p", "plain6", "rpm", "both", "omnia", "plain",
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/coredhcp")
@@ -165,16 +167,35 @@ fn a_file_without_a_server_is_refused() {
 }
 
 #[test]
-fn version_six_is_looked_at_and_said_not_to_be_served() {
+fn version_six_alone_serves_no_version_four() {
     let text = "server6:\n  listen: '[ff02::1:2%veth0]'\n  plugins:\n    - server_id: LL 02:00:00:00:00:fe\n    - dns: fd00::fe 10.0.0.1\n    \
-                - prefix: fd00::/48 64\n    - nbp: http://[fd00::1]/x\n";
+                - prefix: fd00::/48 64\n    - nbp: http://[fd00::1]/x\n    - dns: fd00::1\n";
     let six = understood(text);
-    assert!(six.toml.contains("interfaces = []"), "{}", six.toml);
+    let config = checked(&six.toml).unwrap();
+    assert_eq!(config.dhcp.subnets, []);
+    assert_eq!(config.interfaces[0].to_string(), "veth0");
+    let dhcp6 = config.dhcp6.unwrap();
+    assert_eq!(dhcp6.interfaces, config.interfaces);
+    assert_eq!(dhcp6.nbp.as_deref(), Some("http://[fd00::1]/x"));
+    let told = |kind, says: &str| {
+        let notes = six.notes.iter();
+        notes
+            .filter(|note| note.kind == kind)
+            .any(|note| note.to_string().contains(says))
+    };
     assert!(
+        told(Kind::Ignored, "server6.plugins[1] dns: 10.0.0.1"),
+        "{:?}",
         six.notes
-            .iter()
-            .any(|note| note.place == "server6" && note.kind == Kind::Ignored)
     );
+    assert!(told(
+        Kind::Ignored,
+        "server6.plugins[2] prefix: prefixes are not delegated"
+    ));
+    assert!(told(
+        Kind::Ignored,
+        "server6.plugins[4] dns: server6.plugins[3] nbp ends the chain"
+    ));
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootd_sdk::text::shown;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::bootloop::Pool;
 use super::chain::{Options, Plan, Reached};
+use super::chain6::Plan6;
 use super::coresmd::Coresmd;
 use super::listen::Listen;
 use super::rule::Rule;
@@ -15,10 +16,15 @@ use super::told::{About, Told};
 use crate::config::Arch;
 
 /// Writes it. Adds notes of what only shows here.
-pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> String {
+pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, six: Option<&(Plan6, Listen)>, told: &mut Told) -> String {
     let inventory = plan.coresmd.as_ref().filter(|(_, reached)| *reached == Reached::Yes);
     let inventory = inventory.map(|(coresmd, _)| coresmd);
-    let subnets = subnets(plan, inventory, told);
+    // What both families share is server4's, else server6's.
+    let inventory = inventory.or_else(|| six.and_then(|(six, _)| six.coresmd.as_ref()));
+    let subnets = match listen {
+        Some(_) => subnets(plan, inventory, told),
+        None => Vec::new(),
+    };
     let refresh = inventory.map(|coresmd| refresh(coresmd, told));
     let lease_time = match (inventory, &plan.lease_time) {
         (Some(coresmd), _) => Some(lease(&coresmd.place, "dhcp.lease_time", coresmd.lease_time, told)),
@@ -33,10 +39,16 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> Str
     if let Some(coresmd) = inventory {
         of_inventory(coresmd, told);
     }
-    let relative = relative_paths(plan);
+    let lifetime = six.and_then(|(six, _)| six.coresmd.as_ref());
+    let lifetime = lifetime.map(|coresmd| lease(&coresmd.place, "dhcp6.lease_time", coresmd.lease_time, told));
+    let relative = relative_paths(plan, six.map(|(six, _)| six));
     if !relative.is_empty() {
         told.changed(
-            "server4.plugins",
+            if listen.is_some() {
+                "server4.plugins"
+            } else {
+                "server6.plugins"
+            },
             "",
             format!(
                 "relative paths are relative to this file's folder: {}",
@@ -50,7 +62,8 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> Str
         notes: told.notes.iter().collect(),
     };
     out.table("server", "[server]");
-    let interfaces = listen.map(|listen| listen.interfaces.clone()).unwrap_or_default();
+    let first = listen.or(six.map(|(_, listen)| listen));
+    let interfaces = first.map(|listen| listen.interfaces.clone()).unwrap_or_default();
     out.key("server", "interfaces", texts(&interfaces));
     out.optional("server", "address", plan.address.map(|ip| text(&ip.to_string())));
 
@@ -125,12 +138,15 @@ pub(super) fn toml(plan: &Plan, listen: Option<&Listen>, told: &mut Told) -> Str
             out.key("dhcp.subnet", "pool", braces(entries));
         }
     }
+    if let Some((six, heard)) = six {
+        out.dhcp6(six, heard, &interfaces, lifetime);
+    }
     for (place, rule) in inventory.map(|coresmd| coresmd.rules.as_slice()).unwrap_or_default() {
         out.table(place, "[[dhcp.rule]]");
         out.rule(rule);
     }
 
-    out.tftp(plan);
+    out.tftp(plan, inventory);
     out.table("http", "[http]");
     out.comment("CoreDHCP serves nothing by HTTP; a listener in a bootd.toml beside this file would.");
     out.key("http", "listener", "[]".into());
@@ -167,10 +183,11 @@ fn subnets(plan: &Plan, inventory: Option<&Coresmd>, told: &mut Told) -> Vec<Sub
         .iter()
         .filter_map(|pool| pool.subnet.map(|cidr| (cidr, Some(pool))));
     let rules = inventory.map(|coresmd| coresmd.rules.as_slice()).unwrap_or_default();
-    let of_rules = rules
-        .iter()
-        .flat_map(|(_, rule)| &rule.subnets)
-        .map(|cidr| (*cidr, None));
+    let of_rules = rules.iter().flat_map(|(_, rule)| &rule.subnets);
+    let of_rules = of_rules.filter_map(|net| match net {
+        IpNet::V4(cidr) => Some((*cidr, None)),
+        IpNet::V6(_) => None,
+    });
     for (cidr, pool) in of_pools.chain(of_rules) {
         let place = "server4.plugins";
         if let Some(known) = subnets.iter().find(|subnet| subnet.cidr == cidr) {
@@ -286,11 +303,13 @@ fn seconds(time: Duration) -> String {
     }
 }
 
-fn relative_paths(plan: &Plan) -> Vec<String> {
+fn relative_paths(plan: &Plan, six: Option<&Plan6>) -> Vec<String> {
     let coresmd = plan.coresmd.iter().map(|(coresmd, _)| coresmd);
+    let coresmd = coresmd.chain(six.and_then(|six| six.coresmd.as_ref()));
     let certificates = coresmd.clone().filter_map(|coresmd| coresmd.ca.as_ref());
     let folders = coresmd.map(|coresmd| &coresmd.tftp_dir);
     let hosts = plan.hosts.iter().map(|hosts| &hosts.path);
+    let hosts = hosts.chain(six.iter().flat_map(|six| &six.hosts).map(|hosts| &hosts.path));
     let all = certificates.chain(folders).chain(hosts).chain(&plan.stores);
     all.filter(|path| !path.starts_with('/'))
         .map(|path| shown(path))
@@ -355,6 +374,37 @@ impl Text<'_> {
         self.notes.retain(|about| !here(about));
     }
 
+    fn dhcp6(&mut self, plan: &Plan6, listen: &Listen, shared: &[String], lifetime: Option<String>) {
+        self.table("dhcp6", "[dhcp6]");
+        let other = (listen.interfaces != shared).then(|| texts(&listen.interfaces));
+        self.optional("dhcp6", "interfaces", other);
+        let port = (listen.port != 547).then(|| listen.port.to_string());
+        self.optional("dhcp6", "port", port);
+        self.optional("dhcp6", "server_id", plan.server_id.as_deref().map(text));
+        self.optional("dhcp6", "lease_time", lifetime.map(|time| text(&time)));
+        let script = plan.coresmd.as_ref().map(|coresmd| text(&coresmd.script));
+        self.optional("dhcp6", "script_url", script);
+        self.optional("dhcp6", "nbp", plan.nbp.as_deref().map(text));
+        let params = (!plan.boot_params.is_empty()).then(|| texts(&plan.boot_params));
+        self.optional("dhcp6", "boot_params", params);
+        let hosts = plan.hosts.as_ref().map(|hosts| {
+            let entries = [
+                format!("file = {}", text(&hosts.path)),
+                format!("refresh = {}", hosts.refresh),
+                "lease_time = \"1h\"".into(),
+                format!("before_inventory = {}", hosts.before_inventory),
+            ];
+            braces(entries)
+        });
+        self.optional("dhcp6", "hosts", hosts);
+        self.table("dhcp6.subnet", "[[dhcp6.subnet]]");
+        self.key("dhcp6.subnet", "prefix", text("::/0"));
+        let dns: Vec<String> = plan.dns.iter().map(ToString::to_string).collect();
+        self.optional("dhcp6.subnet", "dns", (!dns.is_empty()).then(|| texts(&dns)));
+        let search = (!plan.search.is_empty()).then(|| texts(&plan.search));
+        self.optional("dhcp6.subnet", "search", search);
+    }
+
     fn rule(&mut self, rule: &Rule) {
         let one = |text: &Option<String>| text.as_deref().map(self::text);
         let several = |items: &[String]| (!items.is_empty()).then(|| texts(items));
@@ -362,7 +412,8 @@ impl Text<'_> {
         let everything = || rule.ids.is_empty().then(|| texts(&["*".into()]));
         let subnets: Vec<String> = rule.subnets.iter().map(ToString::to_string).collect();
         let netmask = rule.netmask.map(|mask| mask.to_string());
-        let netmask = netmask.or((!subnets.is_empty() && !rule.ignore).then(|| "subnet".into()));
+        let masks = rule.subnets.iter().any(|net| matches!(net, IpNet::V4(_)));
+        let netmask = netmask.or((masks && !rule.ignore).then(|| "subnet".into()));
         let append = rule
             .domain_append
             .as_ref()
@@ -385,9 +436,9 @@ impl Text<'_> {
         }
     }
 
-    fn tftp(&mut self, plan: &Plan) {
+    fn tftp(&mut self, plan: &Plan, inventory: Option<&Coresmd>) {
         self.table("tftp", "[tftp]");
-        let Some((coresmd, _)) = &plan.coresmd else {
+        let Some(coresmd) = plan.coresmd.as_ref().map(|(coresmd, _)| coresmd).or(inventory) else {
             self.comment("coresmd is what serves TFTP, and there is none.");
             self.key("tftp", "serve", "false".into());
             return;

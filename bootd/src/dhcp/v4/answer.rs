@@ -16,8 +16,8 @@ use super::options::V6ONLY_PREFERRED;
 use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Instead, Reply, ReplyKind, Who};
 use super::request::{Kind, Request};
-use super::rules::{Client, Ruling, rule};
 use crate::config::Subnet;
+use crate::dhcp::rules::{Client, Ruling, rule};
 use crate::inventory::Snapshot;
 
 /// What comes of a request.
@@ -128,7 +128,7 @@ pub enum Why {
     PoolExhausted,
     /// It speaks of a lease that is not ours.
     NotOurLease,
-    /// INFORM from nobody that we know.
+    /// INFORM from nobody that we know or gave a lease.
     UnknownInform,
     /// The plugins are being asked about it; an earlier packet of it is answered then.
     LookupUnderWay,
@@ -190,7 +190,7 @@ impl fmt::Display for Why {
             Self::NoPool => "it is not in the inventory, and where it is there is no pool",
             Self::PoolExhausted => "it is not in the inventory, and the pool is exhausted",
             Self::NotOurLease => "it speaks of a lease that is not ours",
-            Self::UnknownInform => "it informs, and is not in the inventory",
+            Self::UnknownInform => "it informs, is not in the inventory, and has no lease of its address",
             Self::ProbeUnderWay => {
                 "the address for it is being probed since an earlier packet; this one is answered then"
             }
@@ -256,8 +256,13 @@ pub fn answer<'a>(
         Err(why) => return Verdict::Ignore(why),
     };
     let node = node.map(|(node, _)| &**node).filter(|_| host.is_none());
-    let client = Client { request, mac, node, ip };
-    let said = match rule(policy, snapshot, client) {
+    let client = Client {
+        request,
+        mac: Some(mac),
+        node,
+        ip: Some(ip.into()),
+    };
+    let said = match rule(policy.book(), snapshot, &client) {
         Ruling::Ignore(_) => return Verdict::Ignore(Why::ByRule),
         Ruling::Serve(said) => said,
     };

@@ -3,7 +3,7 @@
 //! A client's stage is read from what it says about itself; the architecture from option 93 (RFC 4578, IANA's list). Pure.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Boot;
@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::policy::{Base, Policy};
 use super::request::Request;
-use super::rules::Said;
 use crate::config::Arch;
+use crate::dhcp::rules::Said;
 
 /// How far a client's boot is. All of them get the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,6 +67,10 @@ pub enum Note {
     NoLoader(Arch),
     /// The client boots by HTTP, and no listener serves loaders.
     NoLoaderUrl,
+    /// The client is iPXE over IPv6, and nothing says where a boot script is that it can reach.
+    NoScriptUrl,
+    /// The client is to be given a URL with this box's IPv6 address, and the receiving interface has none.
+    NoServerAddress,
 }
 
 impl Note {
@@ -77,6 +81,8 @@ impl Note {
             Self::UnknownArch(_) => "architecture_unknown",
             Self::NoLoader(_) => "no_loader",
             Self::NoLoaderUrl => "no_loader_url",
+            Self::NoScriptUrl => "no_script_url",
+            Self::NoServerAddress => "no_server_address",
         }
     }
 }
@@ -84,10 +90,16 @@ impl Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ArchTooShort => f.write_str("option 93 is too short for an architecture"),
-            Self::UnknownArch(code) => write!(f, "there is no loader for architecture {code} of option 93"),
+            Self::ArchTooShort => f.write_str("option 93 (61) is too short for an architecture"),
+            Self::UnknownArch(code) => write!(f, "there is no loader for architecture {code} of option 93 (61)"),
             Self::NoLoader(arch) => write!(f, "the configuration has no loader for {arch}"),
-            Self::NoLoaderUrl => f.write_str("it boots by HTTP, and no HTTP listener serves loaders"),
+            Self::NoLoaderUrl => f.write_str("it boots by HTTP, and no HTTP listener that it reaches serves loaders"),
+            Self::NoScriptUrl => f.write_str(
+                "there is no boot script that it reaches over IPv6: have an HTTP listener with \"boot\" on [::], or set dhcp6.script_url",
+            ),
+            Self::NoServerAddress => {
+                f.write_str("the interface has no IPv6 address that it could be given; set dhcp6.subnet.server")
+            }
         }
     }
 }
@@ -97,6 +109,8 @@ impl fmt::Display for Note {
 pub enum BootFile<'a> {
     /// A name for TFTP, or a whole URL.
     As(&'a str),
+    /// A name for TFTP, where the client is to be given a whole URL: this box, and the port unless it is the usual one.
+    Tftp(Ipv6Addr, Option<u16>, &'a str),
     /// A loader, by HTTP.
     Loader(Place<'a>, &'a str),
     /// This box's boot script for a client.
@@ -111,14 +125,14 @@ pub struct Place<'a> {
     /// Where it is.
     pub base: &'a Base,
     /// This box, where `base` does not say it.
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
 }
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.base {
             Base::At(url) => f.write_str(url),
-            Base::OfServer { scheme, port } => write!(f, "{scheme}://{}:{port}", self.server),
+            Base::OfServer { scheme, port } => write!(f, "{scheme}://{}", SocketAddr::new(self.server, *port)),
         }
     }
 }
@@ -127,6 +141,11 @@ impl fmt::Display for BootFile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::As(name) => f.write_str(name),
+            // EDK2 takes no URL with the usual port in it.
+            Self::Tftp(server, None, name) => write!(f, "tftp://[{server}]/{}", name.trim_start_matches('/')),
+            Self::Tftp(server, Some(port), name) => {
+                write!(f, "tftp://[{server}]:{port}/{}", name.trim_start_matches('/'))
+            }
             Self::Loader(at, name) => write!(f, "{at}/loaders/{name}"),
             Self::Script(at, mac) => write!(f, "{at}/boot/v1/bootscript?mac={mac}"),
             Self::ScriptAt(url, mac) => write!(f, "{url}{mac}"),
@@ -284,7 +303,7 @@ impl<'a> Client<'_, 'a> {
     }
 
     fn place(&self, base: &'a Base) -> Place<'a> {
-        let server = self.server;
+        let server = self.server.into();
         Place { base, server }
     }
 }

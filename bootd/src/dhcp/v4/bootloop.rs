@@ -14,10 +14,11 @@ use super::answer::{Lease, NakWhy, Verdict, Why, nowhere};
 use super::boot::Stage;
 use super::holder::Holder;
 use super::policy::{Policy, Receiving, seconds};
-use super::pool::{Client, Former, Held, State};
+use super::pool::Former;
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{HEADER, Kind, MAGIC_COOKIE, Request};
 use super::rows::Rows;
+use super::table::{Client, Held, State};
 use crate::config::Subnet;
 
 /// Which plugin had the pool.

@@ -76,7 +76,7 @@ pub(super) fn export(config: &Config, store: &Store, leases: &[LeaseView], now_u
 
 /// The leases that run, as CoreDHCP keeps them: it knows clients by their hardware addresses only.
 pub(crate) fn running(leases: &[LeaseView], now_unix: u64) -> Vec<Kept> {
-    let running = leases.iter().filter(|lease| lease.state == super::pool::State::Leased);
+    let running = leases.iter().filter(|lease| lease.state == super::table::State::Leased);
     let kept = running.filter_map(|lease| {
         Some(Kept {
             mac: lease.mac?,

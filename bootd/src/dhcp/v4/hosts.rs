@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
 
-use super::policy::seconds;
+use super::policy::{is_unicast, seconds};
 use crate::config;
 
 /// The clients of a file.
@@ -35,6 +35,7 @@ pub struct Hosts {
 struct Clients {
     by_mac: HashMap<Mac, Ipv4Addr>,
     by_ip: HashMap<Ipv4Addr, Mac>,
+    v6: HashMap<Mac, Ipv6Addr>,
 }
 
 /// When a file was changed, and how long it is.
@@ -106,6 +107,15 @@ impl Hosts {
         self.refresh
     }
 
+    /// What is new of the file, which is taken over when it has changed: how many clients it has, or why it is not.
+    pub fn news(&self) -> Option<Result<usize, HostsError>> {
+        match self.look() {
+            Look::Same => None,
+            Look::Taken(clients) => Some(Ok(clients)),
+            Look::Kept(error) => Some(Err(error)),
+        }
+    }
+
     /// Takes the file over when it has changed. A file with mistakes is told once.
     pub fn look(&self) -> Look {
         let stamp = match std::fs::metadata(&self.file) {
@@ -123,7 +133,7 @@ impl Hosts {
         };
         match Clients::read(&text) {
             Ok(clients) => {
-                let count = clients.by_mac.len();
+                let count = clients.by_mac.len() + clients.v6.len();
                 self.clients.store(clients.into());
                 Look::Taken(count)
             }
@@ -134,6 +144,11 @@ impl Hosts {
     /// The address of a client.
     pub fn address_of(&self, mac: Mac) -> Option<Ipv4Addr> {
         self.clients.load().by_mac.get(&mac).copied()
+    }
+
+    /// The IPv6 address of a client.
+    pub fn address6_of(&self, mac: Mac) -> Option<Ipv6Addr> {
+        self.clients.load().v6.get(&mac).copied()
     }
 
     /// Whether a client has this address: it is never given to somebody else.
@@ -157,14 +172,18 @@ impl Clients {
                     continue;
                 }
             };
-            match (mac.parse::<Mac>(), ip.parse::<std::net::IpAddr>()) {
-                (Ok(mac), Ok(std::net::IpAddr::V4(ip))) => {
+            match (mac.parse::<Mac>(), ip.parse::<IpAddr>()) {
+                (Ok(mac), _) if !mac.is_host() => bad.push((at + 1, format!("{mac} is a group's, or nobody's"))),
+                (Ok(_), Ok(IpAddr::V4(ip))) if !is_unicast(ip) => {
+                    bad.push((at + 1, format!("no host can have {ip}")));
+                }
+                (Ok(mac), Ok(IpAddr::V4(ip))) => {
                     // The last line of a client counts, as upstream has it.
                     clients.by_ip.insert(ip, mac);
                     clients.by_mac.insert(mac, ip);
                 }
                 // One file may serve both families.
-                (Ok(_), Ok(std::net::IpAddr::V6(_))) => {}
+                (Ok(mac), Ok(IpAddr::V6(ip))) => drop(clients.v6.insert(mac, ip)),
                 (Err(error), _) => bad.push((at + 1, error.to_string())),
                 (_, Err(_)) => bad.push((at + 1, format!("'{ip}' is not an IP address"))),
             }
@@ -206,6 +225,8 @@ mod tests {
         assert_eq!(hosts.address_of(mac(1)), Some([10, 0, 0, 1].into()));
         assert_eq!(hosts.address_of(mac(2)), Some([10, 0, 0, 2].into()));
         assert_eq!(hosts.address_of(mac(3)), None);
+        assert_eq!(hosts.address6_of(mac(1)), Some("fd00::1".parse().unwrap()));
+        assert_eq!(hosts.address6_of(mac(2)), None);
         assert!(hosts.owns([10, 0, 0, 2].into()) && !hosts.owns([10, 0, 0, 3].into()));
     }
 
@@ -214,14 +235,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hosts.txt");
         assert!(matches!(open(&file), Err(HostsError::Read(..))));
-        let bad = "02:00:00:00:00:01\n02:00:00:00:00:01 10.0.0.1 x\nx 10.0.0.1\n02:00:00:00:00:02 10.0.0\n";
+        let bad = "02:00:00:00:00:01 10.0.0.1 x\nx 10.0.0.1\n02:00:00:00:00:02 10.0.0\n\
+                   01:00:00:00:00:02 10.0.0.2\n02:00:00:00:00:02 224.0.0.1\n";
         std::fs::write(&file, bad).unwrap();
         let error = open(&file).unwrap_err().to_string();
         for line in [
             "line 1: is not",
-            "line 2: is not",
-            "line 3: 'x' is not",
-            "line 4: '10.0.0' is not",
+            "line 2: 'x' is not",
+            "line 3: '10.0.0' is not",
+            "line 4: 01:00:00:00:00:02 is a group's",
+            "line 5: no host can have 224.0.0.1",
         ] {
             assert!(error.contains(line), "{error}");
         }

@@ -17,7 +17,6 @@ pub mod explain;
 pub(crate) mod handover;
 pub mod holder;
 pub mod hosts;
-pub mod limit;
 pub mod options;
 mod outbox;
 pub mod policy;
@@ -29,10 +28,10 @@ pub mod rehearsal;
 pub mod reply;
 pub mod request;
 mod rows;
-pub mod rules;
 mod scopes;
 pub(crate) mod service;
 pub mod sqlite;
+pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -14,6 +14,7 @@ use super::hosts::{Hosts, HostsError};
 use super::pool::Terms;
 use super::request::Request;
 use crate::config::{Arch, Config, NamePattern, Nbp, OptionSet, Rule, Service, Subnet, UnknownClients, When};
+use crate::dhcp::rules::Book;
 
 /// The rules for answers.
 #[derive(Debug, Clone)]
@@ -182,6 +183,16 @@ impl Policy {
         }
     }
 
+    /// What the rules are asked with.
+    pub(in crate::dhcp) fn book(&self) -> Book<'_> {
+        Book {
+            rules: &self.rules,
+            domain: self.domain.as_deref(),
+            hostnames: &self.hostnames,
+            strict: self.strict,
+        }
+    }
+
     /// The subnet with all that no other one holds, if there is one.
     pub fn catch_all(&self) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.is_catch_all())
@@ -245,18 +256,18 @@ fn with_options(subnet: &Subnet, global: &OptionSet) -> Subnet {
 }
 
 /// What a client's hardware address is appended to. Upstream does not look whether there is a query already.
-fn script_url(url: &str, strict: bool) -> String {
+pub(in crate::dhcp) fn script_url(url: &str, strict: bool) -> String {
     let joint = if url.contains('?') && !strict { '&' } else { '?' };
     format!("{url}{joint}mac=")
 }
 
 /// Neither of "this network" nor of this machine, nor for many.
-fn is_unicast(ip: Ipv4Addr) -> bool {
+pub(super) fn is_unicast(ip: Ipv4Addr) -> bool {
     ip.octets()[0] != 0 && !ip.is_loopback() && !ip.is_multicast() && !ip.is_broadcast()
 }
 
 /// A duration as DHCP counts: whole seconds, at least one, and never the all-ones that means "for ever".
-pub(super) fn seconds(duration: Duration) -> u32 {
+pub(in crate::dhcp) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs())
         .unwrap_or(u32::MAX)
         .clamp(1, u32::MAX - 1)

@@ -1,27 +1,25 @@
 //! Addresses for clients that the inventory does not know.
 //!
-//! Owns who has which address of which pool. Promises: an address has one holder at a time, lies in its pool, and is never one of a node, of
-//! the server or of a router; memory is bounded by the size of the pools. Whose a lease is says [`Holder`].
+//! Owns all pools: which one a client belongs to, and what it may do with what it has there. Promises: an address lies in its pool, and is
+//! never one of a node, of the server or of a router; memory is bounded by the size of the pools. Whose a lease is says [`Holder`].
 //!
 //! Pure: the time is passed in (it never goes back), a lease that must be durable is a [`Verdict::Lease`] for the caller to write, and an
 //! address that somebody may use already is a [`Verdict::Probe`] for the caller to ask about.
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
-use serde::{Deserialize, Serialize};
 
 use super::answer::{FreedWhy, Lease, NakWhy, Verdict, Why, client, named, nowhere};
 use super::bootloop::{Bootloop, Habit};
 use super::holder::{Holder, id};
-use super::hosts::Hosts;
-use super::policy::{Policy, Receiving, seconds};
+use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
 use super::rows::Rows;
+use super::table::{Client, Held, PROBED, QUARANTINE, State, Table};
 use crate::config::{BindTo, BootloopNak, Config, Subnet};
 use crate::inventory::Snapshot;
 
@@ -63,59 +61,6 @@ impl Terms {
     }
 }
 
-/// How an address of a pool is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Offered a moment ago.
-    Offered,
-    /// Leased.
-    Leased,
-    /// Nobody's; its last holder gets it again as long as nobody else needs it.
-    Free,
-    /// Found in use by its client: it rests.
-    Declined,
-    /// Found in use by a probe: it rests.
-    Conflict,
-}
-
-impl State {
-    /// What it is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Offered => "offered",
-            Self::Leased => "leased",
-            Self::Free => "free",
-            Self::Declined => "declined",
-            Self::Conflict => "conflict",
-        }
-    }
-
-    /// Nobody gets it before its time is over, as long as there is another one.
-    fn rests(self) -> bool {
-        matches!(self, Self::Declined | Self::Conflict)
-    }
-}
-
-/// An address of a pool, for the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// The hardware address of its holder, or its last one; of a conflict, who uses it.
-    pub mac: Option<Mac>,
-    /// The client identifier that came with it.
-    pub client_id: Option<Arc<[u8]>>,
-    /// The address.
-    pub ip: Ipv4Addr,
-    /// Its subnet.
-    pub subnet: (Ipv4Addr, u8),
-    /// How it is.
-    pub state: State,
-    /// When that ends.
-    pub until: Duration,
-    /// What the client calls itself.
-    pub host_name: Option<String>,
-}
-
 /// A lease of an earlier run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Former {
@@ -133,77 +78,12 @@ pub struct Former {
     pub host_name: Option<String>,
 }
 
-/// One pool and who has what in it.
-#[derive(Debug)]
-struct Table {
-    subnet: Subnet,
-    /// Its place among the subnets of the policy.
-    number: usize,
-    first: u32,
-    last: u32,
-    seconds: u32,
-    /// No address from here on was ever looked at.
-    next: u64,
-    entries: HashMap<u32, Entry>,
-    /// The address of each holder, past ones too.
-    of: HashMap<Holder, u32>,
-    /// The entries by the time at which they may be given to somebody else.
-    by_end: BTreeSet<(Duration, u32)>,
-    /// Those of them that somebody uses who should not, and that rest.
-    resting: BTreeSet<(Duration, u32)>,
-    /// Clients with addresses of their own.
-    hosts: Option<Arc<Hosts>>,
-    /// bootd's addresses on the interface that was heard last.
-    own: Vec<Ipv4Addr>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    /// `None`: nobody's, or not to be had and looked at again later.
-    holder: Option<Holder>,
-    client: Client,
-    state: State,
-    until: Duration,
-    /// Until then nobody needs to probe it.
-    probed: Duration,
-}
-
-/// What the operator wants to know of a client.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Client {
-    pub(super) mac: Option<Mac>,
-    pub(super) client_id: Option<Arc<[u8]>>,
-    pub(super) host_name: Option<String>,
-}
-
-impl Client {
-    pub(super) fn of(request: &Request<'_>) -> Self {
-        Self {
-            mac: request.mac,
-            client_id: id(request).map(Arc::from),
-            host_name: request.host_name(),
-        }
-    }
-}
-
 impl Pools {
     /// The pools of the configuration, all free.
     pub fn new(policy: &Policy) -> Self {
         let table = |(number, subnet): (usize, &Subnet)| {
-            subnet.pool.as_ref().map(|pool| Table {
-                subnet: subnet.clone(),
-                number,
-                first: pool.first.to_bits(),
-                last: pool.last.to_bits(),
-                seconds: seconds(pool.lease_time),
-                next: pool.first.to_bits().into(),
-                entries: HashMap::new(),
-                of: HashMap::new(),
-                by_end: BTreeSet::new(),
-                resting: BTreeSet::new(),
-                hosts: policy.hosts.clone(),
-                own: Vec::new(),
-            })
+            let hosts = policy.hosts.clone();
+            Some(Table::new(number, subnet, subnet.pool.as_ref()?, hosts))
         };
         Self {
             tables: policy.subnets.iter().enumerate().filter_map(table).collect(),
@@ -272,7 +152,7 @@ impl Pools {
         match kind {
             Kind::Release => return self.release(request, holder, now),
             Kind::Decline => return self.decline(request, holder, now),
-            Kind::Inform => return Verdict::Ignore(Why::UnknownInform),
+            Kind::Inform => return self.inform(request, policy, snapshot, receiving, &holder, now),
             Kind::Other(_) => return Verdict::Ignore(Why::MessageType),
             Kind::Discover | Kind::Request => {}
         }
@@ -474,6 +354,28 @@ impl Pools {
         Verdict::Lease(table.grant(ReplyKind::Ack, asker, policy, ip), lease)
     }
 
+    /// Who has a lease may ask for more than it got with it (RFC 2131 section 3.4).
+    fn inform<'a>(
+        &self,
+        request: &'a Request<'a>,
+        policy: &'a Policy,
+        snapshot: &Snapshot,
+        receiving: &Receiving,
+        holder: &Holder,
+        now: Duration,
+    ) -> Verdict<'a> {
+        let ip = request.ciaddr;
+        let mut tables = self.tables.iter();
+        let Some(table) = tables.find(|table| table.is_leased(ip.to_bits(), holder, now)) else {
+            return Verdict::Ignore(Why::UnknownInform);
+        };
+        let subnet = &policy.subnets[table.number];
+        match Asker::unknown(request, policy, snapshot, receiving, (subnet, ip)) {
+            Ok(asker) => Verdict::Reply(Reply::grant(ReplyKind::Ack, asker, policy, subnet, None)),
+            Err(why) => Verdict::Ignore(why),
+        }
+    }
+
     fn release<'a>(&mut self, request: &Request<'_>, holder: Holder, now: Duration) -> Verdict<'a> {
         let ip = request.ciaddr;
         if !self.leased(&holder, ip, now) || !self.is_same_client(request, ip) {
@@ -533,218 +435,6 @@ impl Pools {
 /// An address that an operator cleared, and whose row goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cleared(pub Option<Holder>);
-
-impl Entry {
-    /// Somebody uses it who should not. One that rests because it became a node's is still in use by whoever had it.
-    fn is_resting(&self) -> bool {
-        self.state == State::Conflict || (self.state == State::Declined && self.holder.is_some())
-    }
-}
-
-impl Table {
-    fn offer<'a>(
-        &mut self,
-        asker: Asker<'a>,
-        policy: &'a Policy,
-        snapshot: &Snapshot,
-        receiving: &Receiving,
-        holder: Holder,
-        now: Duration,
-    ) -> Verdict<'a> {
-        let request = asker.request;
-        let Some(ip) = self.choose(&holder, request.requested_ip, snapshot, now) else {
-            return Verdict::Ignore(Why::PoolExhausted);
-        };
-        let before = self.entries.get(&ip);
-        // Whoever had the address last is who would use it.
-        let had = before.is_some_and(|entry| entry.state == State::Leased && entry.holder.as_ref() == Some(&holder));
-        let probed = had || before.is_some_and(|entry| entry.probed > now);
-        // A client that asks again while its lease runs keeps it.
-        if !self.is_leased(ip, &holder, now) {
-            self.set(ip, Some(holder), Client::of(request), State::Offered, now + OFFER);
-        }
-        if let Some(entry) = self.entries.get_mut(&ip).filter(|_| had) {
-            entry.probed = now + PROBED;
-        }
-        let ip = Ipv4Addr::from_bits(ip);
-        let may_probe = !policy.terms.probe.is_zero() && receiving.link.is_some() && request.giaddr.is_unspecified();
-        if may_probe && !probed {
-            return Verdict::Probe(ip);
-        }
-        Verdict::Reply(self.grant(ReplyKind::Offer, asker, policy, ip))
-    }
-
-    /// The client's own address, else the one that it asks for, else one that nobody ever had, else the one that is free for longest, else
-    /// the one that was found in use longest ago: whoever declines all of them does not empty the pool.
-    fn choose(&mut self, holder: &Holder, wanted: Option<Ipv4Addr>, snapshot: &Snapshot, now: Duration) -> Option<u32> {
-        if let Some(&own) = self.of.get(holder) {
-            if self.usable(own, snapshot) {
-                return Some(own);
-            }
-            self.lose(holder);
-        }
-        let wanted = wanted.map(Ipv4Addr::to_bits);
-        if let Some(ip) = wanted.filter(|&ip| self.usable(ip, snapshot) && self.is_free_for(ip, holder, now)) {
-            return Some(ip);
-        }
-        while self.next <= self.last.into() {
-            let ip = u32::try_from(self.next).ok()?;
-            self.next += 1;
-            if self.entries.contains_key(&ip) {
-                continue;
-            }
-            if self.usable(ip, snapshot) {
-                return Some(ip);
-            }
-            self.set(ip, None, Client::default(), State::Free, now + LOOK_AGAIN);
-        }
-        while let Some(&(until, ip)) = self.by_end.first() {
-            if until > now {
-                break;
-            }
-            if self.usable(ip, snapshot) {
-                return Some(ip);
-            }
-            self.set(ip, None, Client::default(), State::Free, now + LOOK_AGAIN);
-        }
-        let mut resting = self.resting.iter().map(|&(_, ip)| ip);
-        resting.find(|&ip| self.usable(ip, snapshot))
-    }
-
-    fn grant<'a>(&self, kind: ReplyKind, asker: Asker<'a>, policy: &'a Policy, ip: Ipv4Addr) -> Reply<'a> {
-        let subnet = &policy.subnets[self.number];
-        Reply::grant(kind, asker, policy, subnet, Some((ip, self.seconds)))
-    }
-
-    /// Gives an address to a holder; the former one has nothing then, and the new one nothing else.
-    fn set(&mut self, ip: u32, holder: Option<Holder>, client: Client, state: State, until: Duration) {
-        if let Some(holder) = &holder
-            && let Some(former) = self.of.insert(holder.clone(), ip)
-            && former != ip
-            && let Some(entry) = self.entries.remove(&former)
-        {
-            self.forget_end(former, &entry);
-            let (holder, client) = (None, Client::default());
-            self.insert(
-                former,
-                Entry {
-                    holder,
-                    client,
-                    ..entry
-                },
-            );
-        }
-        let before = self.entries.remove(&ip);
-        if let Some(before) = &before {
-            self.forget_end(ip, before);
-            if let Some(holder) = before.holder.as_ref().filter(|before| Some(*before) != holder.as_ref())
-                && self.of.get(holder) == Some(&ip)
-            {
-                self.of.remove(holder);
-            }
-        }
-        let probed = before.filter(|_| !state.rests()).map(|before| before.probed);
-        let entry = Entry {
-            holder,
-            client,
-            state,
-            until,
-            probed: probed.unwrap_or_default(),
-        };
-        self.insert(ip, entry);
-    }
-
-    /// Of an address that has no entry.
-    fn insert(&mut self, ip: u32, entry: Entry) {
-        let end = (entry.until, ip);
-        self.by_end.insert(end);
-        if entry.is_resting() {
-            self.resting.insert(end);
-        }
-        self.entries.insert(ip, entry);
-    }
-
-    fn forget_end(&mut self, ip: u32, entry: &Entry) {
-        self.by_end.remove(&(entry.until, ip));
-        self.resting.remove(&(entry.until, ip));
-    }
-
-    /// Ends what a client has here.
-    fn free(&mut self, holder: &Holder, now: Duration) {
-        if let Some(ip) = self.of.remove(holder)
-            && let Some(entry) = self.entries.get(&ip)
-        {
-            let until = entry.until.min(now);
-            self.set(ip, None, Client::default(), State::Free, until);
-        }
-    }
-
-    /// A client's address became a node's. Should it be the node's only for a moment, it rests until the client cannot use it any more.
-    fn lose(&mut self, holder: &Holder) {
-        if let Some(ip) = self.of.remove(holder)
-            && let Some(entry) = self.entries.get(&ip)
-        {
-            self.set(ip, None, Client::default(), State::Declined, entry.until);
-        }
-    }
-
-    fn holds(&self, ip: u32) -> bool {
-        (self.first..=self.last).contains(&ip)
-    }
-
-    /// In the pool, and nobody's by configuration or inventory.
-    fn usable(&self, ip: u32, snapshot: &Snapshot) -> bool {
-        let address = Ipv4Addr::from_bits(ip);
-        self.holds(ip)
-            && Some(address) != self.subnet.server
-            && address != self.subnet.network
-            && address != self.subnet.broadcast()
-            && !self.subnet.routers.contains(&address)
-            && !snapshot.owns(address)
-            && !self.own.contains(&address)
-            && !self.hosts.as_ref().is_some_and(|hosts| hosts.owns(address))
-    }
-
-    fn is_free_for(&self, ip: u32, holder: &Holder, now: Duration) -> bool {
-        self.entries.get(&ip).is_none_or(|entry| {
-            let open = entry.holder.is_none() || entry.holder.as_ref() == Some(holder);
-            entry.until <= now || (!entry.state.rests() && open)
-        })
-    }
-
-    fn is_alive(&self, ip: u32, now: Duration) -> bool {
-        self.entries.get(&ip).is_some_and(|entry| entry.until > now)
-    }
-
-    fn is_leased(&self, ip: u32, holder: &Holder, now: Duration) -> bool {
-        self.entries.get(&ip).is_some_and(|entry| {
-            entry.holder.as_ref() == Some(holder) && entry.state == State::Leased && entry.until > now
-        })
-    }
-
-    fn held(&self, now: Duration) -> impl Iterator<Item = Held> + '_ {
-        let shown = |entry: &Entry| entry.holder.is_some() || entry.state == State::Conflict;
-        let entries = self.entries.iter().filter(move |(_, entry)| shown(entry));
-        entries.map(move |(&ip, entry)| Held {
-            mac: entry.client.mac,
-            client_id: entry.client.client_id.clone(),
-            ip: Ipv4Addr::from_bits(ip),
-            subnet: (self.subnet.network, self.subnet.prefix),
-            state: if entry.until > now { entry.state } else { State::Free },
-            until: entry.until,
-            host_name: entry.client.host_name.clone(),
-        })
-    }
-}
-
-/// How long an offered address waits for its REQUEST.
-const OFFER: Duration = Duration::from_secs(10);
-/// How long an address that somebody else uses rests.
-const QUARANTINE: Duration = Duration::from_secs(600);
-/// For how long an address that nobody answered for is not probed again.
-const PROBED: Duration = Duration::from_secs(60);
-/// When an address that was a node's is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 #[path = "pool_tests.rs"]

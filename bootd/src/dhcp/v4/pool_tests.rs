@@ -478,6 +478,10 @@ fn whatever_clients_do_an_address_has_one_holder() {
                     }
                     rows.insert(lease.holder, lease.ip);
                 }
+                Decided::Reply(reply) if reply.kind == ReplyKind::Ack => {
+                    // It told of its lease, and keeps it.
+                    assert!(reply.yiaddr.is_unspecified());
+                }
                 Decided::Reply(reply) => {
                     assert_eq!(reply.kind, ReplyKind::Offer);
                     check(&bench, reply.yiaddr, &asks.unwrap(), &told);

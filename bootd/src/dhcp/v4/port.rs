@@ -16,13 +16,14 @@ use bootd_sdk::mac::Mac;
 use prometheus_client::metrics::counter::Counter;
 
 use super::PART;
-use super::limit::Load;
 use super::outbox::{Letter, Outlet};
 use super::policy::Receiving;
 use super::reply::Destination;
 use super::service::Shell;
+use crate::dhcp::limit::Load;
 use crate::metrics::Metrics;
-use crate::net::{Backlog, FrameSocket, Framed, Incoming, Interface, NetError, UdpPort, shorten_time_slice};
+use crate::net::{Backlog, FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
+use crate::urgency;
 
 /// The sockets of one interface.
 pub(crate) struct Port {
@@ -57,11 +58,6 @@ impl Port {
             frames: Arc::new(FrameSocket::open()?),
             interface: Arc::new(ArcSwap::from_pointee(interface)),
         })
-    }
-
-    /// The interface's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 
     /// What the interface was when it was looked at last.
@@ -109,7 +105,7 @@ impl Port {
 impl Receiver {
     /// Receives until `ending`.
     pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
-        shorten_time_slice();
+        urgency::become_urgent();
         let metrics = &shell.deps().metrics;
         let (mut incoming, mut desk) = (Incoming::default(), shell.desk());
         let mut pressure = Pressure::new(metrics);

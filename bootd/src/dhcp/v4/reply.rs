@@ -12,8 +12,8 @@ use super::answer::{NOBODY, Why};
 use super::boot::{Booting, Whose, booting};
 use super::policy::{Policy, Receiving};
 use super::request::{BROADCAST, Request};
-use super::rules::{Client, Ruling, Said, rule};
 use crate::config::{Autoconfigure, OptionSet, RuleLog, Subnet};
+use crate::dhcp::rules::{Client, Ruling, Said, rule};
 use crate::inventory::Snapshot;
 
 /// The kind of a reply.
@@ -167,11 +167,11 @@ impl<'a> Asker<'a> {
         let asker = Self::without_rules(request, policy, receiving, (subnet, ip));
         let client = Client {
             request,
-            mac: asker.mac,
+            mac: Some(asker.mac),
             node: None,
-            ip,
+            ip: Some(ip.into()),
         };
-        match rule(policy, snapshot, client) {
+        match rule(policy.book(), snapshot, &client) {
             Ruling::Ignore(_) => Err(Why::ByRule),
             Ruling::Serve(said) => Ok(Self { said, ..asker }),
         }

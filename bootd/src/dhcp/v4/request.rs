@@ -11,7 +11,10 @@ use std::net::Ipv4Addr;
 use bootd_sdk::mac::Mac;
 use dhcproto::v4::{MessageType, OptionCode};
 
+use super::boot::arch_of;
 use super::options::{self, AUTOCONFIGURE, Ends, IPXE, Truncated};
+use crate::config::Arch;
+use crate::dhcp::rules::Asks;
 
 /// The fixed part of a packet, with the magic cookie.
 pub const HEADER: usize = 240;
@@ -45,6 +48,20 @@ pub enum Kind {
     Inform,
     /// Nothing that a client says to a server.
     Other(u8),
+}
+
+impl Kind {
+    /// The value of option 53.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Discover => 1,
+            Self::Request => 3,
+            Self::Decline => 4,
+            Self::Release => 7,
+            Self::Inform => 8,
+            Self::Other(number) => number,
+        }
+    }
 }
 
 /// A packet from a client or its relay.
@@ -286,6 +303,28 @@ impl Request<'_> {
         });
         let whole = (!self.user_class.is_empty()).then_some(&*self.user_class);
         whole.into_iter().chain(parts)
+    }
+}
+
+impl Asks for Request<'_> {
+    fn arch(&self, strict: bool) -> Option<Arch> {
+        self.arch.and_then(|code| arch_of(code, self.boots_by_http(), strict))
+    }
+
+    fn vendor_classes(&self) -> impl Iterator<Item = &[u8]> {
+        [&*self.vendor_class].into_iter()
+    }
+
+    fn user_classes(&self) -> impl Iterator<Item = &[u8]> {
+        Request::user_classes(self)
+    }
+
+    fn circuit_id(&self) -> Option<&[u8]> {
+        self.relay_option(CIRCUIT_ID)
+    }
+
+    fn remote_id(&self) -> Option<&[u8]> {
+        self.relay_option(REMOTE_ID)
     }
 }
 

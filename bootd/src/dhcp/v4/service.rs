@@ -18,8 +18,7 @@ use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
 use super::handover;
 use super::holder::{Hex, Holder};
-use super::hosts::Look;
-use super::limit::{Limit, Load, Token};
+use super::hosts::HostsError;
 use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
 use super::policy::{Policy, Receiving};
 use super::pool::{Cleared, Pools};
@@ -28,6 +27,7 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
+use crate::dhcp::limit::{Limit, Load, Token};
 use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
 use crate::metrics::{Metrics, Refusals};
 use crate::state::{StoreError, Write};
@@ -108,13 +108,22 @@ impl Shell {
         handover::import(&deps.config, &deps.store)?;
         let clocks = clocks();
         let mut moved = Write::default();
+        let mut left_out = Vec::new();
         for (key, value) in deps.store.scan(rows::TABLE, "")? {
             let former = Saved::read(&key, &value, policy.terms.bind_to, clocks);
             let restored = former.filter(|former| pools.restore(former.clone(), clocks.boot));
             match restored {
                 Some(former) => rows::rekey(&former, &key, clocks, &mut moved),
-                None => tracing::warn!(key, value, "lease left out: unreadable, twice there, or in no pool"),
+                None => left_out.push(key),
             }
+        }
+        if let [first, ..] = left_out.as_slice() {
+            let count = left_out.len();
+            tracing::warn!(
+                count,
+                first,
+                "leases left out: unreadable, twice there, or in no pool any more"
+            );
         }
         if moved != Write::default() {
             deps.store.write_and_wait(moved)?;
@@ -145,18 +154,10 @@ impl Shell {
         Desk::new(Arc::clone(&self.deps.metrics), self.deps.config.dhcp.rate_limit)
     }
 
-    /// Takes the file of hosts over when it changed, and says so.
-    pub(crate) fn look_at_hosts(&self) {
-        let Some(hosts) = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes()) else {
-            return;
-        };
-        match hosts.look() {
-            Look::Same => {}
-            Look::Taken(clients) => tracing::info!(clients, "the file of hosts is taken over"),
-            Look::Kept(error) => {
-                tracing::warn!(%error, "the file of hosts cannot be taken over: what it said before counts")
-            }
-        }
+    /// Takes the file of hosts over when it changed. `None`: it is as it was.
+    pub(crate) fn look_at_hosts(&self) -> Option<Result<usize, HostsError>> {
+        let hosts = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes())?;
+        hosts.news()
     }
 
     /// A desk for packets that had their turn with the limit.
@@ -479,8 +480,8 @@ fn token(request: &Request<'_>, mac: Mac) -> Token {
     Token {
         mac,
         xid: request.xid,
-        kind: request.kind,
-        relay: request.giaddr.to_bits(),
+        kind: request.kind.map_or(0, Kind::number),
+        relay: request.giaddr.to_bits().into(),
     }
 }
 
@@ -519,7 +520,7 @@ fn boot_id() -> u64 {
 const PROBES: u8 = 3;
 
 /// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
-pub(super) fn boot_clock() -> Duration {
+pub(in crate::dhcp) fn boot_clock() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(
         u64::try_from(now.tv_sec).unwrap_or_default(),

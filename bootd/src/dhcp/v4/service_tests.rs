@@ -53,6 +53,13 @@ impl Outlet for Wire {
     }
 }
 
+/// Sends nothing.
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn send(&self, _: &[Letter], _: &mut Vec<(usize, io::Error)>) {}
+}
+
 /// A client that the plugins were asked about, and what is to happen then.
 type Asked = (Mac, Option<Then>);
 
@@ -137,6 +144,32 @@ impl Bench {
         let label = format!("what=\"{what}\"");
         self.metrics.text().lines().any(|line| line.contains(&label))
     }
+}
+
+#[test]
+fn a_packet_of_a_known_node_takes_nothing_from_the_heap_on_its_way_through_the_shell() {
+    let bench = Bench::new();
+    let outlet: Arc<dyn Outlet> = Arc::new(Nowhere);
+    let mut desk = bench.shell.unlimited_desk();
+    let packets = [
+        Client::new(1).option(93, &[0, 7]).discover(),
+        Client::new(1).option(77, b"iPXE").discover(),
+        Client::new(1).option(50, &[172, 16, 0, 1]).request(),
+    ];
+    let receiving = receiving();
+    let mut batch = || {
+        desk.begin(Load::Light);
+        for packet in &packets {
+            bench.shell.packet(packet, &"test", &receiving, &outlet, &mut desk);
+        }
+        bench.shell.send(&mut desk, &*outlet);
+    };
+    // The letters of the batch come into being.
+    batch();
+    for _ in 0..10 {
+        assert_eq!(crate::allocations::during(&mut batch), 0);
+    }
+    assert!(bench.counted("offer") && bench.counted("ack"));
 }
 
 #[test]

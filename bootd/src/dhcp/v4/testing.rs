@@ -203,6 +203,7 @@ pub(crate) fn config() -> Config {
             ],
             ..Dhcp::default()
         },
+        dhcp6: None,
         tftp: Tftp {
             serve: true,
             autoexec: true,

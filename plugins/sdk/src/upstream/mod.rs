@@ -5,23 +5,24 @@
 //! Promises: no answer, whatever it is, empties or breaks what is mirrored; a site that does not answer is asked less and less often; what is
 //! wrong, and since when, is in the plugin's health, in its metrics, and in a header of what it answers meanwhile. Tokens are never logged.
 
+mod service;
 mod settings;
 mod state;
 
+pub use service::excerpt;
 pub use settings::{HoldBack, Refresh, Settings, Token, Url};
 pub use state::{Loss, Trust, Verdict};
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-
 use crate::text::shown;
-use crate::wire::{Answer, Commit, Fetch, Fetched, Health, Mistake, Request};
-use crate::{Host, HostError, Number, form, time};
+use crate::wire::{Answer, Commit, Fetched, Health, Mistake, Request};
+use crate::{Host, HostError, Number, time};
+use service::{New, Service, Unanswered, looks_like_json};
 use state::{Collection, Kind, Outcome, Schedule, Trouble};
 
 /// A plugin's mirror of a site.
@@ -60,13 +61,7 @@ pub struct Listed {
 /// A site.
 pub struct Site {
     host: Host,
-    /// The service's URL, without a slash at its end.
-    base: String,
-    /// Its path, as it is appended to `config.url`.
-    service: String,
-    ca: Option<String>,
-    token: Option<Token>,
-    folder: PathBuf,
+    service: Service,
     guard: HoldBack,
     listed: &'static [Listed],
     /// One refresh at a time.
@@ -98,7 +93,6 @@ impl Site {
     /// A site whose service is at `config.url` and `service` (`/hsm/v2`). Asks nothing yet. `folder`: of bootd.toml.
     pub fn new(host: Host, settings: &Settings, folder: &Path, service: &str, listed: &'static [Listed]) -> Self {
         let seconds = u64::from(settings.refresh.0);
-        let ca = settings.ca.as_ref().map(|ca| folder.join(ca).display().to_string());
         // What an earlier run knew. Without it a site that is dead for a week would seem dead since the restart.
         let text = host.store_get(KEY).ok().flatten().unwrap_or_default();
         let mut known: BTreeMap<String, Collection> = serde_json::from_str(&text).unwrap_or_default();
@@ -111,12 +105,8 @@ impl Site {
             ..Told::default()
         };
         let site = Self {
+            service: Service::new(host, settings, folder, service),
             host,
-            base: format!("{}{service}", settings.url.text()),
-            service: service.into(),
-            ca,
-            token: settings.token.clone(),
-            folder: folder.into(),
             guard: settings.hold_back,
             listed,
             turn: Mutex::default(),
@@ -142,7 +132,7 @@ impl Site {
 
     /// The service's URL, without a slash at its end.
     pub fn url(&self) -> &str {
-        &self.base
+        &self.service.base
     }
 
     /// Whether it is time for a refresh; to be asked once a second.
@@ -188,7 +178,10 @@ impl Site {
         let is_whole = turn.is_some_and(|turn| self.refresh_all(mirror, trust, Some(until), &turn));
         if !is_whole {
             self.hurry();
-            let text = format!("199 bootd \"{} has taken it, and is read back later\"", self.base);
+            let text = format!(
+                "199 bootd \"{} has taken it, and is read back later\"",
+                self.service.base
+            );
             answer.headers.push(("warning".into(), text));
         }
         answer
@@ -264,8 +257,12 @@ impl Site {
         // Files are read before the lock is taken: answers wait for it. Before the first refresh, and in `bootd check`, they are all that
         // can be seen without the site.
         let has_refreshed = self.state().has_refreshed;
-        let mut told = if has_refreshed { Vec::new() } else { self.unready() };
-        told.extend(self.token_ends());
+        let mut told = if has_refreshed {
+            Vec::new()
+        } else {
+            self.service.unready()
+        };
+        told.extend(self.service.token_ends());
         let state = self.state();
         let good = state.collections.iter().map(|collection| collection.good);
         let as_of = match good.min().flatten() {
@@ -276,14 +273,14 @@ impl Site {
         for (listed, collection) in self.listed.iter().zip(&state.collections) {
             let held = collection.held.as_ref();
             told.extend(held.map(|(since, loss)| Mistake {
-                file: format!("{}{}", self.base, listed.path),
+                file: format!("{}{}", self.service.base, listed.path),
                 line: 0,
                 text: held_back(listed, loss, &time::rfc3339(*since)),
             }));
         }
         told.extend(mistakes);
         Health {
-            text: format!("{line}, mirrored from {}{as_of}", self.base),
+            text: format!("{line}, mirrored from {}{as_of}", self.service.base),
             mistakes: told,
         }
     }
@@ -300,8 +297,8 @@ impl Site {
         }
         let mistake = |(trouble, paths): (&Trouble, Vec<&str>)| {
             let (file, all) = match paths.as_slice() {
-                [path] => (format!("{}{path}", self.base), String::new()),
-                paths => (self.base.clone(), format!(" (all of {})", paths.join(", "))),
+                [path] => (format!("{}{path}", self.service.base), String::new()),
+                paths => (self.service.base.clone(), format!(" (all of {})", paths.join(", "))),
             };
             let since = time::rfc3339(trouble.since);
             let text = format!(
@@ -311,51 +308,6 @@ impl Site {
             Mistake { file, line: 0, text }
         };
         told.into_iter().map(mistake).collect()
-    }
-
-    /// What is wrong with the settings that only files can show.
-    fn unready(&self) -> Vec<Mistake> {
-        let mut told = Vec::new();
-        let mut tell = |key: &str, text: String| {
-            told.push(Mistake {
-                file: format!("config.{key}"),
-                line: 0,
-                text,
-            });
-        };
-        if let Some(ca) = &self.ca {
-            match std::fs::read_to_string(ca) {
-                Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => {}
-                Ok(_) => tell("ca", format!("{ca} holds no certificate in PEM form")),
-                Err(error) => tell("ca", format!("{ca}: {error}")),
-            }
-        }
-        if let Err(text) = self.token() {
-            tell("token", text);
-        }
-        let doubled = format!("{0}{0}", self.service);
-        if !self.service.is_empty() && self.base.ends_with(&doubled) {
-            tell(
-                "url",
-                format!("{} is appended to it, and is in it already", self.service),
-            );
-        }
-        told
-    }
-
-    /// A token that ends soon, before the site refuses it.
-    fn token_ends(&self) -> Option<Mistake> {
-        let token = self.token().ok()??;
-        let ends = expiry(&token)?;
-        let now = self.host.now_unix().as_secs();
-        (ends > now && ends - now < SOON).then(|| Mistake {
-            file: "config.token".into(),
-            line: 0,
-            text: format!(
-                "the token ends at {}: write a newer one in its place",
-                time::rfc3339(ends)
-            ),
-        })
     }
 
     /// An answer made of the mirror: says so in a header (`warning: 110`) while what is mirrored may be old.
@@ -370,48 +322,8 @@ impl Site {
     /// Passes a request on with its client's token, and gives the site's answer. `path`: as the service has it below its base, decoded.
     /// Who passes a write on reads it back: a [`Site::refresh`] that is [`Trust::Obeyed`]. The route must say that it passes tokens.
     pub fn pass_on(&self, request: &Request, path: &str) -> Answer {
-        let segments: Vec<String> = path.split('/').map(form::segment).collect();
-        if segments.iter().any(|segment| segment == "." || segment == "..") {
-            return Answer::problem(400, "Bad Request", "the path leads elsewhere");
-        }
-        let query = match request.query.as_str() {
-            "" => String::new(),
-            query => format!("?{query}"),
-        };
-        // Of a field that stands twice the first: that is the token that was looked at here.
-        let first = |name: &&str| request.headers.iter().find(|(other, _)| other == *name).cloned();
-        let fetch = Fetch {
-            method: request.method.clone(),
-            headers: CARRIED_THERE.iter().filter_map(first).collect(),
-            body: request.body.clone(),
-            timeout_ms: WRITE_MS,
-            ..self.fetch(&format!("{}{query}", segments.join("/")))
-        };
         self.numbers.passed_on.add(1);
-        match self.host.fetch(&fetch) {
-            Ok(fetched) => Answer {
-                status: fetched.status,
-                headers: fetched
-                    .headers
-                    .into_iter()
-                    .filter(|(name, _)| CARRIED_BACK.contains(&name.as_str()))
-                    .collect(),
-                body: fetched.body,
-                keep: false,
-            },
-            Err(error) => {
-                let text = unreachable(&error.to_string());
-                let took = match text.starts_with("cannot connect") {
-                    true => "nothing was written",
-                    false => "whether it took this is not known",
-                };
-                let detail = format!(
-                    "{} keeps this data, and {took}: {text}. What this box serves is as it was.",
-                    self.base
-                );
-                Answer::problem(502, "Bad Gateway", &detail)
-            }
-        }
+        self.service.pass_on(request, path)
     }
 
     /// One thing that is asked for while somebody waits, with the token of the configuration. `within`: for all of it.
@@ -421,14 +333,7 @@ impl Site {
         headers: &[(String, String)],
         within: Duration,
     ) -> Result<Fetched, String> {
-        let mut fetch = Fetch {
-            timeout_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
-            most_bytes: MOST_LOOKED_UP,
-            ..self.fetch(path_and_query)
-        };
-        fetch.headers.extend(headers.iter().cloned());
-        self.show_token(&mut fetch)?;
-        self.host.fetch(&fetch).map_err(|error| error.to_string())
+        self.service.look_up(path_and_query, headers, within)
     }
 
     fn refresh_one<M: Mirror>(&self, mirror: &M, at: usize, trust: Trust, within: Duration) -> Refreshed {
@@ -440,7 +345,7 @@ impl Site {
             let collection = state.collections.get(at).cloned().unwrap_or_default();
             (collection.validator, collection.held)
         };
-        let (body, validator) = match self.ask(listed, known.clone(), within, mirror.most_bytes()) {
+        let (body, validator) = match self.service.ask(listed, known.clone(), within, mirror.most_bytes()) {
             Ok(New {
                 body: Some(body),
                 validator,
@@ -503,7 +408,7 @@ impl Site {
             return;
         };
         if collection.held.is_none() {
-            let (had, lost, site) = (loss.had, loss.lost, self.base.as_str());
+            let (had, lost, site) = (loss.had, loss.lost, self.service.base.as_str());
             tracing::warn!(
                 site,
                 path,
@@ -530,71 +435,6 @@ impl Site {
         self.state().collections.get(at)?.held
     }
 
-    /// What the site says of a collection, when it is something that can be believed at all.
-    fn ask(
-        &self,
-        listed: &Listed,
-        known: Option<String>,
-        within: Duration,
-        most_bytes: usize,
-    ) -> Result<New, Unanswered> {
-        let is_known = known.is_some();
-        let mut fetch = Fetch {
-            timeout_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
-            most_bytes,
-            known: Some(known.unwrap_or_default()),
-            ..self.fetch(listed.path)
-        };
-        self.show_token(&mut fetch).map_err(Unanswered::Silent)?;
-        let fetched = self.host.fetch(&fetch).map_err(|error| match error {
-            HostError::Stopping => Unanswered::Stopping,
-            error => Unanswered::Silent(unreachable(&error.to_string())),
-        })?;
-        match fetched.status {
-            200 => Ok(New {
-                validator: fetched.validator,
-                body: Some(fetched.body),
-            }),
-            304 if is_known => Ok(New {
-                validator: fetched.validator,
-                body: None,
-            }),
-            status => Err(Unanswered::Wrong(Kind::Status(status), refusal(status, &fetched))),
-        }
-    }
-
-    fn fetch(&self, path_and_query: &str) -> Fetch {
-        Fetch {
-            ca: self.ca.clone(),
-            ..Fetch::get(format!("{}{path_and_query}", self.base))
-        }
-    }
-
-    fn show_token(&self, fetch: &mut Fetch) -> Result<(), String> {
-        if let Some(token) = self.token()? {
-            fetch.headers.push(("authorization".into(), format!("Bearer {token}")));
-        }
-        Ok(())
-    }
-
-    fn token(&self) -> Result<Option<String>, String> {
-        let token = match &self.token {
-            None => return Ok(None),
-            Some(Token::Env(name)) => {
-                std::env::var(name).map_err(|_| format!("config.token: the variable {name} is not set"))?
-            }
-            Some(Token::File(file)) => {
-                let file = self.folder.join(file);
-                std::fs::read_to_string(&file).map_err(|error| format!("config.token: {}: {error}", file.display()))?
-            }
-        };
-        let token = token.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("config.token: there is no token in it".into());
-        }
-        Ok(Some(token.into()))
-    }
-
     /// Since when what is mirrored may be old.
     fn stale_since(&self) -> Option<u64> {
         let state = self.state();
@@ -618,7 +458,7 @@ impl Site {
         };
         let is_stale = self.stale_since().is_some();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let site = self.base.as_str();
+        let site = self.service.base.as_str();
         match (&told.kind, trouble) {
             (before, Some(trouble)) if *before != Some(trouble.kind) => {
                 let reason = trouble.text;
@@ -674,22 +514,6 @@ impl Site {
     }
 }
 
-/// What a site said of a collection.
-struct New {
-    /// `None`: as it was.
-    body: Option<String>,
-    validator: Option<String>,
-}
-
-/// Why it said nothing of use.
-enum Unanswered {
-    /// There is no answer.
-    Silent(String),
-    Wrong(Kind, String),
-    /// The instance is to end.
-    Stopping,
-}
-
 /// What came of a refresh of a collection.
 enum Refreshed {
     /// The site said how it is, be it held back.
@@ -717,83 +541,15 @@ fn held_back(listed: &Listed, loss: &Loss, since: &str) -> String {
     )
 }
 
-/// Why an answer with this status is none.
-fn refusal(status: u16, fetched: &Fetched) -> String {
-    match status {
-        300..=399 => match fetched.header("location") {
-            Some(to) => format!(
-                "status {status} leads to {}: set config.url to where the service is",
-                shown(to)
-            ),
-            None => format!("status {status}"),
-        },
-        401 | 403 => {
-            let detail = serde_json::from_str::<serde_json::Value>(&fetched.body).unwrap_or_default();
-            let detail = detail["detail"]
-                .as_str()
-                .map_or(String::new(), |detail| format!(" ({})", excerpt(detail)));
-            format!("status {status}: the token is refused{detail}; see config.token")
-        }
-        _ => format!("status {status} {}", excerpt(&fetched.body))
-            .trim_end()
-            .to_owned(),
-    }
-}
-
-/// Why there is no answer, with what to do.
-fn unreachable(text: &str) -> String {
-    if text.contains("certificate") {
-        return format!("{text}; config.ca must hold what the site's certificate leads to");
-    }
-    text.to_owned()
-}
-
-/// No service that is mirrored answers with anything but JSON.
-fn looks_like_json(body: &str) -> Result<(), String> {
-    match body.trim_start().chars().next() {
-        Some('{' | '[' | 'n') => Ok(()),
-        Some(_) => Err(format!("the answer is no JSON: {}", excerpt(body))),
-        None => Err("the answer is empty".into()),
-    }
-}
-
-/// Some words of a text that others sent, such as an error page.
-pub fn excerpt(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().take(MOST_WORDS).collect();
-    shown(&words.join(" "))
-}
-
-/// When a token ends, in seconds since 1970; `None`: it is no JSON Web Token, or has no end. What it says is not verified: that is the site's.
-fn expiry(token: &str) -> Option<u64> {
-    let payload = token.split('.').nth(1)?;
-    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
-    claims["exp"].as_u64()
-}
-
 /// 0 to 1.
 fn random() -> f64 {
     (RandomState::new().hash_one(0) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Fields of a request that is passed on.
-const CARRIED_THERE: [&str; 3] = ["authorization", "content-type", "if-match"];
-/// Fields of its answer.
-const CARRIED_BACK: [&str; 7] = [
-    "content-type",
-    "location",
-    "allow",
-    "etag",
-    "retry-after",
-    "warning",
-    "bss-referral-token",
-];
 /// For a collection: large ones come slowly.
 const REFRESH: Duration = Duration::from_secs(30);
 /// The same, while an operator waits.
 const ACCEPT: Duration = Duration::from_secs(8);
-/// For a write that is passed on.
-const WRITE_MS: u64 = 20_000;
 /// For reading it back, all collections together, and for the turn to do so.
 const READ_BACK: Duration = Duration::from_secs(15);
 /// Between two looks whether it is our turn.
@@ -802,16 +558,10 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 const LEAST: Duration = Duration::from_millis(100);
 /// The deadline of routes that pass writes on: for the write, and for reading it back.
 pub const PASS_ON_MS: u64 = 45_000;
-/// Bytes of one thing that is looked up.
-const MOST_LOOKED_UP: usize = 1024 * 1024;
 /// The key of the plugin's store where it is kept what is known of the site.
 pub(crate) const KEY: &str = "upstream";
 /// Seconds by which the store may be behind.
 const KEEP_EVERY: u64 = 300;
-/// Seconds before its end when a token is told of: those of OpenCHAMI live for an hour, and are renewed in time by who renews them.
-const SOON: u64 = 300;
-/// Words of an error page that are told.
-const MOST_WORDS: usize = 12;
 
 #[cfg(test)]
 mod tests;

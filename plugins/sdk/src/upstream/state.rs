@@ -73,7 +73,7 @@ pub(super) struct Trouble {
     pub(super) text: String,
 }
 
-/// What kind of trouble it is. Within one the text may be another each time, and is told once.
+/// What kind of trouble it is. Within one the text may be another each time: the log tells the first, health the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
@@ -100,11 +100,8 @@ impl Collection {
 
     /// Nothing new is known, since this is wrong.
     pub(super) fn wrong(&mut self, now: u64, kind: Kind, text: String) {
-        match &mut self.trouble {
-            Some(trouble) if trouble.kind == kind => {}
-            Some(trouble) => (trouble.kind, trouble.text) = (kind, text),
-            None => self.trouble = Some(Trouble { since: now, kind, text }),
-        }
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        self.trouble = Some(Trouble { since, kind, text });
     }
 
     /// The site says something that is held back.
@@ -287,7 +284,7 @@ mod tests {
         collection.wrong(10, Kind::Status(500), "request 1".into());
         collection.wrong(15, Kind::Status(500), "request 2".into());
         let trouble = collection.trouble.clone().unwrap();
-        assert_eq!((trouble.since, trouble.text.as_str()), (10, "request 1"));
+        assert_eq!((trouble.since, trouble.text.as_str()), (10, "request 2"));
         collection.wrong(20, Kind::Shape, "b".into());
         let trouble = collection.trouble.clone().unwrap();
         assert_eq!((trouble.since, trouble.text.as_str()), (10, "b"));

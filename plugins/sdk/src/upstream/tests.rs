@@ -1,3 +1,4 @@
+use base64::Engine;
 use std::sync::Arc;
 
 use super::*;

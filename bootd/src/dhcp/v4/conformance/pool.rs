@@ -221,6 +221,24 @@ pub(super) fn cases() -> Vec<Case> {
             Client::new(9).ciaddr([172, 16, 0, 66]).send(8),
             silence("inform_of_unknown"),
         ),
+        pool(
+            "2.2 I",
+            "INFORM of who has a lease gets an ACK without address and lease time",
+        )
+        .packet(takes(9, FIRST), ack(FIRST))
+        .packet(
+            Client::new(9).unicast().ciaddr(FIRST).send(8),
+            ack([0; 4]).to(unicast(FIRST)).without(51).with(3, SERVER_IP),
+        )
+        .packet(
+            Client::new(9).unicast().ciaddr(SECOND_ONE).send(8),
+            silence("inform_of_unknown"),
+        )
+        .pass(301)
+        .packet(
+            Client::new(9).unicast().ciaddr(FIRST).send(8),
+            silence("inform_of_unknown"),
+        ),
         pool("2.2 I", "a REQUEST of a stranger that names no address gets silence")
             .packet(Client::new(9).request(), silence("no_address_named")),
         case("2.2 I", "a stranger without a pool gets silence instead of 0.0.0.0")

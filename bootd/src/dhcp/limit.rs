@@ -18,8 +18,6 @@ use std::time::Duration;
 
 use bootd_sdk::mac::Mac;
 
-use super::request::Kind;
-
 /// Why a packet is left. Each is a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
@@ -68,10 +66,10 @@ pub struct Token {
     pub mac: Mac,
     /// The transaction.
     pub xid: u32,
-    /// The message type.
-    pub kind: Option<Kind>,
-    /// The relay.
-    pub relay: u32,
+    /// The message type; 0 where there is none.
+    pub kind: u8,
+    /// The relay, or the link that it names.
+    pub relay: u128,
 }
 
 /// One thread's memory of who sent how much.
@@ -181,7 +179,7 @@ mod tests {
         Token {
             mac: Mac([2, 0, 0, 0, a, b]),
             xid,
-            kind: Some(Kind::Discover),
+            kind: 1,
             relay: 0,
         }
     }
@@ -221,10 +219,7 @@ mod tests {
         limit.begin(Duration::ZERO, Load::Light);
         assert_eq!(limit.admit(token(1, 7)), Ok(()));
         assert_eq!(limit.admit(token(1, 7)), Err(Shed::Duplicate));
-        let request = Token {
-            kind: Some(Kind::Request),
-            ..token(1, 7)
-        };
+        let request = Token { kind: 3, ..token(1, 7) };
         let relayed = Token {
             relay: 5,
             ..token(1, 7)

@@ -5,12 +5,12 @@ use std::path::Path;
 use bootd_sdk::wire::Node;
 use dhcproto::v4::OptionCode;
 
-use super::super::answer::{Verdict, Why, answer};
-use super::super::options::find;
-use super::super::policy::Policy;
-use super::super::rehearsal::{Outcome, Rehearsal};
-use super::super::request::{HEADER, parse};
-use super::super::testing::{Client, Sent, mac, node, receiving, snapshot};
+use super::super::v4::answer::{Verdict, Why, answer};
+use super::super::v4::options::find;
+use super::super::v4::policy::Policy;
+use super::super::v4::rehearsal::{Outcome, Rehearsal};
+use super::super::v4::request::{HEADER, parse};
+use super::super::v4::testing::{Client, Sent, mac, node, receiving, snapshot};
 use crate::config;
 
 /// Configuration B of the contract, with more text.

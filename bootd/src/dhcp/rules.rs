@@ -1,19 +1,19 @@
 //! What the rules of the configuration say about a client (contract 1.5).
 //!
 //! In order; a rule fits when all its criteria do. The first one that fits ends it, unless it says that later ones count, too; one that
-//! ignores ends it at once. Pure but for a line at level debug, and without memory of its own unless more than a few rules fit.
+//! ignores ends it at once. They are the same for both families: [`Asks`] is what they look at in a packet. Pure but for a line at level debug,
+//! and without memory of its own unless more than a few rules fit.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
+use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::boot::arch_of;
-use super::policy::Policy;
-use super::request::{CIRCUIT_ID, REMOTE_ID, Request};
-use crate::config::{Criteria, DomainOf, Glob, NamePattern, Rule, RuleLog};
+use crate::config::{Arch, Criteria, DomainOf, Glob, NamePattern, Rule, RuleLog};
 use crate::inventory::Snapshot;
 
 /// What comes of the rules.
@@ -55,14 +55,40 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// A client, as far as rules look at it.
+/// A packet of either family, as far as rules look at it.
+pub(super) trait Asks {
+    /// The client's architecture. `strict`: one that upstream knows.
+    fn arch(&self, strict: bool) -> Option<Arch>;
+    /// The vendor classes.
+    fn vendor_classes(&self) -> impl Iterator<Item = &[u8]>;
+    /// The user classes.
+    fn user_classes(&self) -> impl Iterator<Item = &[u8]>;
+    /// The client's link, as its relay names it.
+    fn circuit_id(&self) -> Option<&[u8]>;
+    /// Who the client is, as its relay knows it.
+    fn remote_id(&self) -> Option<&[u8]>;
+}
+
+/// The rules of the configuration, and what else says how clients are called.
 #[derive(Clone, Copy)]
-pub(super) struct Client<'a> {
-    pub(super) request: &'a Request<'a>,
-    pub(super) mac: Mac,
+pub(super) struct Book<'a> {
+    pub(super) rules: &'a [Rule],
+    /// What is appended to host names.
+    pub(super) domain: Option<&'a str>,
+    /// What nodes are called that no rule names, by their type.
+    pub(super) hostnames: &'a BTreeMap<String, NamePattern>,
+    /// As upstream has it.
+    pub(super) strict: bool,
+}
+
+/// A client, as far as rules look at it.
+pub(super) struct Client<'a, R> {
+    pub(super) request: &'a R,
+    /// `None`: nobody knows it.
+    pub(super) mac: Option<Mac>,
     pub(super) node: Option<&'a Node>,
-    /// The address that it gets; for clients of a pool one of the pool's.
-    pub(super) ip: Ipv4Addr,
+    /// The address that it gets; for clients of a pool one of the pool's. `None`: it gets none.
+    pub(super) ip: Option<IpAddr>,
 }
 
 impl<'a> Said<'a> {
@@ -83,20 +109,21 @@ impl<'a> Said<'a> {
 }
 
 /// Asks the rules about a client, and what it is called.
-pub(super) fn rule<'a>(policy: &'a Policy, snapshot: &Snapshot, client: Client<'a>) -> Ruling<'a> {
+pub(super) fn rule<'a, R: Asks>(book: Book<'a>, snapshot: &Snapshot, client: &Client<'a, R>) -> Ruling<'a> {
     let mut said = Said::default();
-    for rule in &policy.rules {
-        if !fits(&rule.criteria, &client, policy.strict) {
+    for rule in book.rules {
+        if !fits(&rule.criteria, client, book.strict) {
             continue;
         }
         if rule.log == RuleLog::Debug {
-            tracing::debug!(rule = rule.name, mac = %client.mac, ignore = rule.ignore, "dhcp rule fits");
+            let mac = client.mac.unwrap_or(Mac([0; 6]));
+            tracing::debug!(rule = rule.name, %mac, ignore = rule.ignore, "dhcp rule fits");
         }
         if rule.ignore {
             return Ruling::Ignore(rule);
         }
         if rule.mask_of_subnet {
-            said.mask = mask(&rule.criteria, client.ip, policy.strict);
+            said.mask = mask(&rule.criteria, client.ip, book.strict);
         } else if rule.options.get(1).is_some() {
             said.mask = None;
         }
@@ -105,11 +132,11 @@ pub(super) fn rule<'a>(policy: &'a Policy, snapshot: &Snapshot, client: Client<'
             break;
         }
     }
-    said.name = name(policy, &said, snapshot, client.node);
+    said.name = name(book, &said, snapshot, client.node);
     Ruling::Serve(said)
 }
 
-fn fits(criteria: &Criteria, client: &Client<'_>, strict: bool) -> bool {
+fn fits<R: Asks>(criteria: &Criteria, client: &Client<'_, R>, strict: bool) -> bool {
     let Client { request, mac, node, ip } = client;
     let one = |globs: &[Glob], value: Option<&[u8]>| {
         globs.is_empty() || value.is_some_and(|value| globs.iter().any(|glob| glob.fits(value)))
@@ -122,40 +149,43 @@ fn fits(criteria: &Criteria, client: &Client<'_>, strict: bool) -> bool {
                 && (criteria.groups.is_empty() || criteria.groups.iter().any(|group| node.groups.contains(group)))
         });
     known
-        && (criteria.subnets.is_empty() || criteria.subnets.iter().any(|net| net.contains(ip)))
-        && (criteria.macs.is_empty() || one(&criteria.macs, Some(&text(*mac))))
-        && (criteria.archs.is_empty() || {
-            let by_http = request.boots_by_http();
-            let arch = request.arch.and_then(|code| arch_of(code, by_http, strict));
-            arch.is_some_and(|arch| criteria.archs.contains(&arch))
-        })
-        && one(&criteria.vendor_classes, Some(&request.vendor_class))
+        && (criteria.subnets.is_empty() || ip.is_some_and(|ip| criteria.subnets.iter().any(|net| net.contains(&ip))))
+        && (criteria.macs.is_empty() || mac.is_some_and(|mac| one(&criteria.macs, Some(&text(mac)))))
+        && (criteria.archs.is_empty() || request.arch(strict).is_some_and(|arch| criteria.archs.contains(&arch)))
+        && (criteria.vendor_classes.is_empty()
+            || request
+                .vendor_classes()
+                .any(|class| one(&criteria.vendor_classes, Some(class))))
         && (criteria.user_classes.is_empty()
             || request
                 .user_classes()
                 .any(|class| one(&criteria.user_classes, Some(class))))
-        && one(&criteria.circuit_ids, request.relay_option(CIRCUIT_ID))
-        && one(&criteria.remote_ids, request.relay_option(REMOTE_ID))
+        && one(&criteria.circuit_ids, request.circuit_id())
+        && one(&criteria.remote_ids, request.remote_id())
 }
 
 /// The mask of the CIDR that holds the address. Upstream took the first one's (contract 2.5).
-fn mask(criteria: &Criteria, ip: Ipv4Addr, strict: bool) -> Option<Ipv4Addr> {
-    let mut all = criteria.subnets.iter();
-    let net = if strict {
-        all.next()
-    } else {
-        all.find(|net| net.contains(&ip))
+fn mask(criteria: &Criteria, ip: Option<IpAddr>, strict: bool) -> Option<Ipv4Addr> {
+    let of_ipv4 = |net: &IpNet| match net {
+        IpNet::V4(net) => Some(*net),
+        IpNet::V6(_) => None,
+    };
+    let mut all = criteria.subnets.iter().filter_map(of_ipv4);
+    let net = match ip {
+        _ if strict => all.next(),
+        Some(IpAddr::V4(ip)) => all.find(|net| net.contains(&ip)),
+        _ => None,
     };
     net.map(|net| net.netmask())
 }
 
 /// The name of the last rule that can name the client, else, of nodes only, what its type is called.
-fn name<'a>(policy: &'a Policy, said: &Said<'a>, snapshot: &Snapshot, node: Option<&'a Node>) -> Option<Name<'a>> {
-    let global = policy.domain.as_deref();
+fn name<'a>(book: Book<'a>, said: &Said<'a>, snapshot: &Snapshot, node: Option<&'a Node>) -> Option<Name<'a>> {
+    let global = book.domain;
     let named = |pattern: &'a NamePattern, domains| {
         let number = match node {
             _ if !pattern.needs_number() => 0,
-            Some(node) => number(node, snapshot, policy.strict)?,
+            Some(node) => number(node, snapshot, book.strict)?,
             None => return None,
         };
         let id = match node {
@@ -182,7 +212,7 @@ fn name<'a>(policy: &'a Policy, said: &Said<'a>, snapshot: &Snapshot, node: Opti
         named(rule.hostname.as_ref()?, domains)
     });
     by_rule.or_else(|| {
-        let names = &policy.hostnames;
+        let names = book.hostnames;
         let pattern = names.get(node?.kind.as_str()).or_else(|| names.get("*"))?;
         named(pattern, [global, None])
     })

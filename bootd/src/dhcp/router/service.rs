@@ -1,0 +1,106 @@
+//! The thread of one interface: moves messages, counts them, and says when another router comes.
+
+use std::io::ErrorKind;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use super::advertisement::{Dhcp6, encode};
+use super::speaker::{SOLICITATION, Speaker, Verdict};
+use crate::config::RouterAdvertisement;
+use crate::metrics::Metrics;
+use crate::net::Icmp6;
+
+/// What a thread works with.
+pub(in crate::dhcp) struct Service {
+    /// Of this interface; one that is made anew needs another.
+    pub(in crate::dhcp) socket: Icmp6,
+    pub(in crate::dhcp) interface: String,
+    pub(in crate::dhcp) says: RouterAdvertisement,
+    pub(in crate::dhcp) dhcp6: Dhcp6,
+    /// The other router, for who wants to know.
+    pub(in crate::dhcp) router: Arc<ArcSwapOption<Ipv6Addr>>,
+    pub(in crate::dhcp) metrics: Arc<Metrics>,
+}
+
+impl Service {
+    /// Answers until `ending`.
+    pub(in crate::dhcp) fn run(&self, ending: &AtomicBool) {
+        let began = Instant::now();
+        let mut speaker = Speaker::new(encode(&self.says, self.dhcp6), &self.says, Duration::ZERO);
+        // A router that is here answers.
+        self.send(&SOLICITATION, ALL_ROUTERS, "asked");
+        let mut buffer = [0; 1500];
+        while !ending.load(Ordering::Relaxed) {
+            match self.socket.receive(&mut buffer) {
+                Ok(Some((message, from))) => self.deal(message, from, &mut speaker, began.elapsed()),
+                Ok(None) => {}
+                Err(error) => {
+                    self.metrics.refused(PART, "receive_failed", &self.interface, &error);
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            let now = began.elapsed();
+            if speaker.is_due(now) {
+                self.send(speaker.message(), ALL_NODES, "unsolicited");
+            }
+            self.tell(speaker.router(now));
+        }
+        if let Some(last) = speaker.last() {
+            self.send(&last, ALL_NODES, "taken_back");
+        }
+    }
+
+    fn deal(&self, message: &[u8], from: Ipv6Addr, speaker: &mut Speaker, now: Duration) {
+        match speaker.hear(message, from, now) {
+            Verdict::NotOurs => {}
+            Verdict::Router(_) => self.metrics.done(PART, "other_router_heard"),
+            Verdict::LeftToRouter(_) => self.metrics.done(PART, "left_to_router"),
+            Verdict::JustSaid => self.metrics.done(PART, "answered_a_moment_ago"),
+            Verdict::Listening => self.metrics.done(PART, "listening"),
+            Verdict::Malformed(reason) => self.metrics.refused(PART, reason, &from, &self.interface),
+            Verdict::ToAll => self.send(speaker.message(), ALL_NODES, "answered"),
+            Verdict::ToAsker(asker) => self.send(speaker.message(), asker, "answered"),
+        }
+    }
+
+    fn send(&self, message: &[u8], to: Ipv6Addr, what: &str) {
+        match self.socket.send(message, to) {
+            Ok(()) => self.metrics.done(PART, what),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.metrics.refused(PART, "send_buffer_full", &to, &error);
+            }
+            Err(error) => self.metrics.refused(PART, "send_failed", &to, &error),
+        }
+    }
+
+    /// Once when it comes, and once when it goes.
+    fn tell(&self, router: Option<Ipv6Addr>) {
+        let before = self.router.load().as_deref().copied();
+        let interface = &self.interface;
+        match (before, router) {
+            (None, Some(router)) => {
+                tracing::info!(interface, %router, "a router advertises here: solicitations are left to it");
+            }
+            (Some(router), None) => {
+                tracing::info!(interface, %router, "the router advertises no more: solicitations are answered again");
+            }
+            _ => {}
+        }
+        if before != router {
+            self.router.store(router.map(Arc::new));
+        }
+    }
+}
+
+/// The metrics' name of this part.
+const PART: &str = "router_solicitation";
+/// All nodes of the link.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// All routers of the link.
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+/// After a failing receive.
+const PAUSE: Duration = Duration::from_millis(100);

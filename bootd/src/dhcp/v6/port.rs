@@ -1,0 +1,184 @@
+//! The sockets of one interface for IPv6: receives batches of packets, has them decided, and sends the replies of a batch together.
+//!
+//! As for IPv4, one thread a socket, which waits for nothing else. What is sent to the groups of servers has one socket and one thread always, so
+//! it is answered once; with `dhcp.threads` there are more for what is sent to an address of the interface, by relays. A reply goes to the
+//! address and the port that its packet came from.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
+
+use super::PART;
+use super::outbox::{Letter, Outlet};
+use super::policy::Receiving;
+use super::service::Shell;
+use crate::dhcp::limit::Load;
+use crate::metrics::Metrics;
+use crate::net::{Backlog, Incoming6, Interface, NetError, UdpPort6};
+use crate::urgency;
+
+/// The sockets of one interface.
+pub(crate) struct Port {
+    /// What is sent to groups, and what is sent to this machine and heard nowhere else.
+    udp: Arc<UdpPort6>,
+    interface: Arc<ArcSwap<Interface>>,
+}
+
+/// One socket to receive from, by one thread.
+pub(crate) struct Receiver {
+    udp: Arc<UdpPort6>,
+    interface: Arc<ArcSwap<Interface>>,
+    /// Shared with replies that wait for a plugin.
+    outlet: Arc<dyn Outlet>,
+}
+
+/// Where replies leave.
+struct Wire(Arc<UdpPort6>);
+
+impl Port {
+    /// Opens the one for everything, and joins the groups.
+    pub(crate) fn open(interface: Interface, number: u16) -> Result<Self, NetError> {
+        Ok(Self {
+            udp: Arc::new(UdpPort6::open(&interface, number, &GROUPS)?),
+            interface: Arc::new(ArcSwap::from_pointee(interface)),
+        })
+    }
+
+    /// What the interface was when it was looked at last.
+    pub(crate) fn interface(&self) -> Arc<Interface> {
+        self.interface.load_full()
+    }
+
+    /// Takes over what the interface is now.
+    pub(crate) fn follow(&self, interface: Interface) {
+        if **self.interface.load() != interface {
+            self.interface.store(Arc::new(interface));
+        }
+    }
+
+    /// What receives everything that [`Port::spread`] leaves.
+    pub(crate) fn receiver(&self) -> Receiver {
+        self.receiver_of(Arc::clone(&self.udp))
+    }
+
+    /// So many more for what is sent to each address of the interface.
+    pub(crate) fn spread(&self, threads: usize) -> Result<Vec<Receiver>, NetError> {
+        let interface = self.interface();
+        let mut receivers = Vec::new();
+        for (address, _) in &interface.networks6 {
+            let sockets = self.udp.beside(&interface, *address, threads)?;
+            receivers.extend(sockets.into_iter().map(|udp| self.receiver_of(Arc::new(udp))));
+        }
+        Ok(receivers)
+    }
+
+    fn receiver_of(&self, udp: Arc<UdpPort6>) -> Receiver {
+        Receiver {
+            outlet: Arc::new(Wire(Arc::clone(&udp))),
+            udp,
+            interface: Arc::clone(&self.interface),
+        }
+    }
+}
+
+impl Receiver {
+    /// Receives until `ending`.
+    pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
+        urgency::become_urgent();
+        let metrics = &shell.deps().metrics;
+        let (mut incoming, mut desk) = (Incoming6::default(), shell.desk());
+        let mut pressure = Pressure::new(metrics);
+        let mut interface = self.interface.load_full();
+        let mut receiving = receiving(&interface);
+        while !ending.load(Ordering::Relaxed) {
+            if let Err(error) = self.udp.receive(&mut incoming) {
+                metrics.refused(PART, "receive_failed", &interface.name, &error);
+                std::thread::sleep(PAUSE);
+            }
+            if !Arc::ptr_eq(&interface, &self.interface.load()) {
+                interface = self.interface.load_full();
+                receiving = self::receiving(&interface);
+            }
+            desk.begin(pressure.after(&incoming, &self.udp));
+            for (packet, peer) in incoming.packets() {
+                shell.packet(packet, peer, &receiving, &self.outlet, &mut desk);
+            }
+            shell.send(&mut desk, &*self.outlet);
+        }
+    }
+}
+
+/// Looks from time to time how much waits, while batches are full.
+struct Pressure {
+    /// Full batches, one after the other.
+    full: u32,
+    load: Load,
+    /// Packets that the kernel had no room for, as far as they are counted.
+    dropped: u32,
+    counter: Counter,
+}
+
+impl Pressure {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            full: 0,
+            load: Load::Light,
+            dropped: 0,
+            counter: metrics.refusals_counter(PART, "receive_buffer_full"),
+        }
+    }
+
+    /// The load after a receive.
+    fn after(&mut self, incoming: &Incoming6, udp: &UdpPort6) -> Load {
+        if !incoming.is_full() {
+            self.load = Load::Light;
+            if self.full > 0 {
+                self.full = 0;
+                self.look(udp);
+            }
+        } else {
+            self.full += 1;
+            if self.full.is_multiple_of(LOOK_EVERY)
+                && let Some(backlog) = self.look(udp)
+            {
+                let heavy = backlog.waiting > backlog.room / 2;
+                self.load = if heavy { Load::Heavy } else { Load::Light };
+            }
+        }
+        self.load
+    }
+
+    fn look(&mut self, udp: &UdpPort6) -> Option<Backlog> {
+        let backlog = udp.backlog().ok()?;
+        self.counter.inc_by(backlog.dropped.wrapping_sub(self.dropped).into());
+        self.dropped = backlog.dropped;
+        Some(backlog)
+    }
+}
+
+impl Outlet for Wire {
+    fn send(&self, letters: &[Letter], failed: &mut Vec<(usize, io::Error)>) {
+        let numbered = letters.iter().enumerate();
+        let packets = numbered.map(|(number, letter)| (number, &letter.packet[..], letter.to));
+        self.0.send(packets, |number, error| failed.push((number, error)));
+    }
+}
+
+fn receiving(interface: &Interface) -> Receiving {
+    Receiving::of(interface.networks6.iter().map(|(ip, _)| *ip))
+}
+
+/// All servers and relays of the link, and all servers of the site.
+const GROUPS: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2),
+    Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3),
+];
+/// Full batches from one look at the backlog to the next.
+const LOOK_EVERY: u32 = 8;
+/// After a failing receive, so that a lasting failure does not eat the processor.
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,300 @@
+//! A UDP port of IPv6 on one interface: hears what is sent to groups there, and to this machine through it.
+//!
+//! As [`UdpPort`](super::UdpPort): bound to the device, shared with nobody but its own sockets beside it, batched, never waiting to send.
+//! Linux hands a copy of what is sent to a group to every socket that has joined it, so the one that joins has it alone; only what is sent to an
+//! address of the interface is spread over several sockets. Contains unsafe code: the receiving call, and the headers that it takes.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::batch::{self, Address, BATCH, Backlog, Outgoing};
+use super::{Interface, NetError, SENDING, udp};
+
+/// How long a receive waits.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Kernel buffer for packets that wait, as for IPv4.
+const WAITING: usize = 4 << 20;
+/// The largest packet that is read; of a longer one this much arrives.
+const LARGEST: usize = 9216;
+/// One buffer behind the other, a cache line apart: at a multiple of the page size the beginnings of all would share few lines of the cache.
+const STRIDE: usize = LARGEST + 64;
+
+/// A UDP port of IPv6 on an interface.
+#[derive(Debug)]
+pub struct UdpPort6 {
+    socket: UdpSocket,
+    /// The number of the interface, which addresses of the link go with.
+    index: u32,
+}
+
+/// Whether other sockets of this process have the same port and address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shared {
+    No,
+    Yes,
+}
+
+impl UdpPort6 {
+    /// Opens it for all addresses, and joins groups.
+    pub fn open(interface: &Interface, port: u16, groups: &[Ipv6Addr]) -> Result<Self, NetError> {
+        let opened = Self::bound(interface, Ipv6Addr::UNSPECIFIED, port, Shared::No)?;
+        let own = SockRef::from(&opened.socket);
+        for group in groups {
+            own.join_multicast_v6(group, interface.index)
+                .map_err(|error| failed(error, &format!("join {group} for"), port, &interface.name))?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens so many sockets for what is sent to one address of the interface; the kernel chooses one by the sender's address and port. This
+    /// socket does not hear that any more. Nobody else can join them.
+    pub fn beside(&self, interface: &Interface, address: Ipv6Addr, count: usize) -> Result<Vec<Self>, NetError> {
+        let port = self.socket.local_addr().map_or(0, |address| address.port());
+        let own = SockRef::from(&self.socket);
+        let failed = |error| self::failed(error, "share", port, &interface.name);
+        own.set_reuse_port(true).map_err(failed)?;
+        let opened = (0..count)
+            .map(|_| Self::bound(interface, address, port, Shared::Yes))
+            .collect();
+        own.set_reuse_port(false).map_err(failed)?;
+        opened
+    }
+
+    fn bound(interface: &Interface, address: Ipv6Addr, port: u16, shared: Shared) -> Result<Self, NetError> {
+        let name = &interface.name;
+        let failed = |error, what: &str| failed(error, what, port, name);
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))
+            .map_err(|error| failed(error, "make a socket for"))?;
+        socket
+            .set_only_v6(true)
+            .map_err(|error| failed(error, "keep to IPv6 for"))?;
+        socket
+            .bind_device(Some(name.as_bytes()))
+            .map_err(|error| failed(error, "keep to the interface for"))?;
+        // Smaller is no reason not to serve.
+        let _ = socket.set_recv_buffer_size(WAITING);
+        let _ = socket.set_send_buffer_size(SENDING);
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .map_err(|error| failed(error, "wait on"))?;
+        if shared == Shared::Yes {
+            socket.set_reuse_port(true).map_err(|error| failed(error, "share"))?;
+        }
+        let scope = if address.is_unicast_link_local() {
+            interface.index
+        } else {
+            0
+        };
+        let address = SocketAddr::from(SocketAddrV6::new(address, port, 0, scope));
+        socket.bind(&address.into()).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => NetError::PortTaken {
+                port,
+                interface: name.clone(),
+                holder: udp::holder("/proc/self/net/udp6", port),
+            },
+            _ => failed(error, "bind"),
+        })?;
+        Ok(Self {
+            socket: socket.into(),
+            index: interface.index,
+        })
+    }
+
+    /// Waits for packets. None: there were none for a while.
+    pub fn receive(&self, into: &mut Incoming6) -> io::Result<()> {
+        match into.receive(self.socket.as_fd()) {
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(()),
+                _ => Err(error),
+            },
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// How many packets wait.
+    pub fn backlog(&self) -> io::Result<Backlog> {
+        Backlog::of(&self.socket)
+    }
+
+    /// Sends packets, each with a number by which `failed` calls those that fail: at once, with `WouldBlock`, when too many wait already.
+    pub fn send<'a>(
+        &self,
+        packets: impl Iterator<Item = (usize, &'a [u8], SocketAddrV6)>,
+        failed: impl FnMut(usize, io::Error),
+    ) {
+        let packets = packets.map(|(number, payload, to)| Outgoing {
+            number,
+            head: [],
+            payload,
+            to: to_name(to, self.index),
+        });
+        batch::send(&self.socket, packets, failed);
+    }
+}
+
+/// The packets of one receive.
+pub struct Incoming6 {
+    buffers: Box<[u8]>,
+    packets: [(usize, SocketAddrV6); BATCH],
+    count: usize,
+}
+
+impl Default for Incoming6 {
+    fn default() -> Self {
+        Self {
+            buffers: vec![0; BATCH * STRIDE].into(),
+            packets: [(0, NOBODY); BATCH],
+            count: 0,
+        }
+    }
+}
+
+impl Incoming6 {
+    /// What came, and from whom.
+    pub fn packets(&self) -> impl Iterator<Item = (&[u8], SocketAddrV6)> {
+        let buffers = self.buffers.chunks_exact(STRIDE);
+        let packets = self.packets.iter().take(self.count);
+        buffers
+            .zip(packets)
+            .filter_map(|(buffer, (length, peer))| Some((buffer.get(..*length)?, *peer)))
+    }
+
+    /// Whether as many came as there is room for: more may wait.
+    pub fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
+    /// Waits for a packet, as long as the socket's timeout says, and takes all that are there then.
+    fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.count = 0;
+        let mut names = [to_name(NOBODY, 0); BATCH];
+        let mut parts = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; BATCH];
+        // SAFETY: headers of zeros are valid ones: null pointers with zero lengths.
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
+        let buffers = self.buffers.chunks_exact_mut(STRIDE);
+        for (((header, part), name), buffer) in headers.iter_mut().zip(&mut parts).zip(&mut names).zip(buffers) {
+            part.iov_base = buffer.as_mut_ptr().cast();
+            part.iov_len = LARGEST;
+            header.msg_hdr.msg_name = std::ptr::from_mut(name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: each header points at a name and a part of this function's frame, and the part at a buffer of its own with at least that
+        // length; none of them moves or is used otherwise until the call returns.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_WAITFORONE as _,
+                std::ptr::null_mut(),
+            )
+        };
+        self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for ((header, name), packet) in headers.iter().zip(&names).zip(&mut self.packets).take(self.count) {
+            let (ip, port) = (Ipv6Addr::from(name.sin6_addr.s6_addr), u16::from_be(name.sin6_port));
+            *packet = (
+                header.msg_len as usize,
+                SocketAddrV6::new(ip, port, 0, name.sin6_scope_id),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Address for libc::sockaddr_in6 {
+    const NOBODY: Self = to_name(NOBODY, 0);
+}
+
+/// An address as the system takes it; one of the link goes with its interface.
+const fn to_name(address: SocketAddrV6, index: u32) -> libc::sockaddr_in6 {
+    libc::sockaddr_in6 {
+        sin6_family: libc::AF_INET6 as libc::sa_family_t,
+        sin6_port: address.port().to_be(),
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr {
+            s6_addr: address.ip().octets(),
+        },
+        sin6_scope_id: if address.ip().is_unicast_link_local() { index } else { 0 },
+    }
+}
+
+const NOBODY: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0);
+
+fn failed(error: io::Error, what: &str, port: u16, interface: &str) -> NetError {
+    NetError::new(
+        error,
+        format!("{what} UDP port {port} of IPv6 on {interface}"),
+        "CAP_NET_BIND_SERVICE and CAP_NET_RAW",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the system has no IPv6 there is nothing to test.
+    fn loopback() -> Option<Interface> {
+        let loopback = Interface::find("lo").unwrap();
+        (!loopback.networks6.is_empty()).then_some(loopback)
+    }
+
+    #[test]
+    fn packets_go_through_in_batches_and_silence_ends() {
+        let Some(loopback) = loopback() else { return };
+        let port = UdpPort6::open(&loopback, 0, &[]).unwrap();
+        let number = port.socket.local_addr().unwrap().port();
+        let to = SocketAddrV6::new(Ipv6Addr::LOCALHOST, number, 0, 0);
+        let packets: Vec<Vec<u8>> = (0..BATCH + 3).map(|n| vec![n as u8; n + 1]).collect();
+        let numbered = packets.iter().enumerate();
+        port.send(
+            numbered.map(|(number, packet)| (number, &packet[..], to)),
+            |number, error| panic!("{number}: {error}"),
+        );
+        let mut incoming = Incoming6::default();
+        port.receive(&mut incoming).unwrap();
+        assert!(incoming.is_full());
+        let mut came: Vec<Vec<u8>> = incoming.packets().map(|(packet, _)| packet.to_vec()).collect();
+        port.receive(&mut incoming).unwrap();
+        assert!(
+            incoming
+                .packets()
+                .all(|(_, peer)| (*peer.ip(), peer.port()) == (Ipv6Addr::LOCALHOST, number))
+        );
+        came.extend(incoming.packets().map(|(packet, _)| packet.to_vec()));
+        assert_eq!(came, packets);
+        port.receive(&mut incoming).unwrap();
+        assert_eq!(incoming.packets().count(), 0);
+        assert!(UdpPort6::open(&loopback, number, &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_sent_to_an_address_is_spread_and_the_rest_is_not() {
+        let Some(loopback) = loopback() else { return };
+        let all = UdpPort6::open(&loopback, 0, &[]).unwrap();
+        let port = all.socket.local_addr().unwrap().port();
+        let beside = all.beside(&loopback, Ipv6Addr::LOCALHOST, 2).unwrap();
+        for _ in 0..64 {
+            let sender = UdpSocket::bind("[::1]:0").unwrap();
+            sender.send_to(b"hello", (Ipv6Addr::LOCALHOST, port)).unwrap();
+        }
+        let came = |port: &UdpPort6| {
+            let mut incoming = Incoming6::default();
+            port.receive(&mut incoming).unwrap();
+            incoming.packets().count()
+        };
+        let (first, second) = (came(&beside[0]), came(&beside[1]));
+        assert!(first > 8 && second > 8 && first + second == 64, "{first} and {second}");
+        assert_eq!(came(&all), 0);
+        assert!(UdpPort6::open(&loopback, port, &[]).is_err());
+    }
+}
