@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/checks.rs"]
 mod checks;
+#[path = "../fuzz/v6.rs"]
+mod v6;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +26,11 @@ fn relay_options_of_the_corpus_come_back_as_they_were() -> Result<()> {
 #[test]
 fn files_of_the_corpus_are_refused_or_come_to_a_good_configuration() -> Result<()> {
     replay("coredhcp_yaml", checks::coredhcp_yaml)
+}
+
+#[test]
+fn packets_of_ipv6_of_the_corpus_get_good_answers_or_none() -> Result<()> {
+    replay("v6", v6::packets)
 }
 
 fn replay(target: &str, check: fn(&[u8])) -> Result<()> {
