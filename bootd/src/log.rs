@@ -49,8 +49,8 @@ pub enum To {
 /// Starts logging. Called once; dropping what it returns writes the lines that still wait.
 pub fn start(log: Log) -> WorkerGuard {
     let filter = match log.level {
-        Some(level) => EnvFilter::new(format!("{level},async_tftp=warn")),
-        None => EnvFilter::try_from_env("BOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_tftp=warn")),
+        Some(level) => EnvFilter::new(level),
+        None => EnvFilter::try_from_env("BOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
     };
     let terminal = match &log.to {
         To::Stderr => std::io::stderr().is_terminal(),

@@ -16,6 +16,7 @@ pub mod peer;
 pub mod plugin;
 pub mod prepare;
 pub mod process;
+pub mod readers;
 pub mod root;
 pub mod scripted;
 pub mod server;

@@ -88,6 +88,15 @@ pub fn cloud_init() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The program of Debian's atftpd.
+pub fn atftpd() -> Result<PathBuf> {
+    let program = cache_dir()?.join("atftpd/usr/sbin/atftpd");
+    if !program.exists() {
+        bail!("there is no {}; tests/install bench gets it", program.display());
+    }
+    Ok(program)
+}
+
 /// A Debian that boots diskless, made by `tests/image/debian-root`: `vmlinuz`, `initramfs.img` and `root.squashfs`.
 pub fn debian() -> Result<PathBuf> {
     let folder = cache_dir()?.join("debian");

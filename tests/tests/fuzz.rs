@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/checks.rs"]
 mod checks;
+#[path = "../fuzz/tftp.rs"]
+mod tftp;
 #[path = "../fuzz/v6.rs"]
 mod v6;
 
@@ -31,6 +33,11 @@ fn files_of_the_corpus_are_refused_or_come_to_a_good_configuration() -> Result<(
 #[test]
 fn packets_of_ipv6_of_the_corpus_get_good_answers_or_none() -> Result<()> {
     replay("v6", v6::packets)
+}
+
+#[test]
+fn conversations_by_tftp_of_the_corpus_get_the_files_bytes_and_end() -> Result<()> {
+    replay("tftp", tftp::conversation)
 }
 
 fn replay(target: &str, check: fn(&[u8])) -> Result<()> {

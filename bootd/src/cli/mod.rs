@@ -21,6 +21,7 @@ mod status;
 mod token;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -218,7 +219,11 @@ pub fn say_ready(config: &Config, app: &App) {
             interfaces.join(", ")
         },
         if config.tftp.serve {
-            format!("TFTP on {}:{}", config.tftp_address(), config.tftp.port)
+            let addresses = config.tftp_addresses().into_iter();
+            let addresses: Vec<String> = addresses
+                .map(|address| SocketAddr::new(address, config.tftp.port).to_string())
+                .collect();
+            format!("TFTP on {}", addresses.join(", "))
         } else {
             "no TFTP".into()
         },

@@ -258,6 +258,7 @@ fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
         autoexec: m.optional("tftp.autoexec", raw.autoexec).unwrap_or(true),
         address: m.parsed("tftp.address", address),
         port: m.optional("tftp.port", raw.port).unwrap_or(69),
+        single_port: m.optional("tftp.single_port", raw.single_port).unwrap_or(false),
         root,
         blksize,
         windowsize,

@@ -10,7 +10,7 @@ pub use pattern::{BadGlob, BadName, Glob, NamePattern, hex_bytes};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,10 +84,12 @@ pub struct Tftp {
     pub serve: bool,
     /// Whether `autoexec.ipxe` is made, which iPXE fetches before it asks by DHCP.
     pub autoexec: bool,
-    /// Where it listens. `None`: on [`Config::address`], or on every address when subnets have others.
-    pub address: Option<Ipv4Addr>,
+    /// Where it listens; `::` is every address, of IPv4 too. `None`: on [`Config::address`], or on every address when subnets have others.
+    pub address: Option<IpAddr>,
     /// UDP port.
     pub port: u16,
+    /// Whether transfers leave from that port, too, instead of one of their own.
+    pub single_port: bool,
     /// A folder of more files to serve, read at start. It need not exist.
     pub root: PathBuf,
     /// Largest blksize granted, 512 to 65464; 1468 fits an Ethernet frame.
@@ -430,11 +432,16 @@ impl Config {
         self.address.or_else(of_subnets).unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
-    /// Where TFTP listens: one address when it is the server of all subnets, else every one.
-    pub fn tftp_address(&self) -> Ipv4Addr {
+    /// Where TFTP listens: [`Tftp::address`]; else one address when it is the server of all subnets and there is no DHCPv6; else every one, of
+    /// both families.
+    pub fn tftp_addresses(&self) -> Vec<IpAddr> {
         let one = self.dhcp.subnets.iter().all(|subnet| subnet.server == self.address);
-        let of_server = self.address.filter(|_| one);
-        self.tftp.address.or(of_server).unwrap_or(Ipv4Addr::UNSPECIFIED)
+        let of_server = self.address.filter(|_| one && self.dhcp6.is_none()).map(IpAddr::V4);
+        let every = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        match self.tftp.address.or(of_server).unwrap_or(every) {
+            address if address == every => vec![Ipv4Addr::UNSPECIFIED.into(), every],
+            address => vec![address],
+        }
     }
 
     /// The URL of the boot listener as nodes reach it, without a slash at the end.

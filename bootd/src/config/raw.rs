@@ -222,6 +222,7 @@ table! {
         autoexec: bool,
         address: String,
         port: u16,
+        single_port: bool,
         root: String,
         blksize: u16,
         windowsize: u16,

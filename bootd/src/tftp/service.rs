@@ -1,44 +1,40 @@
-//! The TFTP service: async-tftp on one thread of its own, with tight limits, over the table of [`Files`].
+//! The TFTP service: sockets and the clock around the transfers of [`Engine`], on one thread of its own.
 //!
-//! Promises: opening a file never waits; a read counts as done when its last block was read out and the client did not let the
-//! retries run out; nothing that a client sends ends the service, and should it end all the same it starts again on the same socket.
-//! The engine drops silently what it cannot parse (no NUL in the first 4096 bytes, a name that is not UTF-8, an unknown mode) and does not hear a
-//! client's ERROR: a firmware that probes with `tsize` and aborts costs a socket and six small packets in six seconds. Callers see none of
-//! the engine, so that it can be replaced.
+//! A transfer has a socket of its own, so that it has a port which nobody can guess, hears nobody else, and sees that a client is gone; or, with
+//! [`Tftp::single_port`], all of them speak from where they listen. Answers leave from the address that was asked, over either family.
+//! Promises: the thread waits for sockets and nothing else; what a client sends costs that datagram at most, and its own transfer; should
+//! the service end all the same it starts again on the same sockets. Callers see none of the engine.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::convert::Infallible;
-use std::fmt;
-use std::future::Future;
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{self, PipeReader, PipeWriter};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use async_tftp::packet;
-use async_tftp::server::{Handler, TftpServerBuilder};
-use bytes::Bytes;
-use futures_io::{AsyncRead, AsyncWrite};
-use futures_util::future::{Either, select};
-use rustix::net::sockopt;
-use tokio::sync::oneshot;
+use prometheus_client::metrics::counter::Counter;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
-use super::{Files, Kind, Refused};
-use crate::config::{Config, Tftp};
-use crate::metrics::Metrics;
+use super::Files;
+use super::engine::{End, Ended, Engine, Id, Limits, Opening, Refusal, Verdict, Why};
+use super::request::Packet;
+use crate::config::Config;
+use crate::metrics::{Metrics, Refusals};
+use crate::net::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way};
+use crate::urgency;
+
+#[cfg(doc)]
+use crate::config::Tftp;
 
 /// A running TFTP service. Dropping it ends it too, without waiting.
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
-    stop: oneshot::Sender<Infallible>,
+    stop: PipeWriter,
     thread: JoinHandle<()>,
 }
 
@@ -67,14 +63,14 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Listens on [`Config::address`] and [`Tftp::port`] (0 takes a free one) and serves until stopped. What `files` holds when a read begins
-/// is what that read gets.
+/// Listens on [`Config::tftp_addresses`] and [`Tftp::port`] (0 takes a free one) and serves until stopped. What `files` holds when a read
+/// begins is what that read gets.
 pub fn start(config: &Config, files: Arc<ArcSwap<Files>>, metrics: Arc<Metrics>) -> Result<Service, TftpError> {
-    start_with(config, files, metrics, Limits::default())
+    start_with(config, files, metrics, limits(config))
 }
 
 impl Service {
-    /// Where it listens.
+    /// Where it listens; of several addresses the first.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -93,314 +89,414 @@ fn start_with(
     metrics: Arc<Metrics>,
     limits: Limits,
 ) -> Result<Service, TftpError> {
-    // Answers leave from the address that was asked; with several, the route to the client decides.
-    let address = SocketAddr::from((config.tftp_address(), config.tftp.port));
-    let bind = |why| TftpError::Bind { address, why };
-    let socket = UdpSocket::bind(address).map_err(bind)?;
-    let address = socket.local_addr().map_err(bind)?;
-    // A whole rack may power on at once. Without the privilege the system's limit holds, and clients that were not heard ask again.
-    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
-        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER));
-
-    let (stop, stopped) = oneshot::channel();
-    let desk = Desk {
-        files,
-        metrics,
-        limits,
-        open: Arc::default(),
-    };
-    let tftp = config.tftp.clone();
+    let listening = listen(config)?;
+    let address = listening
+        .first()
+        .map_or(SocketAddr::from(([0; 4], 0)), Listening::address);
+    let (stopped, stop) = io::pipe().map_err(TftpError::Thread)?;
+    for port in &listening {
+        tracing::info!(address = %port.address(), "tftp listens");
+    }
+    let single_port = config.tftp.single_port;
     let thread = std::thread::Builder::new()
         .name("tftp".into())
-        .spawn(move || supervise(&desk, stopped, || serve(&socket, &tftp, desk.clone())))
+        .spawn(move || {
+            urgency::become_urgent();
+            supervise(&metrics, &stopped, RESTART_AFTER, || {
+                Desk::new(&listening, &files, &metrics, limits, single_port)?.serve(&stopped)
+            });
+        })
         .map_err(TftpError::Thread)?;
-    tracing::info!(%address, "tftp listens");
     Ok(Service { address, stop, thread })
 }
 
-/// Serves until stopped, whatever happens to the engine.
-fn supervise<S>(desk: &Desk, mut stopped: oneshot::Receiver<Infallible>, serve: impl Fn() -> S)
-where
-    S: Future<Output = Result<(), async_tftp::Error>>,
-{
+/// The sockets of all addresses that it listens on.
+fn listen(config: &Config) -> Result<Vec<Listening>, TftpError> {
+    let mut port = config.tftp.port;
+    let mut listening: Vec<Listening> = Vec::new();
+    for ip in config.tftp_addresses() {
+        let address = SocketAddr::new(ip, port);
+        match Listening::open(address, RECEIVE_BUFFER) {
+            Ok(socket) => {
+                port = socket.address().port();
+                listening.push(socket);
+            }
+            // A machine without IPv6 has all addresses of IPv4 nevertheless.
+            Err(why) if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !listening.is_empty() && has_no_ipv6(&why) => {
+                tracing::info!(%why, "no IPv6 for tftp");
+            }
+            Err(why) => return Err(TftpError::Bind { address, why }),
+        }
+    }
+    Ok(listening)
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let missing = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EPROTONOSUPPORT];
+    error.raw_os_error().is_some_and(|number| missing.contains(&number))
+}
+
+fn limits(config: &Config) -> Limits {
+    // A flood of requests must leave descriptors to the other services.
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = descriptors.map_or(READS, |most| usize::try_from(most / 2).unwrap_or(READS));
+    Limits {
+        reads: if config.tftp.single_port {
+            READS
+        } else {
+            READS.min(half)
+        },
+        each: READS_EACH,
+        blksize: config.tftp.blksize,
+        windowsize: config.tftp.windowsize,
+    }
+}
+
+/// Serves until stopped, whatever happens.
+fn supervise(metrics: &Metrics, stopped: &PipeReader, pause: Duration, mut serve: impl FnMut() -> io::Result<Stopped>) {
     loop {
-        let served = catch_unwind(AssertUnwindSafe(|| until_stopped(&mut stopped, serve())));
-        match served {
-            Ok(Ended::Stopped) => return,
-            Ok(Ended::ByItself(error)) => tracing::error!(%error, "tftp service ended, starting again"),
+        match catch_unwind(AssertUnwindSafe(&mut serve)) {
+            Ok(Ok(Stopped)) => return,
+            Ok(Err(error)) => tracing::error!(%error, "tftp service ended, starting again"),
             Err(_) => tracing::error!("tftp service panicked, starting again"),
         }
-        desk.metrics.done("tftp", "restarted");
-        let pause = async {
-            async_io::Timer::after(desk.limits.pause).await;
-            Ok(())
-        };
-        if let Ended::Stopped = until_stopped(&mut stopped, pause) {
+        metrics.done("tftp", "restarted");
+        let pause = Timespec::try_from(pause).ok();
+        if poll(&mut [PollFd::new(stopped, PollFlags::IN)], pause.as_ref()).is_ok_and(|ready| ready > 0) {
             return;
         }
     }
 }
 
-/// How a future under [`until_stopped`] ended.
-enum Ended {
-    Stopped,
-    ByItself(String),
+/// It was told to end.
+struct Stopped;
+
+/// Where packets arrive and leave.
+struct Desk<'a> {
+    listening: &'a [Listening],
+    files: &'a ArcSwap<Files>,
+    metrics: &'a Metrics,
+    single_port: bool,
+    engine: Engine,
+    /// Of each transfer its own way, or whom it serves from which of the listening sockets.
+    ways: HashMap<Id, To>,
+    sockets: OwnedFd,
+    start: Instant,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// What waits for each of the listening sockets.
+    shared: Vec<Outbox>,
+    refusals: Refusals,
+    repeated: Counter,
 }
 
-fn until_stopped(
-    stopped: &mut oneshot::Receiver<Infallible>,
-    work: impl Future<Output = Result<(), async_tftp::Error>>,
-) -> Ended {
-    match async_io::block_on(select(stopped, pin!(work))) {
-        Either::Left(_) => Ended::Stopped,
-        Either::Right((Ok(()), _)) => Ended::ByItself("no error".into()),
-        Either::Right((Err(error), _)) => Ended::ByItself(error.to_string()),
+/// How a transfer reaches its client.
+enum To {
+    Way(Way),
+    Shared(usize, Met),
+}
+
+impl<'a> Desk<'a> {
+    fn new(
+        listening: &'a [Listening],
+        files: &'a ArcSwap<Files>,
+        metrics: &'a Arc<Metrics>,
+        limits: Limits,
+        single_port: bool,
+    ) -> io::Result<Self> {
+        let sockets = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (number, port) in listening.iter().enumerate() {
+            epoll::add(&sockets, port, Token::Port(number).data(), epoll::EventFlags::IN)?;
+        }
+        metrics.set("tftp", "transfers", 0);
+        Ok(Self {
+            listening,
+            files,
+            metrics,
+            single_port,
+            engine: Engine::new(limits),
+            ways: HashMap::new(),
+            sockets,
+            start: Instant::now(),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            shared: listening.iter().map(|_| Outbox::default()).collect(),
+            refusals: Refusals::new(Arc::clone(metrics), "tftp"),
+            repeated: metrics.counter("tftp", "retransmitted"),
+        })
     }
-}
 
-async fn serve(socket: &UdpSocket, tftp: &Tftp, desk: Desk) -> Result<(), async_tftp::Error> {
-    let Limits { timeout, retries, .. } = desk.limits;
-    TftpServerBuilder::with_handler(desk)
-        .std_socket(socket.try_clone()?)?
-        .timeout(timeout)
-        .max_send_retries(retries)
-        .ignore_client_timeout()
-        .block_size_limit(tftp.blksize)
-        .window_size_limit(tftp.windowsize)
-        .build()
-        .await?
-        .serve()
-        .await
-}
-
-/// What bounds a transfer, and all of them.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// How long an ACK may take.
-    timeout: Duration,
-    /// How often a window is sent again.
-    retries: u32,
-    /// Reads under way at once; each holds a socket.
-    reads: usize,
-    /// Of these, one client's.
-    each: usize,
-    /// Between the end of an engine and the start of the next.
-    pause: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // A flood of requests must leave descriptors to the other services.
-        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let half = descriptors.map_or(READS, |most| usize::try_from(most / 2).unwrap_or(READS));
-        Self {
-            timeout: Duration::from_secs(1),
-            retries: 5,
-            reads: READS.min(half),
-            each: READS_EACH,
-            pause: Duration::from_secs(1),
+    fn serve(mut self, stopped: &PipeReader) -> io::Result<Stopped> {
+        // Only that the other end is closed will ever happen there.
+        epoll::add(&self.sockets, stopped, Token::Stop.data(), epoll::EventFlags::IN)?;
+        let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
+        loop {
+            let alarm = self.engine.alarm().map(|at| at.saturating_sub(self.start.elapsed()));
+            let alarm = alarm.and_then(|wait| Timespec::try_from(wait).ok());
+            let (events, _) = match epoll::wait(&self.sockets, &mut room, alarm.as_ref()) {
+                Ok(events) => events,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let now = self.start.elapsed();
+            for event in events {
+                match Token::of(event.data) {
+                    Token::Stop => return Ok(Stopped),
+                    Token::Port(number) => self.arrived(number, now)?,
+                    Token::Transfer(id) => self.guarded(Some(id), |desk| desk.heard(id, now)),
+                }
+            }
+            while self.engine.alarm().is_some_and(|at| at <= now) {
+                let mut rang = None;
+                self.guarded(None, |desk| {
+                    rang = desk.engine.due(now);
+                });
+                if let Some((id, Some(burst))) = rang {
+                    self.send(id, burst);
+                }
+            }
+            self.flush();
+            self.tell();
         }
     }
-}
 
-impl Limits {
-    /// How long a client is waited for at least before the engine gives it up.
-    fn patience(self) -> Duration {
-        self.timeout * (self.retries + 1)
-    }
-}
-
-/// Where requests arrive: hands out files or says why not.
-#[derive(Clone)]
-struct Desk {
-    files: Arc<ArcSwap<Files>>,
-    metrics: Arc<Metrics>,
-    limits: Limits,
-    open: Arc<Mutex<Open>>,
-}
-
-/// Reads under way.
-#[derive(Debug, Default)]
-struct Open {
-    all: usize,
-    by_client: HashMap<IpAddr, usize>,
-}
-
-impl Handler for Desk {
-    type Reader = Transfer;
-    type Writer = NoWriter;
-
-    fn read_req_open(
-        &mut self,
-        client: &SocketAddr,
-        path: &Path,
-    ) -> impl Future<Output = Result<(Transfer, Option<u64>), packet::Error>> + Send {
-        let name = path.to_string_lossy();
-        // A panic here would end every transfer, not just this one.
-        let opened = catch_unwind(AssertUnwindSafe(|| self.open(*client, &name)));
-        std::future::ready(opened.unwrap_or_else(|_| {
-            self.metrics.refused("tftp", "panic", client, &Shown(&name));
-            Err(packet::Error::UnknownError)
-        }))
-    }
-
-    fn write_req_open(
-        &mut self,
-        client: &SocketAddr,
-        path: &Path,
-        _size: Option<u64>,
-    ) -> impl Future<Output = Result<NoWriter, packet::Error>> + Send {
-        let name = path.to_string_lossy();
-        self.metrics.refused("tftp", "write", client, &Shown(&name));
-        std::future::ready(Err(packet::Error::IllegalOperation))
-    }
-}
-
-impl Desk {
-    fn open(&self, peer: SocketAddr, name: &str) -> Result<(Transfer, Option<u64>), packet::Error> {
-        let files = self.files.load();
-        let file = files.find(name).map_err(|refused| {
-            self.metrics.refused("tftp", refused.label(), &peer, &Shown(name));
-            match refused {
-                Refused::Empty | Refused::Unknown => packet::Error::FileNotFound,
-                Refused::TooLong | Refused::Control | Refused::Dots => packet::Error::PermissionDenied,
-            }
-        })?;
-        // `Transfer` gives the place back when it is dropped.
-        self.take_place(peer.ip()).map_err(|(label, told)| {
-            self.metrics.refused("tftp", label, &peer, &Shown(name));
-            packet::Error::Msg(told.into())
-        })?;
-        let size = file.bytes.len() as u64;
-        let reading = Transfer {
-            desk: self.clone(),
-            peer,
-            name: Shown(name).to_string(),
-            kind: file.kind,
-            bytes: file.bytes.clone(),
-            at: 0,
-            ended: None,
+    /// What came to a listening socket. One batch, so that transfers go on while requests flood it.
+    fn arrived(&mut self, number: usize, now: Duration) -> io::Result<()> {
+        let Some(port) = self.listening.get(number) else {
+            return Ok(());
         };
-        Ok((reading, Some(size)))
-    }
-
-    /// A place for a read, or the metric label and the client's text of why there is none. The engine cannot be silent: it answers whatever
-    /// is refused.
-    fn take_place(&self, client: IpAddr) -> Result<(), (&'static str, &'static str)> {
-        let mut open = self.places();
-        if open.all >= self.limits.reads {
-            return Err(("too_many_reads", "too many transfers, try again"));
+        let mut inbox = std::mem::take(&mut self.inbox);
+        match port.receive(&mut inbox) {
+            Ok(()) => {}
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
         }
-        let own = open.by_client.entry(client).or_default();
-        if *own >= self.limits.each {
-            return Err(("too_many_reads_of_client", "too many transfers of yours, try again"));
+        for (bytes, met) in inbox.datagrams() {
+            self.guarded(None, |desk| desk.asked(number, met, bytes, now));
         }
-        *own += 1;
-        open.all += 1;
+        self.inbox = inbox;
         Ok(())
     }
 
-    fn give_place_back(&self, client: IpAddr) {
-        let mut open = self.places();
-        open.all -= 1;
-        if let Entry::Occupied(mut own) = open.by_client.entry(client) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
+    fn asked(&mut self, number: usize, met: &Met, bytes: Option<&[u8]>, now: Duration) {
+        let Some(bytes) = bytes else {
+            return self.refusals.count(Why::TooLong.label(), &met.peer, &"");
+        };
+        if !met.is_ours_alone {
+            return self.refusals.count(Why::ToAll.label(), &met.peer, &"");
+        }
+        if self.single_port
+            && !Packet::is_request(bytes)
+            && let Some(id) = self.engine.of(&met.peer)
+        {
+            return self.packet(id, bytes, now);
+        }
+        match self.engine.request(met.peer, bytes, &self.files.load(), now) {
+            Verdict::Begin(opening) => self.begin(number, met, opening, now),
+            Verdict::Again(id, burst) => self.send(id, burst),
+            Verdict::Refuse(refusal) => self.refuse(number, met, refusal),
+            Verdict::Ignore(why) => self.refusals.count(why.label(), &met.peer, &""),
+        }
+        self.put_away();
+    }
+
+    fn begin(&mut self, number: usize, met: &Met, opening: Opening, now: Duration) {
+        // The kernel knows how wide the way to a client is when a socket leads there.
+        let way = Way::open(met).and_then(|way| Ok((way.room()?, way)));
+        let (room, way) = match way {
+            Ok(way) => way,
+            Err(error) => {
+                tracing::debug!(%error, peer = %met.peer, "no socket for a tftp transfer");
+                return self.refuse(number, met, Refusal::no_socket(&opening));
+            }
+        };
+        let (id, burst) = self.engine.begin(opening, room, now);
+        let to = if self.single_port {
+            To::Shared(number, *met)
+        } else if let Err(error) = epoll::add(&self.sockets, &way, Token::Transfer(id).data(), epoll::EventFlags::IN) {
+            tracing::debug!(%error, peer = %met.peer, "no room for a tftp transfer");
+            return self.engine.end(id, End::Dropped);
+        } else {
+            To::Way(way)
+        };
+        self.ways.insert(id, to);
+        self.send(id, burst);
+        self.metrics.set("tftp", "transfers", self.engine.len() as i64);
+    }
+
+    fn refuse(&mut self, number: usize, met: &Met, refusal: Refusal) {
+        self.refusals.count(refusal.why.label(), &met.peer, &refusal.name);
+        let burst = Burst::of(refusal.packet);
+        if !self.single_port
+            && let Ok(way) = Way::open(met)
+        {
+            self.outbox.add(burst, None);
+            // Who is not there any more needs no answer.
+            let _ = way.send(&mut self.outbox);
+        } else {
+            self.queue(number, burst, *met);
+        }
+    }
+
+    /// Something came for a transfer with its own way.
+    fn heard(&mut self, id: Id, now: Duration) {
+        let Some(To::Way(way)) = self.ways.get(&id) else { return };
+        let mut buffer = [0; LONGEST];
+        match way.receive(&mut buffer) {
+            Ok(length) => self.packet(id, buffer.get(..length).unwrap_or_default(), now),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.engine.end(id, End::Gone);
+                self.put_away();
+            }
+            Err(error) => tracing::debug!(%error, "tftp transfer"),
+        }
+    }
+
+    fn packet(&mut self, id: Id, bytes: &[u8], now: Duration) {
+        match self.engine.packet(id, bytes, now) {
+            Ok(Some(burst)) => self.send(id, burst),
+            Ok(None) => {}
+            Err(why) => self.refusals.count(why.label(), &"a client", &""),
+        }
+        self.put_away();
+    }
+
+    fn send(&mut self, id: Id, burst: Burst) {
+        match self.ways.get(&id) {
+            Some(To::Way(way)) => {
+                self.outbox.add(burst, None);
+                match way.send(&mut self.outbox) {
+                    // What finds no room is lost, and sent again as what is lost on the wire.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.engine.end(id, End::Gone),
+                    Err(error) => tracing::debug!(%error, "tftp datagrams not sent"),
+                    Ok(()) => {}
+                }
+            }
+            Some(&To::Shared(number, met)) => self.queue(number, burst, met),
+            None => {}
+        }
+    }
+
+    fn queue(&mut self, number: usize, burst: Burst, met: Met) {
+        if let (Some(outbox), Some(port)) = (self.shared.get_mut(number), self.listening.get(number)) {
+            outbox.add(burst, Some(met));
+            if outbox.len() >= TAKEN {
+                port.send(outbox, unsent);
             }
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A read under way; its end, good or bad, is told when it is dropped.
-struct Transfer {
-    desk: Desk,
-    peer: SocketAddr,
-    name: String,
-    kind: Kind,
-    bytes: Bytes,
-    at: usize,
-    /// When the engine saw the end of the file; it then sends the last window.
-    ended: Option<Instant>,
-}
-
-impl AsyncRead for Transfer {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let left = &self.bytes[self.at..];
-        let read = left.len().min(buffer.len());
-        buffer[..read].copy_from_slice(&left[..read]);
-        self.at += read;
-        if read == 0 && self.ended.is_none() {
-            self.ended = Some(Instant::now());
+    /// Sends what waits for the listening sockets.
+    fn flush(&mut self) {
+        for (port, outbox) in self.listening.iter().zip(&mut self.shared) {
+            if !outbox.is_empty() {
+                port.send(outbox, unsent);
+            }
         }
-        Poll::Ready(Ok(read))
     }
-}
 
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.desk.give_place_back(self.peer.ip());
-        let Desk { metrics, limits, .. } = &self.desk;
-        let (peer, file, bytes) = (self.peer, &self.name, self.at);
-        // The engine drops a read alike after the last ACK and after the last retry; only the time tells them apart.
-        let done = self.ended.is_some_and(|ended| ended.elapsed() < limits.patience());
-        if done {
-            metrics.done("tftp", "read");
-            metrics.sent("tftp", self.kind.label(), bytes as u64);
-            tracing::info!(%peer, %file, bytes, done, "tftp read");
+    /// Counts what ended, and closes its socket.
+    fn put_away(&mut self) {
+        let ended = self.engine.ended();
+        if ended.is_empty() {
+            return;
+        }
+        for ended in ended {
+            // The system forgets a socket that is closed.
+            self.ways.remove(&ended.id);
+            self.count(&ended);
+        }
+        self.metrics.set("tftp", "transfers", self.engine.len() as i64);
+    }
+
+    fn count(&self, ended: &Ended) {
+        let Ended {
+            peer, name, bytes, how, ..
+        } = ended;
+        let (file, how) = (name, how.label());
+        self.metrics.done("tftp", how);
+        if ended.how == End::Done {
+            self.metrics.sent("tftp", ended.kind.label(), *bytes);
+            tracing::info!(%peer, %file, bytes, done = true, "tftp read");
         } else {
-            // Ordinary: a UEFI firmware asks for the size first and aborts.
-            metrics.done("tftp", "aborted");
-            tracing::debug!(%peer, %file, bytes, done, "tftp read");
+            tracing::debug!(%peer, %file, bytes, done = false, how, "tftp read");
+        }
+    }
+
+    fn tell(&mut self) {
+        self.put_away();
+        match self.engine.repeated() {
+            0 => {}
+            repeated => {
+                self.repeated.inc_by(repeated);
+            }
+        }
+    }
+
+    /// A panic costs what was being done, and the transfer that it was about.
+    fn guarded(&mut self, id: Option<Id>, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_ok() {
+            return;
+        }
+        self.refusals.count("panic", &"a client", &"");
+        if let Some(id) = id {
+            self.engine.end(id, End::Dropped);
         }
     }
 }
 
-/// Nothing is ever written.
-enum NoWriter {}
+/// What an event is about.
+enum Token {
+    Stop,
+    Port(usize),
+    Transfer(Id),
+}
 
-impl AsyncWrite for NoWriter {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        match *self {}
+impl Token {
+    fn of(data: epoll::EventData) -> Self {
+        match data.u64() {
+            u64::MAX => Self::Stop,
+            number if number & PORTS != 0 => Self::Port((number & !PORTS) as usize),
+            id => Self::Transfer(id),
+        }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
+    fn data(&self) -> epoll::EventData {
+        epoll::EventData::new_u64(match self {
+            Self::Stop => u64::MAX,
+            Self::Port(number) => PORTS | *number as u64,
+            Self::Transfer(id) => *id,
+        })
     }
 }
 
-/// A name from outside, as it may stand in a log line.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chars = self.0.chars();
-        for char in chars.by_ref().take(SHOWN) {
-            write!(f, "{}", char.escape_debug())?;
-        }
-        if chars.next().is_some() {
-            f.write_str("…")?;
-        }
-        Ok(())
-    }
+fn unsent(peer: SocketAddr, error: io::Error) {
+    tracing::debug!(%peer, %error, "tftp datagrams not sent");
 }
 
-/// Requests that wait for the thread, in bytes as the kernel counts them.
+/// Errors that say something of one datagram, or of nothing.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable, WouldBlock};
+    matches!(
+        error.kind(),
+        WouldBlock | Interrupted | ConnectionRefused | HostUnreachable | NetworkUnreachable
+    )
+}
+
+/// Requests that wait for the thread, in bytes as the kernel counts them: a whole rack may power on at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Reads under way at once, if the process may open twice as many files.
 const READS: usize = 4096;
-/// Reads of one client at once: a firmware that asks for a size and aborts leaves one behind for [`Limits::patience`].
-const READS_EACH: usize = 8;
-/// Characters of a name in a log line.
-const SHOWN: usize = 100;
+/// Reads of one address at once: all nodes behind one translator of addresses, and still not everything.
+const READS_EACH: usize = 1024;
+/// What is read of a packet for a transfer: its kind and a number.
+const LONGEST: usize = 64;
+/// Sockets that are looked at before the clock is.
+const EVENTS: usize = 256;
+/// Between the end of a service and its next start.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// In the numbers of events, what tells sockets that listen from transfers.
+const PORTS: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ pub(crate) fn config(root: &Path) -> Config {
             autoexec: true,
             address: None,
             port: 0,
+            single_port: false,
             root: root.into(),
             blksize: 1468,
             windowsize: 16,

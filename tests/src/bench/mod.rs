@@ -19,6 +19,7 @@ pub mod publish;
 pub mod relay;
 pub mod script;
 pub mod site;
+pub mod tftp;
 pub mod upstream;
 
 use std::fmt;

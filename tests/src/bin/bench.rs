@@ -32,6 +32,7 @@ const ALL: &[Measurement] = &[
     }),
     ("dhcp-core", Needs::Nothing, |_| text(bench::dhcp_core::run())),
     ("publish", Needs::Nothing, |_| text(bench::publish::run())),
+    ("tftp", Needs::Network, |options| bench::tftp::run(options)),
     ("perfdhcp", Needs::Network, |options| {
         text(bench::perfdhcp::run(options))
     }),
@@ -44,7 +45,7 @@ const ALL: &[Measurement] = &[
 ];
 
 const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--rate N] [--with-so FILE]... [NAME...]
-  --short          dhcp, dhcp-latency: one short run of each server, to see that it works
+  --short          dhcp, dhcp-latency, tftp: one short run of each server, to see that it works
   --in-flight N    dhcp: so many exchanges in flight
   --rate N         dhcp-latency: so many exchanges begun a second
   --with-so FILE   load this plugin too where bootd itself runs, to see what it costs the others";

@@ -286,12 +286,15 @@ fn a_generation_names_its_nodes() {
 }
 
 #[test]
-fn a_single_port_is_told_not_to_be_served() {
-    let ignored = notes(
-        Kind::Ignored,
-        &["coresmd: http://10.0.0.9:27779 http://10.0.0.9:8081 '' 30s 1h true"],
+fn a_single_port_stays_one() {
+    let coresmd = "coresmd: http://10.0.0.9:27779 http://10.0.0.9:8081 '' 30s 1h true";
+    assert_eq!(table(&[coresmd])["tftp"]["single_port"].as_bool(), Some(true));
+    let understood = notes(Kind::Understood, &[coresmd]);
+    assert!(
+        understood.iter().any(|note| note.contains("single_port")),
+        "{understood:?}"
     );
-    assert!(ignored.iter().any(|note| note.contains("single_port")), "{ignored:?}");
+    assert!(table(&[SMD])["tftp"].get("single_port").is_none());
 }
 
 #[test]

@@ -244,9 +244,8 @@ fn of_inventory(coresmd: &Coresmd, told: &mut Told) {
         None => {}
     }
     if coresmd.single_port {
-        let text =
-            "single_port: each TFTP transfer has a port of its own all the same, so a firewall must let these through";
-        told.ignored(place, "tftp.port", text);
+        let text = "single_port: all of TFTP leaves from its port; blocks are as large as elsewhere, not 512 bytes";
+        told.understood(place, "tftp.single_port", text);
     }
     told.understood(
         place,
@@ -444,10 +443,13 @@ impl Text<'_> {
             self.key("tftp", "serve", "false".into());
             return;
         };
-        self.key("tftp", "address", text("0.0.0.0"));
+        self.key("tftp", "address", text("::"));
         self.comment("CoreDHCP has none, and a stock iPXE that finds one asks no DHCP server what to boot.");
         self.key("tftp", "autoexec", "false".into());
         self.key("tftp", "port", coresmd.tftp_port.to_string());
+        if coresmd.single_port {
+            self.key("tftp", "single_port", "true".into());
+        }
         self.key("tftp", "root", text(&coresmd.tftp_dir));
         self.table("tftp.loaders", "[tftp.loaders]");
         let dir = coresmd.tftp_dir.trim_end_matches('/');

@@ -209,6 +209,7 @@ pub(crate) fn config() -> Config {
             autoexec: true,
             address: None,
             port: 69,
+            single_port: false,
             root: PathBuf::new(),
             blksize: 1468,
             windowsize: 16,

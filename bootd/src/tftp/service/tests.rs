@@ -1,7 +1,8 @@
 //! The service against a small client of our own, over loopback.
 
+use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 
 use super::*;
 use crate::tftp::testing::config;
@@ -17,10 +18,10 @@ struct Rack {
 
 impl Rack {
     fn new() -> Self {
-        Self::with(Limits::default())
+        Self::with(|_, _| {})
     }
 
-    fn with(limits: Limits) -> Self {
+    fn with(change: impl FnOnce(&mut Config, &mut Limits)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).unwrap();
@@ -30,7 +31,9 @@ impl Rack {
         std::fs::write(root.join("empty"), "").unwrap();
         std::fs::write(dir.path().join("secret"), "secret").unwrap();
         symlink("../secret", root.join("outside")).unwrap();
-        let config = config(&root);
+        let mut config = config(&root);
+        let mut limits = limits(&config);
+        change(&mut config, &mut limits);
         let (files, _) = Files::load(&config);
         let metrics = Arc::new(Metrics::default());
         let files = Arc::new(ArcSwap::from_pointee(files));
@@ -200,7 +203,10 @@ fn options_are_negotiated_within_the_limits() {
             &[("BLKSIZE", "65464"), ("windowsize", "500"), ("timeout", "200")],
         )
         .unwrap();
-    assert_eq!(options(&read), [("blksize", "1468"), ("windowsize", "16")]);
+    assert_eq!(
+        options(&read),
+        [("blksize", "1468"), ("timeout", "200"), ("windowsize", "16")]
+    );
     assert_eq!(read.bytes, rack.loader);
 
     let read = rack.read("default", &[("tsize", "0")]).unwrap();
@@ -303,50 +309,117 @@ fn datagrams_that_are_no_requests_change_nothing() {
 }
 
 #[test]
-fn a_firmware_that_asks_for_the_size_and_aborts_is_no_read() {
-    let limits = Limits {
-        timeout: Duration::from_millis(20),
-        ..Limits::default()
-    };
-    let rack = Rack::with(limits);
-    // A script is read out whole before the OACK leaves; it must not look like a read all the same.
-    for name in [LOADER, "default"] {
-        let client = rack.client();
-        client.ask(1, name.as_bytes(), &[("tsize", "0"), ("blksize", "1468")]);
-        let (opcode, _, from) = client.receive();
-        assert_eq!(opcode, 6);
-        client.socket.send_to(b"\0\x05\0\x08User aborted\0", from).unwrap();
+fn nothing_is_sent_after_a_firmware_asked_for_the_size_and_aborted() {
+    for single_port in [false, true] {
+        let rack = Rack::with(|config, _| config.tftp.single_port = single_port);
+        for name in [LOADER, "default"] {
+            let client = rack.client();
+            client.ask(1, name.as_bytes(), &[("tsize", "0"), ("blksize", "1468")]);
+            let (opcode, _, from) = client.receive();
+            assert_eq!(opcode, 6);
+            client.socket.send_to(b"\0\x05\0\x08User aborted\0", from).unwrap();
+            // An acknowledgement that is late brings nothing back.
+            client.acknowledge(0, from);
+            client
+                .socket
+                .set_read_timeout(Some(Duration::from_millis(1200)))
+                .unwrap();
+            let heard = client.socket.recv_from(&mut [0; 2048]);
+            assert!(heard.is_err(), "{heard:?}");
+        }
+        rack.eventually("bootd_done_total{part=\"tftp\",what=\"aborted\"} 2");
+        rack.eventually("bootd_amount{part=\"tftp\",what=\"transfers\"} 0");
+        assert!(!rack.metrics.text().contains("what=\"read\""));
+        rack.still_serves();
     }
-    rack.eventually("bootd_done_total{part=\"tftp\",what=\"aborted\"} 2");
-    assert!(!rack.metrics.text().contains("what=\"read\""));
-    rack.still_serves();
+}
+
+#[test]
+fn a_transfer_has_a_port_of_its_own_or_none() {
+    for single_port in [false, true] {
+        let rack = Rack::with(|config, _| config.tftp.single_port = single_port);
+        let clients = [rack.client(), rack.client()];
+        let ports = clients.each_ref().map(|client| {
+            client.ask(1, LOADER.as_bytes(), &[("blksize", "1400")]);
+            client.receive().2.port()
+        });
+        let listens = rack.service.address().port();
+        match single_port {
+            true => assert_eq!(ports, [listens, listens]),
+            false => assert!(ports[0] != ports[1] && !ports.contains(&listens)),
+        }
+        let read = rack.read(LOADER, &[("blksize", "1400"), ("windowsize", "8")]).unwrap();
+        assert_eq!(options(&read), [("blksize", "1400"), ("windowsize", "8")]);
+        assert_eq!(read.bytes, rack.loader);
+    }
+}
+
+#[test]
+fn answers_leave_from_the_address_that_was_asked_over_either_family() {
+    for single_port in [false, true] {
+        let rack = Rack::with(|config, _| {
+            config.tftp.address = Some(Ipv6Addr::UNSPECIFIED.into());
+            config.tftp.single_port = single_port;
+        });
+        let port = rack.service.address().port();
+        for (own, asked) in [
+            ("127.0.0.1:0", "127.0.0.9"),
+            ("127.0.0.3:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+        ] {
+            let Ok(socket) = UdpSocket::bind(own) else { continue };
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            let asked: IpAddr = asked.parse().unwrap();
+            let client = Client {
+                socket,
+                server: (asked, port).into(),
+            };
+            assert_eq!(client.read(LOADER, &[("windowsize", "4")]).unwrap().bytes, rack.loader);
+            client.ask(1, b"unknown", &[]);
+            let (opcode, _, from) = client.receive();
+            assert_eq!((opcode, from.ip()), (5, asked));
+            client.ask(1, LOADER.as_bytes(), &[]);
+            assert_eq!(client.receive().2.ip(), asked);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_is_gone_is_waited_for_no_longer() {
+    let rack = Rack::new();
+    let client = rack.client();
+    client.ask(1, LOADER.as_bytes(), &[]);
+    let (_, _, from) = client.receive();
+    client.acknowledge(1, from);
+    drop(client);
+    rack.eventually("bootd_done_total{part=\"tftp\",what=\"gone\"} 1");
 }
 
 #[test]
 fn more_reads_than_fit_are_told_to_come_back() {
-    let rack = Rack::with(Limits {
-        timeout: Duration::from_millis(150),
-        reads: 2,
-        ..Limits::default()
-    });
-    let silent = [rack.client(), rack.client()];
-    for client in &silent {
-        client.ask(1, LOADER.as_bytes(), &[]);
-        assert_eq!(client.receive().0, 3);
+    for single_port in [false, true] {
+        let rack = Rack::with(|config, limits| {
+            limits.reads = 2;
+            config.tftp.single_port = single_port;
+        });
+        let silent = [rack.client(), rack.client()];
+        for client in &silent {
+            client.ask(1, LOADER.as_bytes(), &[]);
+            assert_eq!(client.receive().0, 3);
+        }
+        let (code, text) = rack.read(LOADER, &[]).unwrap_err();
+        assert_eq!((code, text.as_str()), (0, "too many transfers, try again"));
+        for client in &silent {
+            // The same again is no third one.
+            client.ask(1, b"default", &[]);
+            assert_eq!(client.receive().0, 3);
+        }
     }
-    let (code, text) = rack.read(LOADER, &[]).unwrap_err();
-    assert_eq!((code, text.as_str()), (0, "too many transfers, try again"));
-    rack.eventually("bootd_done_total{part=\"tftp\",what=\"aborted\"} 2");
-    rack.still_serves();
 }
 
 #[test]
 fn one_client_takes_no_more_than_its_share() {
-    let rack = Rack::with(Limits {
-        timeout: Duration::from_millis(150),
-        each: 2,
-        ..Limits::default()
-    });
+    let rack = Rack::with(|_, limits| limits.each = 2);
     let silent = [rack.client(), rack.client()];
     for client in &silent {
         client.ask(1, LOADER.as_bytes(), &[]);
@@ -358,8 +431,7 @@ fn one_client_takes_no_more_than_its_share() {
     other.socket = UdpSocket::bind("127.0.0.2:0").unwrap();
     other.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert_eq!(other.read(LOADER, &[]).unwrap().bytes, rack.loader);
-    rack.eventually("bootd_done_total{part=\"tftp\",what=\"aborted\"} 2");
-    rack.still_serves();
+    rack.eventually("bootd_refused_total{part=\"tftp\",what=\"too_many_reads_of_client\"}");
 }
 
 #[test]
@@ -383,30 +455,20 @@ fn a_stopped_service_frees_its_port() {
 }
 
 #[test]
-fn an_engine_that_fails_or_panics_is_started_again() {
-    let desk = Desk {
-        files: Arc::default(),
-        metrics: Arc::default(),
-        limits: Limits {
-            pause: Duration::ZERO,
-            ..Limits::default()
-        },
-        open: Arc::default(),
-    };
-    let (stop, stopped) = oneshot::channel();
-    let (starts, stop) = (AtomicUsize::new(0), std::cell::Cell::new(Some(stop)));
-    supervise(&desk, stopped, || async {
-        match starts.fetch_add(1, Ordering::Relaxed) {
-            0 => Err(io::Error::from(io::ErrorKind::Other).into()),
-            1 => panic!("in the engine"),
-            _ => {
-                drop(stop.take());
-                std::future::pending().await
-            }
+fn a_service_that_fails_or_panics_is_started_again() {
+    let metrics = Metrics::default();
+    let (stopped, _stop) = io::pipe().unwrap();
+    let mut starts = 0;
+    supervise(&metrics, &stopped, Duration::ZERO, || {
+        starts += 1;
+        match starts {
+            1 => Err(io::ErrorKind::Other.into()),
+            2 => panic!("in the service"),
+            _ => Ok(Stopped),
         }
     });
-    assert_eq!(starts.into_inner(), 3);
-    let text = desk.metrics.text();
+    assert_eq!(starts, 3);
+    let text = metrics.text();
     assert!(
         text.contains("bootd_done_total{part=\"tftp\",what=\"restarted\"} 2"),
         "{text}"
@@ -414,9 +476,31 @@ fn an_engine_that_fails_or_panics_is_started_again() {
 }
 
 #[test]
-fn names_in_log_lines_are_short_and_plain() {
-    assert_eq!(Shown("a\n\u{1b}[31m").to_string(), "a\\n\\u{1b}[31m");
-    assert_eq!(Shown(&"a".repeat(2000)).to_string().chars().count(), SHOWN + 1);
+fn a_panic_costs_what_it_was_about() {
+    let config = config(Path::new("/nowhere"));
+    let listening = listen(&config).unwrap();
+    let files = ArcSwap::from_pointee(Files::of([(LOADER, "loader")]));
+    let metrics = Arc::new(Metrics::default());
+    let mut desk = Desk::new(&listening, &files, &metrics, limits(&config), false).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let met = Met {
+        peer: client.local_addr().unwrap(),
+        ours: "127.0.0.1".parse().unwrap(),
+        interface: 0,
+        is_ours_alone: true,
+    };
+    desk.asked(0, &met, Some(b"\0\x01ipxe.efi\0octet\0"), Duration::ZERO);
+    let id = desk.engine.of(&met.peer).unwrap();
+    desk.guarded(Some(id), |_| panic!("in a transfer"));
+    desk.tell();
+    assert!(desk.engine.is_empty() && desk.ways.is_empty());
+    let text = metrics.text();
+    assert!(
+        text.contains("bootd_refused_total{part=\"tftp\",what=\"panic\"} 1"),
+        "{text}"
+    );
+    desk.asked(0, &met, Some(b"\0\x01ipxe.efi\0octet\0"), Duration::ZERO);
+    assert_eq!(desk.engine.len(), 1);
 }
 
 #[test]

@@ -1,0 +1,717 @@
+//! UDP of both families, for who serves one client after the other: a port that tells to which of our addresses a datagram was sent, ways back
+//! to clients from that very address, and many datagrams with one system call.
+//!
+//! Datagrams for one client ([`Burst`]) leave as one where the kernel cuts them (UDP_SEGMENT), else one by one; their contents are sent from where
+//! they are. Nothing here waits: what finds no room in a buffer is lost, as on any wire.
+//! Contains unsafe code: the calls, and the headers that they take.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use bytes::Bytes;
+use rustix::net::sockopt;
+use smallvec::SmallVec;
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+
+use super::SENDING;
+
+/// A port on an address of ours, or on all of one family.
+#[derive(Debug)]
+pub struct Listening {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+/// Where a datagram came from, and where it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Met {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// Our address that it was sent to.
+    pub ours: IpAddr,
+    /// The number of the interface it came through; 0: unknown.
+    pub interface: u32,
+    /// Whether it was sent to us alone, not to all or to a group.
+    pub is_ours_alone: bool,
+}
+
+/// What came through a [`Listening`].
+pub struct Inbox {
+    buffers: Box<[u8]>,
+    came: Vec<Came>,
+}
+
+struct Came {
+    length: usize,
+    whole: bool,
+    met: Met,
+}
+
+/// Datagrams for one client: each a head and so many bytes of the body, the last one maybe less. Without heads: the body, as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Burst {
+    /// The heads.
+    pub heads: SmallVec<[[u8; 4]; 16]>,
+    /// What is sent behind them.
+    pub body: Bytes,
+    /// Bytes of the body behind each head but the last.
+    pub each: usize,
+}
+
+/// A way to one client, with a port of its own: nobody else is heard on it, and a client that is gone is an error, `ConnectionRefused`.
+#[derive(Debug)]
+pub struct Way(Socket);
+
+/// Datagrams that wait to be sent with as few calls as there may be.
+#[derive(Default)]
+pub struct Outbox {
+    waiting: Vec<(Burst, Option<Met>)>,
+    pieces: Vec<Piece>,
+    parts: Vec<libc::iovec>,
+    names: Vec<SockAddr>,
+    controls: Vec<Control>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+/// Some datagrams of a burst.
+#[derive(Clone, Copy)]
+struct Piece {
+    burst: usize,
+    first: usize,
+    count: usize,
+}
+
+impl Listening {
+    /// Opens it. Port 0 takes a free one. A socket of IPv6 leaves IPv4 alone.
+    pub fn open(address: SocketAddr, buffer: usize) -> io::Result<Self> {
+        let socket = socket_for(&address)?;
+        match address {
+            SocketAddr::V4(_) => set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+            SocketAddr::V6(_) => {
+                socket.set_only_v6(true)?;
+                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            }
+        }
+        // Without the privilege the system's limit holds.
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, buffer)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, buffer));
+        socket.bind(&address.into())?;
+        let address = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes what is there, at most [`TAKEN`] datagrams. `WouldBlock`: nothing is.
+    pub fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
+        inbox.receive(&self.socket, self.address)
+    }
+
+    /// Sends what waits. `failed` hears who does not get something, and why.
+    pub fn send(&self, outbox: &mut Outbox, mut failed: impl FnMut(SocketAddr, io::Error)) {
+        outbox.flush(self.socket.as_fd(), |met, error| {
+            if let Some(met) = met {
+                failed(met.peer, error);
+            }
+        });
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Way {
+    /// Opens one to who was met, from the address that it spoke to and a free port.
+    pub fn open(met: &Met) -> io::Result<Self> {
+        let socket = socket_for(&met.peer)?;
+        let ours: SocketAddr = match (met.ours, met.peer) {
+            (IpAddr::V6(ours), SocketAddr::V6(peer)) => SocketAddrV6::new(ours, 0, 0, peer.scope_id()).into(),
+            (ours, _) => (ours, 0).into(),
+        };
+        // Smaller is no reason not to serve.
+        let _ = socket.set_send_buffer_size(SENDING);
+        socket.bind(&ours.into())?;
+        socket.connect(&met.peer.into())?;
+        Ok(Self(socket))
+    }
+
+    /// The largest datagram that goes to the client in one piece, without the headers of IP and UDP.
+    pub fn room(&self) -> io::Result<usize> {
+        let is_v6 = self.0.local_addr()?.is_ipv6();
+        let (level, name, headers) = match is_v6 {
+            true => (libc::IPPROTO_IPV6, libc::IPV6_MTU, 48),
+            false => (libc::IPPROTO_IP, libc::IP_MTU, 28),
+        };
+        let mtu = usize::try_from(option(&self.0, level, name)?).unwrap_or_default();
+        Ok(mtu.saturating_sub(headers))
+    }
+
+    /// Our end.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        let address = self.0.local_addr()?.as_socket();
+        address.ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// The next datagram; of a longer one as much as fits. `WouldBlock`: there is none.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(&self.0, buffer, rustix::net::RecvFlags::empty())?.0)
+    }
+
+    /// Sends what waits: all of it is this client's.
+    pub fn send(&self, outbox: &mut Outbox) -> io::Result<()> {
+        let mut result = Ok(());
+        outbox.flush(self.0.as_fd(), |_, error| result = Err(error));
+        result
+    }
+}
+
+impl AsFd for Way {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Burst {
+    /// A packet as it is.
+    pub fn of(packet: Bytes) -> Self {
+        Self {
+            heads: SmallVec::new(),
+            each: packet.len(),
+            body: packet,
+        }
+    }
+
+    /// Its datagrams, in parts.
+    pub fn datagrams(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        (0..self.count()).map(|number| self.datagram(number))
+    }
+
+    /// How many datagrams it is.
+    pub fn count(&self) -> usize {
+        self.heads.len().max(1)
+    }
+
+    fn datagram(&self, number: usize) -> (&[u8], &[u8]) {
+        let Some(head) = self.heads.get(number) else {
+            return (&[], &self.body);
+        };
+        let from = (number * self.each).min(self.body.len());
+        let until = (from + self.each).min(self.body.len());
+        (head, self.body.get(from..until).unwrap_or_default())
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            buffers: vec![0; TAKEN * LARGEST].into(),
+            came: Vec::with_capacity(TAKEN),
+        }
+    }
+}
+
+impl Inbox {
+    /// What came: its bytes, and where it was met. `None` instead of the bytes: it is longer than any datagram should be.
+    pub fn datagrams(&self) -> impl Iterator<Item = (Option<&[u8]>, &Met)> {
+        let buffers = self.buffers.chunks_exact(LARGEST);
+        buffers.zip(&self.came).map(|(buffer, came)| {
+            let bytes = buffer.get(..came.length).filter(|_| came.whole);
+            (bytes, &came.met)
+        })
+    }
+
+    fn receive(&mut self, socket: &Socket, bound: SocketAddr) -> io::Result<()> {
+        self.came.clear();
+        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; TAKEN];
+        let mut controls = [Control([0; CONTROL]); TAKEN];
+        let mut parts = [NOTHING; TAKEN];
+        // SAFETY: headers of zeros are valid ones: null pointers with zero lengths.
+        let mut headers: [libc::mmsghdr; TAKEN] = unsafe { std::mem::zeroed() };
+        let buffers = self.buffers.chunks_exact_mut(LARGEST);
+        let ends = names.iter_mut().zip(&mut controls).zip(&mut parts).zip(buffers);
+        for (header, (((name, control), part), buffer)) in headers.iter_mut().zip(ends) {
+            part.iov_base = buffer.as_mut_ptr().cast();
+            part.iov_len = buffer.len();
+            header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
+            header.msg_hdr.msg_controllen = CONTROL as _;
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: each header points at a name, a control buffer and a part of this function's frame, and the part at a buffer of its own, all
+        // with the lengths that it says; none of them moves or is used otherwise until the call returns.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                TAKEN as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for (header, name) in headers.iter().zip(&names).take(received) {
+            // SAFETY: the kernel wrote the name of a sender, so much of it as it says, into a place that is large enough for any.
+            let name = unsafe { SockAddr::new(name.assume_init().into_storage(), header.msg_hdr.msg_namelen) };
+            let peer = name
+                .as_socket()
+                .unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
+            self.came.push(Came {
+                length: header.msg_len as usize,
+                whole: header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0,
+                met: met(peer, bound, &header.msg_hdr),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Reads what the kernel says of a datagram that it wrote this header for.
+fn met(peer: SocketAddr, bound: SocketAddr, header: &libc::msghdr) -> Met {
+    let mut met = Met {
+        peer,
+        ours: bound.ip(),
+        interface: 0,
+        is_ours_alone: true,
+    };
+    // SAFETY: the header is one that recvmmsg filled, and its control buffer still lives and is as long as it says.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !at.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return whole entries within the buffer; entries are aligned there.
+        let entry = unsafe { &*at };
+        match (entry.cmsg_level, entry.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // SAFETY: the data of this entry is an `in_pktinfo`; it is copied, so alignment does not matter.
+                let info = unsafe { libc::CMSG_DATA(at).cast::<libc::in_pktinfo>().read_unaligned() };
+                met.ours = Ipv4Addr::from_bits(u32::from_be(info.ipi_spec_dst.s_addr)).into();
+                met.interface = info.ipi_ifindex.cast_unsigned();
+                met.is_ours_alone = info.ipi_spec_dst.s_addr == info.ipi_addr.s_addr;
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // SAFETY: the data of this entry is an `in6_pktinfo`; it is copied, so alignment does not matter.
+                let info = unsafe { libc::CMSG_DATA(at).cast::<libc::in6_pktinfo>().read_unaligned() };
+                let ours = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                met.ours = ours.into();
+                met.interface = info.ipi6_ifindex as u32;
+                met.is_ours_alone = !ours.is_multicast();
+            }
+            _ => {}
+        }
+        // SAFETY: as for CMSG_FIRSTHDR; `at` is an entry of this header.
+        at = unsafe { libc::CMSG_NXTHDR(header, at) };
+    }
+    met
+}
+
+impl Outbox {
+    /// Adds what is to be sent: to who was met, from the address that it spoke to; `None`: to the client of the [`Way`].
+    pub fn add(&mut self, burst: Burst, to: Option<Met>) {
+        self.waiting.push((burst, to));
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How much waits, in bursts.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Sends all that waits.
+    fn flush(&mut self, socket: BorrowedFd<'_>, mut failed: impl FnMut(Option<Met>, io::Error)) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.clear();
+        for (burst, (datagrams, _)) in self.waiting.iter().enumerate() {
+            let together = together(datagrams);
+            let mut first = 0;
+            while first < datagrams.count() {
+                let count = together.min(datagrams.count() - first);
+                pieces.push(Piece { burst, first, count });
+                first += count;
+            }
+        }
+        let mut rest = pieces.as_slice();
+        while let Some(piece) = rest.first() {
+            match self.send_some(socket, &rest[..rest.len().min(TAKEN)]) {
+                Ok(sent) => rest = rest.get(sent.max(1)..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let cannot_cut = matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE));
+                    if piece.count > 1 && cannot_cut {
+                        self.one_by_one(socket, *piece, &mut failed);
+                    } else {
+                        failed(self.waiting.get(piece.burst).and_then(|(_, to)| *to), error);
+                    }
+                    rest = rest.get(1..).unwrap_or_default();
+                }
+            }
+        }
+        self.waiting.clear();
+        self.pieces = pieces;
+    }
+
+    /// The datagrams of a piece that the kernel, or the device, does not cut itself.
+    fn one_by_one(&mut self, socket: BorrowedFd<'_>, piece: Piece, failed: &mut impl FnMut(Option<Met>, io::Error)) {
+        for first in piece.first..piece.first + piece.count {
+            let single = Piece {
+                burst: piece.burst,
+                first,
+                count: 1,
+            };
+            if let Err(error) = self.send_some(socket, &[single]) {
+                failed(self.waiting.get(piece.burst).and_then(|(_, to)| *to), error);
+            }
+        }
+    }
+
+    /// Sends pieces and says how many left; an error is the first one's.
+    fn send_some(&mut self, socket: BorrowedFd<'_>, pieces: &[Piece]) -> io::Result<usize> {
+        let Self {
+            waiting,
+            parts,
+            names,
+            controls,
+            headers,
+            ..
+        } = self;
+        parts.clear();
+        names.clear();
+        controls.clear();
+        headers.clear();
+        for piece in pieces {
+            let Some((burst, to)) = waiting.get(piece.burst) else {
+                break;
+            };
+            for number in piece.first..piece.first + piece.count {
+                let (head, body) = burst.datagram(number);
+                for bytes in [head, body] {
+                    parts.push(libc::iovec {
+                        iov_base: bytes.as_ptr().cast_mut().cast(),
+                        iov_len: bytes.len(),
+                    });
+                }
+            }
+            let mut control = Control([0; CONTROL]);
+            let mut length = 0;
+            if let Some(met) = to {
+                length = control.pktinfo(length, met);
+                names.push(met.peer.into());
+            }
+            if piece.count > 1 {
+                length = control.segment(length, burst.each + HEAD);
+            }
+            controls.push(control);
+            // SAFETY: a header of zeros is a valid one: null pointers with zero lengths.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_controllen = length as _;
+            header.msg_hdr.msg_iovlen = (2 * piece.count) as _;
+            headers.push(header);
+        }
+        // Nothing is added to the lists from here on, so what the headers point at stays where it is.
+        let (mut part, mut named) = (parts.as_mut_slice(), names.iter());
+        for (header, (piece, control)) in headers.iter_mut().zip(pieces.iter().zip(&mut *controls)) {
+            let (own, others) = part.split_at_mut((2 * piece.count).min(part.len()));
+            part = others;
+            header.msg_hdr.msg_iov = own.as_mut_ptr();
+            if header.msg_hdr.msg_controllen > 0 {
+                header.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
+            }
+            let to = waiting.get(piece.burst).and_then(|(_, to)| to.as_ref());
+            if let Some(name) = to.and_then(|_| named.next()) {
+                header.msg_hdr.msg_name = name.as_ptr().cast_mut().cast();
+                header.msg_hdr.msg_namelen = name.len();
+            }
+        }
+        // SAFETY: each header points at parts, a control buffer and maybe a name in the lists of `self`, with the lengths that it says, and the
+        // parts at heads and bodies in `waiting`; none of them moves until the call returns, and the system only reads them.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+// SAFETY: the pointers in the scratch lists are read only by the call that `send_some` makes after it has set all of them.
+unsafe impl Send for Outbox {}
+
+/// How many datagrams of a burst may leave as one for the kernel to cut: as many as it takes, and as an IP packet of the largest kind holds.
+fn together(burst: &Burst) -> usize {
+    let each = burst.each + HEAD;
+    (LARGEST_TOGETHER / each.max(1)).clamp(1, SEGMENTS)
+}
+
+/// A buffer for control messages, aligned as they are.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+impl Control {
+    /// Adds the address that a datagram is sent from, and returns the new length.
+    fn pktinfo(&mut self, at: usize, met: &Met) -> usize {
+        match met.ours {
+            IpAddr::V4(ours) => {
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr {
+                        s_addr: ours.to_bits().to_be(),
+                    },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                self.entry(at, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+            }
+            IpAddr::V6(ours) => {
+                let info = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr { s6_addr: ours.octets() },
+                    // Where the route leads; only addresses of a link are of one interface.
+                    ipi6_ifindex: if ours.is_unicast_link_local() {
+                        met.interface as _
+                    } else {
+                        0
+                    },
+                };
+                self.entry(at, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+            }
+        }
+    }
+
+    /// Adds where the kernel cuts, and returns the new length.
+    fn segment(&mut self, at: usize, each: usize) -> usize {
+        self.entry(at, libc::SOL_UDP, libc::UDP_SEGMENT, each as u16)
+    }
+
+    fn entry<T: Copy>(&mut self, at: usize, level: libc::c_int, kind: libc::c_int, data: T) -> usize {
+        let size = size_of::<T>() as libc::c_uint;
+        // SAFETY: these two only compute with the size.
+        let (length, space) = unsafe { (libc::CMSG_LEN(size), libc::CMSG_SPACE(size) as usize) };
+        if at + space > CONTROL {
+            return at;
+        }
+        // SAFETY: the buffer is aligned for headers, `at` is the sum of whole spaces before, and the whole space of this entry is within it;
+        // CMSG_DATA is the place in it behind the header, and writing unaligned needs no alignment there.
+        unsafe {
+            let header = self.0.as_mut_ptr().add(at).cast::<libc::cmsghdr>();
+            (*header).cmsg_len = length as _;
+            (*header).cmsg_level = level;
+            (*header).cmsg_type = kind;
+            libc::CMSG_DATA(header).cast::<T>().write_unaligned(data);
+        }
+        at + space
+    }
+}
+
+/// A name as the `socket2` crate holds it.
+trait IntoStorage {
+    fn into_storage(self) -> SockAddrStorage;
+}
+
+impl IntoStorage for libc::sockaddr_storage {
+    fn into_storage(self) -> SockAddrStorage {
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: both are the system's `sockaddr_storage`.
+        unsafe { *storage.view_as::<Self>() = self };
+        storage
+    }
+}
+
+/// A socket for datagrams to or from such an address, that never waits and lets its datagrams be cut into fragments on their way.
+fn socket_for(address: &SocketAddr) -> io::Result<Socket> {
+    let kind = Type::DGRAM.cloexec().nonblocking();
+    let socket = Socket::new(Domain::for_address(*address), kind, Some(Protocol::UDP))?;
+    match address {
+        SocketAddr::V4(_) => set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?,
+        SocketAddr::V6(_) => set_option(
+            &socket,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_DONT,
+        )?,
+    }
+    Ok(socket)
+}
+
+fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the value is a number of this length that lives for the call; the system only reads it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value is a place of this length; the system writes no more than it, and any bytes are a number.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Datagrams that one receive takes at most, and one send gives.
+pub const TAKEN: usize = 64;
+/// The largest datagram that is read.
+const LARGEST: usize = 4096;
+/// Room for a `in6_pktinfo` and a number, each with its header.
+const CONTROL: usize = 96;
+/// Bytes of a head.
+const HEAD: usize = 4;
+/// What the kernel cuts into at most (UDP_MAX_SEGMENTS of the oldest kernels that can).
+const SEGMENTS: usize = 64;
+/// What fits into one IP packet, of either family, with its headers.
+const LARGEST_TOGETHER: usize = 65_000;
+const NOTHING: libc::iovec = libc::iovec {
+    iov_base: std::ptr::null_mut(),
+    iov_len: 0,
+};
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn client(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+
+    /// What comes, when it comes.
+    fn receive(port: &Listening, inbox: &mut Inbox) {
+        let started = std::time::Instant::now();
+        while port.receive(inbox).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(5));
+            std::thread::yield_now();
+        }
+    }
+
+    fn burst(length: usize, each: usize) -> Burst {
+        let body: Bytes = (0..length).map(|n| (n % 251) as u8).collect();
+        let count = length / each + 1;
+        Burst {
+            heads: (0..count).map(|n| [9, 9, 9, n as u8]).collect(),
+            body,
+            each,
+        }
+    }
+
+    fn comes_whole(socket: &UdpSocket, burst: &Burst) {
+        let mut buffer = vec![0; 65536];
+        for (head, body) in burst.datagrams() {
+            let length = socket.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..length], [head, body].concat());
+        }
+    }
+
+    #[test]
+    fn what_comes_says_which_of_our_addresses_it_was_sent_to_and_is_answered_from_it() {
+        let port = Listening::open("0.0.0.0:0".parse().unwrap(), 1 << 20).unwrap();
+        let number = port.address().port();
+        let asks = client("127.0.0.1:0");
+        asks.send_to(b"hello", ("127.0.0.7", number)).unwrap();
+        let mut inbox = Inbox::default();
+        receive(&port, &mut inbox);
+        let (bytes, met) = inbox.datagrams().next().unwrap();
+        assert_eq!((bytes, met.peer), (Some(&b"hello"[..]), asks.local_addr().unwrap()));
+        assert_eq!((met.ours.to_string().as_str(), met.is_ours_alone), ("127.0.0.7", true));
+
+        let mut outbox = Outbox::default();
+        let (small, large) = (Burst::of(Bytes::from("whole")), burst(16 * 1400 + 3, 1400));
+        outbox.add(small, Some(*met));
+        outbox.add(large.clone(), Some(*met));
+        port.send(&mut outbox, |_, error| panic!("{error}"));
+        assert!(outbox.is_empty());
+        let mut buffer = [0; 100];
+        let (length, from) = asks.recv_from(&mut buffer).unwrap();
+        assert_eq!(
+            (&buffer[..length], from.to_string()),
+            (&b"whole"[..], format!("127.0.0.7:{number}"))
+        );
+        comes_whole(&asks, &large);
+    }
+
+    #[test]
+    fn a_way_has_a_port_of_its_own_and_hears_that_a_client_is_gone() {
+        for own in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(asks) = UdpSocket::bind(own) else { continue };
+            asks.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let met = Met {
+                peer: asks.local_addr().unwrap(),
+                ours: asks.local_addr().unwrap().ip(),
+                interface: 0,
+                is_ours_alone: true,
+            };
+            let way = Way::open(&met).unwrap();
+            assert!(way.room().unwrap() > 1400);
+            // More than the kernel takes at once, an exact multiple, blocks that leave alone, and one datagram.
+            for sent in [
+                burst(70 * 900, 900),
+                burst(2000, 1000),
+                burst(140_000, 65_464),
+                burst(5, 100),
+            ] {
+                let mut outbox = Outbox::default();
+                outbox.add(sent.clone(), None);
+                way.send(&mut outbox).unwrap();
+                comes_whole(&asks, &sent);
+            }
+            assert_eq!(way.receive(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            drop(asks);
+            let mut outbox = Outbox::default();
+            outbox.add(Burst::of(Bytes::from("anybody?")), None);
+            way.send(&mut outbox).unwrap();
+            let error = way.receive(&mut [0; 10]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
+
+    #[test]
+    fn datagrams_that_are_too_long_are_none() {
+        let port = Listening::open("127.0.0.1:0".parse().unwrap(), 1 << 20).unwrap();
+        let asks = client("127.0.0.1:0");
+        asks.send_to(&[1; LARGEST], port.address()).unwrap();
+        asks.send_to(&[1; LARGEST + 1], port.address()).unwrap();
+        let mut inbox = Inbox::default();
+        receive(&port, &mut inbox);
+        let lengths: Vec<_> = inbox.datagrams().map(|(bytes, _)| bytes.map(<[u8]>::len)).collect();
+        assert_eq!(lengths, [Some(LARGEST), None]);
+    }
+}
