@@ -50,6 +50,11 @@ impl Client {
         })
     }
 
+    /// The machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// `ip` with these words, at the client.
     pub fn ip(&self, words: &str) -> Result<()> {
         self.machine.ip(words)

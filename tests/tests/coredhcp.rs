@@ -8,14 +8,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bootd_tests::journal::How;
 use bootd_tests::namespace::in_rack;
+use bootd_tests::network::ip;
 use bootd_tests::server::{self, Bootd};
 use bootd_tests::wire::{self, ACK, Client, DISCOVER, DhcpSocket, OFFER, Reply};
+use bootd_tests::wire6::{self, Dhcp6Socket};
 use bootd_tests::{BOOT_LIMIT, Event, NODE_9, Rack, Root, Step, data, eventually, eventually_true};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 const T: &str = include_str!("../data/coredhcp/t.yaml");
 const B: &str = include_str!("../data/coredhcp/b.yaml");
 const P: &str = include_str!("../data/coredhcp/p.yaml");
+const B6: &str = include_str!("../data/coredhcp/b6.yaml");
+const DUAL: &str = include_str!("../data/coredhcp/dual.yaml");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
@@ -87,6 +91,68 @@ fn known_clients_get_what_coredhcp_says_to_them() {
                 ensure!(ask_once(&socket, STRANGER, &[]).is_err(), "a stranger is answered");
             }
             says_what_it_made_of_the_file(&dhcp)?;
+            dhcp.stop(PATIENCE)?;
+        }
+        services.must_run()
+    });
+}
+
+#[test]
+fn a_file_with_coresmd_in_both_sections_serves_both_and_one_with_version_six_alone_serves_that() {
+    in_rack(|| {
+        let rack = Rack::on("veth0")?;
+        ip("addr add fd00::fe/64 dev veth0 nodad")?;
+        rack.write(
+            "nodes.yaml",
+            &format!("{N1}    - name: management6\n      ip_addr: fd00::1\n"),
+        )?;
+        let mut services = services(&rack)?;
+        let client = Client::plug(&rack)?;
+        client.ip("link set cable0 address 02:00:00:00:00:01")?;
+        let link_local = wire6::link_local(N1_MAC);
+        client.ip(&format!("addr add {link_local}/64 dev cable0 nodad"))?;
+        let socket = client.dhcp_socket()?;
+        let socket6 = Dhcp6Socket::open(client.machine(), "cable0", 546)?;
+        for (file, lifetime, script) in [
+            (
+                DUAL,
+                1800,
+                "http://[fd00::fe]:8081/boot/v1/bootscript?mac=02:00:00:00:00:01",
+            ),
+            (
+                B6,
+                3600,
+                "http://172.16.0.254:8081/boot/v1/bootscript?mac=02:00:00:00:00:01",
+            ),
+        ] {
+            let mut dhcp = coredhcp(&rack, file)?;
+            let ask6 = |kind, more: &[u8]| -> Result<wire6::Reply6> {
+                let xid = wire6::xid();
+                socket6.send(&wire6::message(kind, xid, N1_MAC, more), wire6::SERVERS)?;
+                socket6.receive(xid, Duration::from_secs(1))
+            };
+            let ipxe = [wire6::option(15, b"\0\x04iPXE"), wire6::option(6, &[0, 23, 0, 59])].concat();
+            let advertised = eventually(PATIENCE, "an ADVERTISE", || ask6(wire6::SOLICIT, &ipxe).ok())?;
+            let node = "fd00::1".parse()?;
+            ensure!(advertised.address() == Some((node, lifetime)), "{advertised:?}");
+            ensure!(advertised.option(59) == Some(script.as_bytes()), "{advertised:?}");
+            ensure!(
+                advertised.option(2) == Some(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 0xfe]),
+                "{advertised:?}"
+            );
+            let taken = ask6(wire6::REQUEST, &wire6::option(2, &[0, 3, 0, 1, 2, 0, 0, 0, 0, 0xfe]))?;
+            ensure!(
+                taken.kind == wire6::REPLY && taken.address() == Some((node, lifetime)),
+                "{taken:?}"
+            );
+            let offer = ask_once(&socket, N1_MAC, &[93, 2, 0, 7]);
+            ensure!(offer.is_ok() == (file == DUAL), "{offer:?}");
+            opens_only_dhcp_tftp_and_its_own_socket(&dhcp)?;
+            let status = dhcp.ask_json(&["status"])?["dhcp"].to_string();
+            ensure!(
+                status.contains("IPv6") && status.contains("IPv4") == (file == DUAL),
+                "{status}"
+            );
             dhcp.stop(PATIENCE)?;
         }
         services.must_run()
@@ -257,7 +323,8 @@ fn opens_only_dhcp_tftp_and_its_own_socket(dhcp: &Bootd) -> Result<()> {
             .filter(|row| row.get(9).is_some_and(|inode| inodes.contains(inode)))
         {
             let good = match name {
-                "udp" | "udp6" => matches!(port(row), Some(67 | 69)),
+                "udp" => matches!(port(row), Some(67 | 69)),
+                "udp6" => matches!(port(row), Some(67 | 69 | 547)),
                 // 0A is LISTEN; a connection to SMD is fine.
                 "tcp" | "tcp6" => row.get(3).is_some_and(|state| state != "0A"),
                 _ => false,

@@ -6,6 +6,8 @@
 mod checks;
 #[path = "../fuzz/tftp.rs"]
 mod tftp;
+#[path = "../fuzz/v6.rs"]
+mod v6;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +28,11 @@ fn relay_options_of_the_corpus_come_back_as_they_were() -> Result<()> {
 #[test]
 fn files_of_the_corpus_are_refused_or_come_to_a_good_configuration() -> Result<()> {
     replay("coredhcp_yaml", checks::coredhcp_yaml)
+}
+
+#[test]
+fn packets_of_ipv6_of_the_corpus_get_good_answers_or_none() -> Result<()> {
+    replay("v6", v6::packets)
 }
 
 #[test]

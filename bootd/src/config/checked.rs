@@ -432,10 +432,11 @@ impl Config {
         self.address.or_else(of_subnets).unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
-    /// Where TFTP listens: [`Tftp::address`]; else one address when it is the server of all subnets; else every one, of both families.
+    /// Where TFTP listens: [`Tftp::address`]; else one address when it is the server of all subnets and there is no DHCPv6; else every one, of
+    /// both families.
     pub fn tftp_addresses(&self) -> Vec<IpAddr> {
         let one = self.dhcp.subnets.iter().all(|subnet| subnet.server == self.address);
-        let of_server = self.address.filter(|_| one).map(IpAddr::V4);
+        let of_server = self.address.filter(|_| one && self.dhcp6.is_none()).map(IpAddr::V4);
         let every = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         match self.tftp.address.or(of_server).unwrap_or(every) {
             address if address == every => vec![Ipv4Addr::UNSPECIFIED.into(), every],
