@@ -41,6 +41,7 @@ pub struct Met {
 /// What came through a [`Listening`].
 pub struct Inbox {
     buffers: Box<[u8]>,
+    controls: Box<[Control]>,
     came: Vec<Came>,
 }
 
@@ -214,6 +215,7 @@ impl Default for Inbox {
     fn default() -> Self {
         Self {
             buffers: vec![0; TAKEN * LARGEST].into(),
+            controls: vec![Control([0; CONTROL]); TAKEN].into(),
             came: Vec::with_capacity(TAKEN),
         }
     }
@@ -230,17 +232,23 @@ impl Inbox {
     }
 
     fn receive(&mut self, socket: &Socket, bound: SocketAddr) -> io::Result<()> {
+        // Room for twice as many as came before: headers that nothing comes for cost as much as others.
+        let room = (2 * self.came.len() + 2).min(TAKEN);
         self.came.clear();
-        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; TAKEN];
-        let mut controls = [Control([0; CONTROL]); TAKEN];
-        let mut parts = [NOTHING; TAKEN];
-        // SAFETY: headers of zeros are valid ones: null pointers with zero lengths.
-        let mut headers: [libc::mmsghdr; TAKEN] = unsafe { std::mem::zeroed() };
-        let buffers = self.buffers.chunks_exact_mut(LARGEST);
-        let ends = names.iter_mut().zip(&mut controls).zip(&mut parts).zip(buffers);
-        for (header, (((name, control), part), buffer)) in headers.iter_mut().zip(ends) {
-            part.iov_base = buffer.as_mut_ptr().cast();
-            part.iov_len = buffer.len();
+        let mut names: SmallVec<[MaybeUninit<libc::sockaddr_storage>; 4]> = SmallVec::new();
+        let mut parts: SmallVec<[libc::iovec; 4]> = SmallVec::new();
+        let mut headers: SmallVec<[libc::mmsghdr; 4]> = SmallVec::new();
+        names.resize_with(room, MaybeUninit::uninit);
+        for buffer in self.buffers.chunks_exact_mut(LARGEST).take(room) {
+            parts.push(libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: buffer.len(),
+            });
+            // SAFETY: a header of zeros is a valid one: null pointers with zero lengths.
+            headers.push(unsafe { std::mem::zeroed() });
+        }
+        let ends = names.iter_mut().zip(&mut self.controls).zip(&mut parts);
+        for (header, ((name, control), part)) in headers.iter_mut().zip(ends) {
             header.msg_hdr.msg_name = name.as_mut_ptr().cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
@@ -248,13 +256,13 @@ impl Inbox {
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: each header points at a name, a control buffer and a part of this function's frame, and the part at a buffer of its own, all
-        // with the lengths that it says; none of them moves or is used otherwise until the call returns.
+        // SAFETY: each header points at a name and a part in lists of this function, which do not grow any more, and at a control buffer and,
+        // by its part, a buffer of its own in `self`, all with the lengths that it says; nothing of that is used otherwise until the call returns.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                TAKEN as libc::c_uint,
+                headers.len() as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -596,10 +604,6 @@ const HEAD: usize = 4;
 const SEGMENTS: usize = 64;
 /// What fits into one IP packet, of either family, with its headers.
 const LARGEST_TOGETHER: usize = 65_000;
-const NOTHING: libc::iovec = libc::iovec {
-    iov_base: std::ptr::null_mut(),
-    iov_len: 0,
-};
 
 #[cfg(test)]
 mod tests {

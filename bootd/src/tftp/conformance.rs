@@ -556,6 +556,12 @@ fn repetitions() -> Vec<Case> {
             .passes(500, blocks(2..=2, 512))
             .passes(300, Gets::Nothing)
             .asks(rrq("ipxe.efi", &[("tsize", "0")]), oack(&[("tsize", "10000")])),
+        case("4 I", "who asks for the same when its last block was sent begins anew, whether that was acknowledged or not")
+            .asks(rrq("even", &[]), one(block(1, &loader()[..512])))
+            .acknowledges(1, one(block(2, &loader()[512..1024])))
+            .asks(rrq("even", &[]), Gets::Ignored("asked_again"))
+            .acknowledges(2, one(block(3, b"")))
+            .asks(rrq("even", &[]), one(block(1, &loader()[..512]))),
         case("RFC 1350", "a request for something else from the same port ends the one before it")
             .asks(rrq("ipxe.efi", &[]), blocks(1..=1, 512))
             .asks(rrq("default", &[]), one(block(1, b"#!ipxe\nreboot\n")))

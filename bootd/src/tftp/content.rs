@@ -28,8 +28,9 @@ struct Netascii {
     second: Option<u8>,
     /// Converted, from the first block that is not acknowledged.
     converted: Vec<u8>,
-    /// Converted bytes that were acknowledged.
+    /// Converted bytes, and blocks, that were acknowledged.
     acknowledged: u64,
+    blocks: u64,
     /// Whether the last block was.
     is_over: bool,
 }
@@ -43,6 +44,7 @@ impl Content {
                 second: None,
                 converted: Vec::new(),
                 acknowledged: 0,
+                blocks: 0,
                 is_over: false,
             }),
         };
@@ -93,6 +95,21 @@ impl Content {
             text.is_over |= bytes < whole;
             text.converted.drain(..bytes);
             text.acknowledged += bytes as u64;
+            text.blocks += blocks;
+        }
+    }
+
+    /// Whether so many blocks are all.
+    pub(super) fn ends_with(&self, blocks: u64) -> bool {
+        match &self.form {
+            Form::Octet(file) => blocks > file.len() as u64 / self.blksize as u64,
+            // Less than a block is left of what was sent last.
+            Form::Netascii(text) => {
+                text.is_over
+                    || (text.rest.is_empty()
+                        && text.second.is_none()
+                        && blocks > text.blocks + text.converted.len() as u64 / self.blksize as u64)
+            }
         }
     }
 
@@ -162,6 +179,8 @@ mod tests {
             assert!(count <= window && data.len() <= window as usize * content.blksize);
             let blksize = content.blksize;
             for block in 0..count as usize {
+                let is_last = data.len() < (block + 1) * blksize;
+                assert_eq!(content.ends_with(acknowledged + block as u64 + 1), is_last);
                 let end = data.len().min((block + 1) * blksize);
                 blocks.push(data[block * blksize..end].to_vec());
             }

@@ -201,9 +201,9 @@ impl Engine {
             && let Some(entry) = self.transfers.get_mut(&id)
         {
             let is_alike = entry.asked == asked;
-            let quiet_since = entry.transfer.heard();
-            // Who went on with the answer and asks again a good while later began anew.
-            let began_anew = quiet_since.is_some_and(|since| now >= since + BEGUN_ANEW);
+            // Who went on with the answer, and asks again at the end or a good while later, begins anew.
+            let heard = entry.transfer.heard();
+            let began_anew = heard.is_some_and(|at| entry.transfer.is_at_end() || now >= at + BEGUN_ANEW);
             if is_alike && !began_anew {
                 return match entry.transfer.asked_again(now) {
                     Step::Repeat(burst) => {

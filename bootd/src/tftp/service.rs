@@ -239,11 +239,17 @@ impl<'a> Desk<'a> {
                 Err(error) => return Err(error.into()),
             };
             let now = self.start.elapsed();
-            for event in events {
+            // Transfers first: who asks for the next file acknowledged the end of the one before it.
+            for event in &*events {
                 match Token::of(event.data) {
                     Token::Stop => return Ok(Stopped),
-                    Token::Port(number) => self.arrived(number, now)?,
+                    Token::Port(_) => {}
                     Token::Transfer(id) => self.guarded(Some(id), |desk| desk.heard(id, now)),
+                }
+            }
+            for event in events {
+                if let Token::Port(number) = Token::of(event.data) {
+                    self.arrived(number, now)?;
                 }
             }
             while self.engine.alarm().is_some_and(|at| at <= now) {

@@ -149,6 +149,11 @@ impl Transfer {
         self.heard.then_some(self.news_at)
     }
 
+    /// Whether the last block was sent.
+    pub fn is_at_end(&self) -> bool {
+        self.oack.is_none() && self.content.ends_with(self.sent)
+    }
+
     /// Bytes that the client has.
     pub fn bytes(&self) -> u64 {
         self.content.bytes(self.acknowledged)
