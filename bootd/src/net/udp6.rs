@@ -137,6 +137,12 @@ impl UdpPort6 {
     }
 }
 
+impl AsFd for UdpPort6 {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// The packets of one receive.
 pub struct Incoming6 {
     buffers: Box<[u8]>,

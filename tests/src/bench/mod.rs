@@ -7,6 +7,7 @@ pub mod appliance;
 pub mod bad_plugins;
 pub mod client;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod dhcp_core;
 pub mod dhcp_servers;
 pub mod discover;

@@ -30,6 +30,7 @@ const ALL: &[Measurement] = &[
     ("dhcp-latency", Needs::Network, |options| {
         text(bench::dhcp::latency(options))
     }),
+    ("dhcp6", Needs::Network, |options| text(bench::dhcp6::run(options))),
     ("dhcp-core", Needs::Nothing, |_| text(bench::dhcp_core::run())),
     ("publish", Needs::Nothing, |_| text(bench::publish::run())),
     ("tftp", Needs::Network, |options| bench::tftp::run(options)),
@@ -45,8 +46,8 @@ const ALL: &[Measurement] = &[
 ];
 
 const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--rate N] [--with-so FILE]... [NAME...]
-  --short          dhcp, dhcp-latency, tftp: one short run of each server, to see that it works
-  --in-flight N    dhcp: so many exchanges in flight
+  --short          dhcp, dhcp6, dhcp-latency, tftp: one short run of each server, to see that it works
+  --in-flight N    dhcp, dhcp6: so many exchanges in flight
   --rate N         dhcp-latency: so many exchanges begun a second
   --with-so FILE   load this plugin too where bootd itself runs, to see what it costs the others";
 
