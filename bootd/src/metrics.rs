@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 /// The labels of most counters: which part, and what happened there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Labels {
-    /// `dhcp4`, `tftp`, `http`, `artifacts`, or a plugin's name.
+    /// `dhcp4`, `dhcp6`, `tftp`, `http`, `artifacts`, or a plugin's name.
     pub part: String,
     /// A reason or an outcome, such as `no_magic_cookie` or `offer`.
     pub what: String,

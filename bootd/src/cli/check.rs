@@ -73,6 +73,10 @@ async fn look(config: Config) -> Findings {
     if let Err(error) = Hosts::open(config.dhcp.hosts.as_ref()) {
         found.mistakes.push(format!("dhcp.hosts: {error}"));
     }
+    let hosts6 = config.dhcp6.as_ref().and_then(|dhcp6| dhcp6.hosts.as_ref());
+    if let Err(error) = Hosts::open(hosts6) {
+        found.mistakes.push(format!("dhcp6.hosts: {error}"));
+    }
     let keys = auth::mistakes(&config);
     found.mistakes.extend(keys.iter().map(ToString::to_string));
 
@@ -134,13 +138,17 @@ fn interfaces(config: &Config, found: &mut Findings) {
     // While they cannot be listed nothing can be said of them.
     let all = Interface::all().unwrap_or_default();
     let meant = |selector: &Selector| all.iter().any(|i| selector.means(&i.name, i.ips()));
-    for selector in config.interfaces.iter().filter(|selector| !meant(selector)) {
+    let of_six = config.dhcp6.iter().flat_map(|dhcp6| &dhcp6.interfaces);
+    let of_six = of_six.filter(|selector| !config.interfaces.contains(selector));
+    let selectors = config.interfaces.iter().map(|selector| ("server", selector));
+    let selectors = selectors.chain(of_six.map(|selector| ("dhcp6", selector)));
+    for (table, selector) in selectors.filter(|(_, selector)| !meant(selector)) {
         let says = match selector {
             Selector::Name(name) => format!("there is no interface {name} now"),
             Selector::Pattern(pattern) => format!("no interface is like {pattern} now"),
             Selector::Address(ip) => format!("no interface has {ip} now"),
         };
-        let advice = format!("server.interfaces: {says}; DHCP is answered there when it comes");
+        let advice = format!("{table}.interfaces: {says}; DHCP is answered there when it comes");
         found.advice.push(advice);
     }
     let served = all.iter().filter(|i| {
@@ -208,6 +216,16 @@ fn listeners(config: &Config, found: &mut Findings) {
                 listener.address
             ));
         }
+    }
+    if let Some(dhcp6) = &config.dhcp6
+        && dhcp6.script_url.is_none()
+        && config.dhcp.script_url.is_none()
+        && config.listener6_of(Service::Boot).is_none()
+    {
+        found.advice.push(
+            "dhcp6: IPv6 reaches no http.listener with \"boot\", so iPXE gets no boot script over IPv6; have one on [::], or set dhcp6.script_url"
+                .into(),
+        );
     }
     if !config.origins.is_empty() && config.listener_of(Service::Artifacts).is_none() {
         found

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::coredhcp::{Kind, Note};
-use crate::config::{self, Access, Config, ConfigError};
+use crate::config::{self, Access, Config, ConfigError, Selector};
 use crate::http::App;
 use crate::log::{self, Log};
 
@@ -210,14 +210,9 @@ pub fn say_ready(config: &Config, app: &App) {
         .map(|listener| listener.address.to_string())
         .collect();
     let ready = format!(
-        "bootd {} ready: {nodes}, DHCP on {}, {}, {}",
+        "bootd {} ready: {nodes}, {}, {}, {}",
         env!("CARGO_PKG_VERSION"),
-        if config.interfaces.is_empty() {
-            "no interface".into()
-        } else {
-            let interfaces: Vec<String> = config.interfaces.iter().map(ToString::to_string).collect();
-            interfaces.join(", ")
-        },
+        served(config),
         if config.tftp.serve {
             let addresses = config.tftp_addresses().into_iter();
             let addresses: Vec<String> = addresses
@@ -237,6 +232,26 @@ pub fn say_ready(config: &Config, app: &App) {
         say!("{ready}");
     }
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+}
+
+/// Where DHCP of each family is.
+fn served(config: &Config) -> String {
+    let listed = |selectors: &[Selector]| {
+        let names: Vec<String> = selectors.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    };
+    let v4 = !config.interfaces.is_empty() && !config.dhcp.subnets.is_empty();
+    let v6 = config
+        .dhcp6
+        .as_ref()
+        .map(|dhcp6| &dhcp6.interfaces[..])
+        .unwrap_or_default();
+    match (v4, v6) {
+        (false, []) => "DHCP on no interface".into(),
+        (true, []) => format!("DHCP on {}", listed(&config.interfaces)),
+        (false, v6) => format!("DHCPv6 on {}", listed(v6)),
+        (true, v6) => format!("DHCP on {}, DHCPv6 on {}", listed(&config.interfaces), listed(v6)),
+    }
 }
 
 /// Prints why the process ends.
