@@ -1,7 +1,7 @@
 //! What the rules of the configuration say about a client (contract 1.5).
 //!
 //! In order; a rule fits when all its criteria do. The first one that fits ends it, unless it says that later ones count, too; one that
-//! ignores ends it at once. They are the same for both families: [`Asks`] is what they look at in a packet. Pure but for a line at level debug,
+//! ignores ends it at once. They are the same for both families: `Asks` is what they look at in a packet. Pure but for a line at level debug,
 //! and without memory of its own unless more than a few rules fit.
 
 use std::collections::BTreeMap;
