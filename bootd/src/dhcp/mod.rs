@@ -8,6 +8,7 @@
 mod ignored;
 mod interfaces;
 pub mod limit;
+mod pressure;
 pub mod router;
 pub mod rules;
 mod served;

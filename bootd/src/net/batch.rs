@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Packets that one call moves at most.
@@ -16,26 +16,52 @@ const LARGEST: usize = 9216;
 /// One buffer behind the other, a cache line apart: at a multiple of the page size the beginnings of all would share few lines of the cache.
 const STRIDE: usize = LARGEST + 64;
 
-/// The packets of one receive.
-pub struct Incoming {
+/// The packets of one receive, from senders of one family.
+pub struct Incoming<P = SocketAddrV4> {
     buffers: Box<[u8]>,
-    packets: [(usize, SocketAddrV4); BATCH],
+    packets: [(usize, P); BATCH],
     count: usize,
 }
 
-impl Default for Incoming {
+/// A sender, as the standard library has it.
+pub trait Peer: Copy {
+    /// As the system has it.
+    type Name: Address;
+    /// The sender of this name.
+    fn of(name: Self::Name) -> Self;
+}
+
+impl Peer for SocketAddrV4 {
+    type Name = libc::sockaddr_in;
+
+    fn of(name: libc::sockaddr_in) -> Self {
+        let ip = Ipv4Addr::from_bits(u32::from_be(name.sin_addr.s_addr));
+        Self::new(ip, u16::from_be(name.sin_port))
+    }
+}
+
+impl Peer for SocketAddrV6 {
+    type Name = libc::sockaddr_in6;
+
+    fn of(name: libc::sockaddr_in6) -> Self {
+        let (ip, port) = (Ipv6Addr::from(name.sin6_addr.s6_addr), u16::from_be(name.sin6_port));
+        Self::new(ip, port, 0, name.sin6_scope_id)
+    }
+}
+
+impl<P: Peer> Default for Incoming<P> {
     fn default() -> Self {
         Self {
             buffers: vec![0; BATCH * STRIDE].into(),
-            packets: [(0, NOBODY); BATCH],
+            packets: [(0, P::of(P::Name::NOBODY)); BATCH],
             count: 0,
         }
     }
 }
 
-impl Incoming {
+impl<P: Peer> Incoming<P> {
     /// What came, and from whom.
-    pub fn packets(&self) -> impl Iterator<Item = (&[u8], SocketAddrV4)> {
+    pub fn packets(&self) -> impl Iterator<Item = (&[u8], P)> {
         let buffers = self.buffers.chunks_exact(STRIDE);
         let packets = self.packets.iter().take(self.count);
         buffers
@@ -61,7 +87,7 @@ impl Incoming {
     /// Waits for a packet, as long as the socket's timeout says, and takes all that are there then.
     pub(super) fn receive(&mut self, socket: impl AsFd) -> io::Result<()> {
         self.count = 0;
-        let mut names = [to_name(NOBODY); BATCH];
+        let mut names = [P::Name::NOBODY; BATCH];
         let mut parts = [NOTHING; BATCH];
         // SAFETY: headers of zeros are valid ones: null pointers with zero lengths.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
@@ -70,7 +96,7 @@ impl Incoming {
             part.iov_base = buffer.as_mut_ptr().cast();
             part.iov_len = LARGEST;
             header.msg_hdr.msg_name = std::ptr::from_mut(name).cast();
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_hdr.msg_namelen = size_of::<P::Name>() as libc::socklen_t;
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
         }
@@ -88,11 +114,7 @@ impl Incoming {
         };
         self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for ((header, name), packet) in headers.iter().zip(&names).zip(&mut self.packets).take(self.count) {
-            let ip = Ipv4Addr::from_bits(u32::from_be(name.sin_addr.s_addr));
-            *packet = (
-                header.msg_len as usize,
-                SocketAddrV4::new(ip, u16::from_be(name.sin_port)),
-            );
+            *packet = (header.msg_len as usize, P::of(*name));
         }
         Ok(())
     }
@@ -145,14 +167,18 @@ pub(super) struct Outgoing<'a, A, const HEAD: usize> {
     pub(super) to: A,
 }
 
-/// An address as the system takes it.
-pub(super) trait Address: Copy {
+/// An address as the system takes it; whatever bytes it has, it is one.
+pub trait Address: Copy {
     /// Nobody's.
     const NOBODY: Self;
 }
 
 impl Address for libc::sockaddr_in {
     const NOBODY: Self = to_name(NOBODY);
+}
+
+impl Address for libc::sockaddr_in6 {
+    const NOBODY: Self = to_name6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0), 0);
 }
 
 impl Address for libc::sockaddr_ll {
@@ -247,6 +273,19 @@ pub(super) const fn to_name(address: SocketAddrV4) -> libc::sockaddr_in {
             s_addr: address.ip().to_bits().to_be(),
         },
         sin_zero: [0; 8],
+    }
+}
+
+/// The same of IPv6; an address of the link goes with its interface.
+pub(super) const fn to_name6(address: SocketAddrV6, index: u32) -> libc::sockaddr_in6 {
+    libc::sockaddr_in6 {
+        sin6_family: libc::AF_INET6 as libc::sa_family_t,
+        sin6_port: address.port().to_be(),
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr {
+            s6_addr: address.ip().octets(),
+        },
+        sin6_scope_id: if address.ip().is_unicast_link_local() { index } else { 0 },
     }
 }
 

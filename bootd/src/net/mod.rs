@@ -20,7 +20,7 @@ pub use icmp6::Icmp6;
 pub use interface::{Changed, Changes, Interface};
 pub use packet::{End, FrameSocket, Framed};
 pub use udp::UdpPort;
-pub use udp6::{Incoming6, UdpPort6};
+pub use udp6::UdpPort6;
 
 /// Packets that wait for the neighbour's hardware address count here, each for some three seconds: to hosts that are not there, a small buffer
 /// is full at once. The kernel grants less where `net.core.wmem_max` says so.

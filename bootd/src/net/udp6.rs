@@ -2,28 +2,22 @@
 //!
 //! As [`UdpPort`](super::UdpPort): bound to the device, shared with nobody but its own sockets beside it, batched, never waiting to send.
 //! Linux hands a copy of what is sent to a group to every socket that has joined it, so the one that joins has it alone; only what is sent to an
-//! address of the interface is spread over several sockets. Contains unsafe code: the receiving call, and the headers that it takes.
-#![allow(unsafe_code)]
+//! address of the interface is spread over several sockets.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::batch::{self, Address, BATCH, Backlog, Outgoing};
+use super::batch::{self, Backlog, Incoming, Outgoing, to_name6};
 use super::{Interface, NetError, SENDING, udp};
 
 /// How long a receive waits.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Kernel buffer for packets that wait, as for IPv4.
 const WAITING: usize = 4 << 20;
-/// The largest packet that is read; of a longer one this much arrives.
-const LARGEST: usize = 9216;
-/// One buffer behind the other, a cache line apart: at a multiple of the page size the beginnings of all would share few lines of the cache.
-const STRIDE: usize = LARGEST + 64;
-
 /// A UDP port of IPv6 on an interface.
 #[derive(Debug)]
 pub struct UdpPort6 {
@@ -106,8 +100,8 @@ impl UdpPort6 {
     }
 
     /// Waits for packets. None: there were none for a while.
-    pub fn receive(&self, into: &mut Incoming6) -> io::Result<()> {
-        match into.receive(self.socket.as_fd()) {
+    pub fn receive(&self, into: &mut Incoming<SocketAddrV6>) -> io::Result<()> {
+        match into.receive(&self.socket) {
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(()),
                 _ => Err(error),
@@ -131,7 +125,7 @@ impl UdpPort6 {
             number,
             head: [],
             payload,
-            to: to_name(to, self.index),
+            to: to_name6(to, self.index),
         });
         batch::send(&self.socket, packets, failed);
     }
@@ -143,99 +137,6 @@ impl AsFd for UdpPort6 {
     }
 }
 
-/// The packets of one receive.
-pub struct Incoming6 {
-    buffers: Box<[u8]>,
-    packets: [(usize, SocketAddrV6); BATCH],
-    count: usize,
-}
-
-impl Default for Incoming6 {
-    fn default() -> Self {
-        Self {
-            buffers: vec![0; BATCH * STRIDE].into(),
-            packets: [(0, NOBODY); BATCH],
-            count: 0,
-        }
-    }
-}
-
-impl Incoming6 {
-    /// What came, and from whom.
-    pub fn packets(&self) -> impl Iterator<Item = (&[u8], SocketAddrV6)> {
-        let buffers = self.buffers.chunks_exact(STRIDE);
-        let packets = self.packets.iter().take(self.count);
-        buffers
-            .zip(packets)
-            .filter_map(|(buffer, (length, peer))| Some((buffer.get(..*length)?, *peer)))
-    }
-
-    /// Whether as many came as there is room for: more may wait.
-    pub fn is_full(&self) -> bool {
-        self.count == BATCH
-    }
-
-    /// Waits for a packet, as long as the socket's timeout says, and takes all that are there then.
-    fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.count = 0;
-        let mut names = [to_name(NOBODY, 0); BATCH];
-        let mut parts = [libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        }; BATCH];
-        // SAFETY: headers of zeros are valid ones: null pointers with zero lengths.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
-        let buffers = self.buffers.chunks_exact_mut(STRIDE);
-        for (((header, part), name), buffer) in headers.iter_mut().zip(&mut parts).zip(&mut names).zip(buffers) {
-            part.iov_base = buffer.as_mut_ptr().cast();
-            part.iov_len = LARGEST;
-            header.msg_hdr.msg_name = std::ptr::from_mut(name).cast();
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            header.msg_hdr.msg_iov = part;
-            header.msg_hdr.msg_iovlen = 1;
-        }
-        // SAFETY: each header points at a name and a part of this function's frame, and the part at a buffer of its own with at least that
-        // length; none of them moves or is used otherwise until the call returns.
-        let received = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
-                libc::MSG_WAITFORONE as _,
-                std::ptr::null_mut(),
-            )
-        };
-        self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for ((header, name), packet) in headers.iter().zip(&names).zip(&mut self.packets).take(self.count) {
-            let (ip, port) = (Ipv6Addr::from(name.sin6_addr.s6_addr), u16::from_be(name.sin6_port));
-            *packet = (
-                header.msg_len as usize,
-                SocketAddrV6::new(ip, port, 0, name.sin6_scope_id),
-            );
-        }
-        Ok(())
-    }
-}
-
-impl Address for libc::sockaddr_in6 {
-    const NOBODY: Self = to_name(NOBODY, 0);
-}
-
-/// An address as the system takes it; one of the link goes with its interface.
-const fn to_name(address: SocketAddrV6, index: u32) -> libc::sockaddr_in6 {
-    libc::sockaddr_in6 {
-        sin6_family: libc::AF_INET6 as libc::sa_family_t,
-        sin6_port: address.port().to_be(),
-        sin6_flowinfo: 0,
-        sin6_addr: libc::in6_addr {
-            s6_addr: address.ip().octets(),
-        },
-        sin6_scope_id: if address.ip().is_unicast_link_local() { index } else { 0 },
-    }
-}
-
-const NOBODY: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0);
-
 fn failed(error: io::Error, what: &str, port: u16, interface: &str) -> NetError {
     NetError::new(
         error,
@@ -246,6 +147,7 @@ fn failed(error: io::Error, what: &str, port: u16, interface: &str) -> NetError 
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::BATCH;
     use super::*;
 
     /// Where the system has no IPv6 there is nothing to test.
@@ -266,7 +168,7 @@ mod tests {
             numbered.map(|(number, packet)| (number, &packet[..], to)),
             |number, error| panic!("{number}: {error}"),
         );
-        let mut incoming = Incoming6::default();
+        let mut incoming = Incoming::default();
         port.receive(&mut incoming).unwrap();
         assert!(incoming.is_full());
         let mut came: Vec<Vec<u8>> = incoming.packets().map(|(packet, _)| packet.to_vec()).collect();
@@ -294,7 +196,7 @@ mod tests {
             sender.send_to(b"hello", (Ipv6Addr::LOCALHOST, port)).unwrap();
         }
         let came = |port: &UdpPort6| {
-            let mut incoming = Incoming6::default();
+            let mut incoming = Incoming::default();
             port.receive(&mut incoming).unwrap();
             incoming.packets().count()
         };

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bootd::net::{Incoming6, Interface, UdpPort6};
+use bootd::net::{Incoming, Interface, UdpPort6};
 use bootd_tests::network::ip;
 use bootd_tests::wire6::{ADVERTISE, RELAY_FORW, REPLY, REQUEST, SOLICIT, option};
 use bootd_tests::{eventually, tail};
@@ -147,7 +147,7 @@ fn run6(load: &Load) -> Result<Outcome> {
     let mut outgoing: Vec<usize> = (0..slots.len()).collect();
     let mut next = 0_u32;
     let mut outcome = Outcome::default();
-    let mut incoming = Incoming6::default();
+    let mut incoming = Incoming::default();
     let begin = Instant::now();
     let (warm, end) = (WARM, WARM + load.time);
     let mut looked = Duration::ZERO;

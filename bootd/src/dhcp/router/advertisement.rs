@@ -62,7 +62,7 @@ pub fn promise(message: &[u8]) -> Result<Duration, Malformed> {
     for option in options(message.get(HEAD..).unwrap_or_default()) {
         has_prefix |= option?.first() == Some(&PREFIX);
     }
-    let of_prefix = if has_prefix { DNS_LIFETIME } else { Duration::ZERO };
+    let of_prefix = if has_prefix { PREFIX_COUNTS } else { Duration::ZERO };
     Ok(Duration::from_secs(lifetime.into()).max(of_prefix))
 }
 
@@ -96,6 +96,8 @@ pub const INTERVAL: Duration = Duration::from_secs(200);
 const VALID: Duration = Duration::from_secs(7200);
 /// How long it is used for what is new.
 const PREFERRED: Duration = Duration::from_secs(3600);
+/// How long a router counts that is no default router, and has prefixes: three of the longest intervals between advertisements.
+const PREFIX_COUNTS: Duration = Duration::from_secs(5400);
 /// How long name servers are asked; three intervals at least (RFC 8106 section 5.1).
 const DNS_LIFETIME: Duration = Duration::from_secs(1800);
 
@@ -142,10 +144,10 @@ mod tests {
         assert_eq!(message[32..34], [0xfd, 0]);
         assert_eq!(message[48..52], [25, 5, 0, 0]);
         assert_eq!(options(&message[16..]).count(), 2);
-        assert_eq!(promise(&message), Ok(Duration::from_secs(1800)));
+        assert_eq!(promise(&message), Ok(PREFIX_COUNTS));
         // A router that is none any more still has its prefix.
         assert_eq!(last(&message)[6..8], [0, 0]);
-        assert_eq!(promise(&last(&message)), Ok(DNS_LIFETIME));
+        assert_eq!(promise(&last(&message)), Ok(PREFIX_COUNTS));
     }
 
     #[test]

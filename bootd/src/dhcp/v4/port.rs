@@ -13,16 +13,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
-use prometheus_client::metrics::counter::Counter;
 
 use super::PART;
 use super::outbox::{Letter, Outlet};
 use super::policy::Receiving;
 use super::reply::Destination;
 use super::service::Shell;
-use crate::dhcp::limit::Load;
-use crate::metrics::Metrics;
-use crate::net::{Backlog, FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
+use crate::dhcp::pressure::Pressure;
+use crate::net::{FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
 use crate::urgency;
 
 /// The sockets of one interface.
@@ -108,7 +106,7 @@ impl Receiver {
         urgency::become_urgent();
         let metrics = &shell.deps().metrics;
         let (mut incoming, mut desk) = (Incoming::default(), shell.desk());
-        let mut pressure = Pressure::new(metrics);
+        let mut pressure = Pressure::new(metrics, PART);
         let mut interface = self.wire.interface.load_full();
         let mut receiving = receiving(&interface);
         while !ending.load(Ordering::Relaxed) {
@@ -120,60 +118,12 @@ impl Receiver {
                 interface = self.wire.interface.load_full();
                 receiving = self::receiving(&interface);
             }
-            desk.begin(pressure.after(&incoming, &self.wire.udp));
+            desk.begin(pressure.after(incoming.is_full(), || self.wire.udp.backlog()));
             for (packet, peer) in incoming.packets() {
                 shell.packet(packet, &peer, &receiving, &self.outlet, &mut desk);
             }
             shell.send(&mut desk, &*self.outlet);
         }
-    }
-}
-
-/// Looks from time to time how much waits, while batches are full.
-struct Pressure {
-    /// Full batches, one after the other.
-    full: u32,
-    load: Load,
-    /// Packets that the kernel had no room for, as far as they are counted.
-    dropped: u32,
-    counter: Counter,
-}
-
-impl Pressure {
-    fn new(metrics: &Metrics) -> Self {
-        Self {
-            full: 0,
-            load: Load::Light,
-            dropped: 0,
-            counter: metrics.refusals_counter(PART, "receive_buffer_full"),
-        }
-    }
-
-    /// The load after a receive.
-    fn after(&mut self, incoming: &Incoming, udp: &UdpPort) -> Load {
-        if !incoming.is_full() {
-            self.load = Load::Light;
-            if self.full > 0 {
-                self.full = 0;
-                self.look(udp);
-            }
-        } else {
-            self.full += 1;
-            if self.full.is_multiple_of(LOOK_EVERY)
-                && let Some(backlog) = self.look(udp)
-            {
-                let heavy = backlog.waiting > backlog.room / 2;
-                self.load = if heavy { Load::Heavy } else { Load::Light };
-            }
-        }
-        self.load
-    }
-
-    fn look(&mut self, udp: &UdpPort) -> Option<Backlog> {
-        let backlog = udp.backlog().ok()?;
-        self.counter.inc_by(backlog.dropped.wrapping_sub(self.dropped).into());
-        self.dropped = backlog.dropped;
-        Some(backlog)
     }
 }
 
@@ -233,7 +183,5 @@ fn receiving(interface: &Interface) -> Receiving {
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 const EVERYONE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
-/// Full batches from one look at the backlog to the next.
-const LOOK_EVERY: u32 = 8;
 /// After a failing receive, so that a lasting failure does not eat the processor.
 const PAUSE: Duration = Duration::from_millis(100);

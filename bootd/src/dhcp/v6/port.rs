@@ -11,15 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus_client::metrics::counter::Counter;
 
 use super::PART;
 use super::outbox::{Letter, Outlet};
 use super::policy::Receiving;
 use super::service::Shell;
-use crate::dhcp::limit::Load;
-use crate::metrics::Metrics;
-use crate::net::{Backlog, Incoming6, Interface, NetError, UdpPort6};
+use crate::dhcp::pressure::Pressure;
+use crate::net::{Incoming, Interface, NetError, UdpPort6};
 use crate::urgency;
 
 /// The sockets of one interface.
@@ -91,8 +89,8 @@ impl Receiver {
     pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
         urgency::become_urgent();
         let metrics = &shell.deps().metrics;
-        let (mut incoming, mut desk) = (Incoming6::default(), shell.desk());
-        let mut pressure = Pressure::new(metrics);
+        let (mut incoming, mut desk) = (Incoming::default(), shell.desk());
+        let mut pressure = Pressure::new(metrics, PART);
         let mut interface = self.interface.load_full();
         let mut receiving = receiving(&interface);
         while !ending.load(Ordering::Relaxed) {
@@ -104,60 +102,12 @@ impl Receiver {
                 interface = self.interface.load_full();
                 receiving = self::receiving(&interface);
             }
-            desk.begin(pressure.after(&incoming, &self.udp));
+            desk.begin(pressure.after(incoming.is_full(), || self.udp.backlog()));
             for (packet, peer) in incoming.packets() {
                 shell.packet(packet, peer, &receiving, &self.outlet, &mut desk);
             }
             shell.send(&mut desk, &*self.outlet);
         }
-    }
-}
-
-/// Looks from time to time how much waits, while batches are full.
-struct Pressure {
-    /// Full batches, one after the other.
-    full: u32,
-    load: Load,
-    /// Packets that the kernel had no room for, as far as they are counted.
-    dropped: u32,
-    counter: Counter,
-}
-
-impl Pressure {
-    fn new(metrics: &Metrics) -> Self {
-        Self {
-            full: 0,
-            load: Load::Light,
-            dropped: 0,
-            counter: metrics.refusals_counter(PART, "receive_buffer_full"),
-        }
-    }
-
-    /// The load after a receive.
-    fn after(&mut self, incoming: &Incoming6, udp: &UdpPort6) -> Load {
-        if !incoming.is_full() {
-            self.load = Load::Light;
-            if self.full > 0 {
-                self.full = 0;
-                self.look(udp);
-            }
-        } else {
-            self.full += 1;
-            if self.full.is_multiple_of(LOOK_EVERY)
-                && let Some(backlog) = self.look(udp)
-            {
-                let heavy = backlog.waiting > backlog.room / 2;
-                self.load = if heavy { Load::Heavy } else { Load::Light };
-            }
-        }
-        self.load
-    }
-
-    fn look(&mut self, udp: &UdpPort6) -> Option<Backlog> {
-        let backlog = udp.backlog().ok()?;
-        self.counter.inc_by(backlog.dropped.wrapping_sub(self.dropped).into());
-        self.dropped = backlog.dropped;
-        Some(backlog)
     }
 }
 
@@ -178,7 +128,5 @@ const GROUPS: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2),
     Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3),
 ];
-/// Full batches from one look at the backlog to the next.
-const LOOK_EVERY: u32 = 8;
 /// After a failing receive, so that a lasting failure does not eat the processor.
 const PAUSE: Duration = Duration::from_millis(100);
