@@ -630,9 +630,24 @@ fn ends() -> Vec<Case> {
         .asks_from(4, rrq("empty", &[]), one(block(1, b""))),
         case("4 I", "more transfers than there are places are error 0")
             .limits(|limits| limits.reads = 2)
-            .asks_from(1, rrq("empty", &[]), one(block(1, b"")))
-            .asks_from(2, rrq("empty", &[]), one(block(1, b"")))
+            .asks_from(1, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+            .acknowledges(1, blocks(2..=2, 512))
+            .asks_from(2, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+            .acknowledges(1, blocks(2..=2, 512))
             .asks_from(3, rrq("empty", &[]), Gets::Refused(0, "too_many_reads")),
+        case(
+            "4 I",
+            "who was never heard makes room for others, who asked first before who asked last",
+        )
+        .limits(|limits| limits.reads = 2)
+        .asks_from(1, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .asks_from(2, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .asks_from(3, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .acknowledges(1, blocks(2..=2, 512))
+        // The second one goes for the fourth, and the third one was heard.
+        .asks_from(4, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .acknowledges(1, blocks(2..=2, 512))
+        .asks_from(5, rrq("ipxe.efi", &[]), Gets::Refused(0, "too_many_reads")),
     ]
 }
 

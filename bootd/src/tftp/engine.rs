@@ -3,11 +3,11 @@
 //! Pure: takes packets and the time, gives packets ([`Burst`]). Sockets, files and the clock are its caller's. Promises: a transfer is known by its client's
 //! address and port; a request that comes again begins none, one for something else ends the one before it; a client's ERROR ends its
 //! transfer, and nothing leaves after it; there are no more transfers than [`Limits`] says, each client has its share of them, and who gets
-//! none hears why. What a transfer costs is its place in the tables: the files are shared.
+//! none hears why; clients that nobody ever heard again make room for others. What a transfer costs is its place in the tables: the files are shared.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::{Entry as Place, RandomState};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Engine {
     by_client: HashMap<IpAddr, usize>,
     /// For each transfer its [`Entry::alarm`], and some that are over.
     alarms: BinaryHeap<Reverse<(Duration, Id)>>,
+    /// Those that were not heard when they were looked at last, the oldest first.
+    unheard: VecDeque<Id>,
     next: Id,
     ended: Vec<Ended>,
     repeated: u64,
@@ -154,6 +156,8 @@ pub enum End {
     Gone,
     /// The client said nothing for too long.
     TimedOut,
+    /// Its client was never heard, and another one needed its place.
+    Displaced,
     /// It cannot go on, for a reason of ours.
     Dropped,
 }
@@ -167,6 +171,7 @@ impl Engine {
             by_peer: HashMap::new(),
             by_client: HashMap::new(),
             alarms: BinaryHeap::new(),
+            unheard: VecDeque::new(),
             next: 0,
             ended: Vec::new(),
             repeated: 0,
@@ -225,7 +230,7 @@ impl Engine {
                 return refuse(Why::Name(refused), &request.name, code, text);
             }
         };
-        if self.transfers.len() >= self.limits.reads {
+        if self.transfers.len() >= self.limits.reads && !self.make_room() {
             return refuse(Why::TooMany, &request.name, Code::Undefined, COME_BACK);
         }
         if self
@@ -263,6 +268,10 @@ impl Engine {
         let alarm = transfer.due();
         self.alarms.push(Reverse((alarm, id)));
         self.by_peer.insert(peer, id);
+        while self.unheard.front().is_some_and(|id| !self.is_unheard(*id)) {
+            self.unheard.pop_front();
+        }
+        self.unheard.push_back(id);
         *self.by_client.entry(peer.ip()).or_default() += 1;
         let entry = Entry {
             transfer,
@@ -364,6 +373,22 @@ impl Engine {
         self.transfers.is_empty()
     }
 
+    /// Ends the oldest transfer whose client was never heard: whoever forged its request does not keep others out. `false`: there is none.
+    fn make_room(&mut self) -> bool {
+        while let Some(id) = self.unheard.pop_front() {
+            if self.is_unheard(id) {
+                self.end(id, End::Displaced);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_unheard(&self, id: Id) -> bool {
+        let entry = self.transfers.get(&id);
+        entry.is_some_and(|entry| entry.transfer.heard().is_none())
+    }
+
     /// What of the options holds.
     fn grant(&self, request: &Request, file: &Bytes, room: usize) -> Granted {
         let options = &request.options;
@@ -462,6 +487,7 @@ impl End {
             Self::Replaced => "replaced",
             Self::Gone => "gone",
             Self::TimedOut => "timed_out",
+            Self::Displaced => "displaced",
             Self::Dropped => "dropped",
         }
     }
