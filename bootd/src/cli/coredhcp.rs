@@ -104,8 +104,14 @@ pub(super) fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 /// The file that is served by when none is named.
-pub(super) fn file() -> Option<PathBuf> {
+fn file() -> Option<PathBuf> {
     find(&folders(|name| std::env::var_os(name)), Path::is_file)
+}
+
+/// The same for who asks the one that serves: it runs elsewhere, so what is in the current folder is another matter.
+pub(super) fn file_of_running() -> Option<PathBuf> {
+    let folders = folders(|name| std::env::var_os(name));
+    find(folders.get(1..)?, Path::is_file)
 }
 
 /// Where a file is looked for, in order.

@@ -84,7 +84,7 @@ impl Place {
     /// The configuration of who serves here. Without a bootd.toml that is the coredhcp.yaml that [`Verb::Coredhcp`] takes by itself.
     fn of_running(&self) -> PathBuf {
         let left_out = self.config == Path::new(config::DEFAULT_PATH) && !self.config.exists();
-        let found = if left_out { coredhcp::file() } else { None };
+        let found = if left_out { coredhcp::file_of_running() } else { None };
         found.unwrap_or_else(|| self.config.clone())
     }
 }
