@@ -30,11 +30,14 @@ impl Service {
     /// Answers until `ending`.
     pub(in crate::dhcp) fn run(&self, ending: &AtomicBool) {
         let began = Instant::now();
-        let mut speaker = Speaker::new(encode(&self.says, self.dhcp6), &self.says, Duration::ZERO);
-        // A router that is here answers.
-        self.send(&SOLICITATION, ALL_ROUTERS, "asked");
+        let mut speaker = Speaker::new(encode(&self.says, self.dhcp6), &self.says);
         let mut buffer = [0; 1500];
         while !ending.load(Ordering::Relaxed) {
+            // While the interface makes sure that its address is its own, nothing can be sent.
+            if speaker.wants_to_ask() && self.socket.send(&SOLICITATION, ALL_ROUTERS).is_ok() {
+                self.metrics.done(PART, "asked");
+                speaker.asked(began.elapsed());
+            }
             match self.socket.receive(&mut buffer) {
                 Ok(Some((message, from))) => self.deal(message, from, &mut speaker, began.elapsed()),
                 Ok(None) => {}

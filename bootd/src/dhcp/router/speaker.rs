@@ -39,19 +39,20 @@ pub struct Speaker {
     beside_routers: bool,
     /// Another router, and until when it counts.
     router: Option<(Ipv6Addr, Duration)>,
-    began: Duration,
+    /// When routers were asked whether they are there; `None`: that could not be sent yet, and so nothing could be answered.
+    asked: Option<Duration>,
     to_all: Option<Duration>,
 }
 
 impl Speaker {
-    /// One that begins to listen now.
-    pub fn new(message: Vec<u8>, says: &RouterAdvertisement, now: Duration) -> Self {
+    /// One that has heard nothing yet.
+    pub fn new(message: Vec<u8>, says: &RouterAdvertisement) -> Self {
         Self {
             promises: promise(&message).is_ok_and(|promise| !promise.is_zero()) || !says.rdnss.is_empty(),
             message,
             beside_routers: says.beside_routers,
             router: None,
-            began: now,
+            asked: None,
             to_all: None,
         }
     }
@@ -59,6 +60,16 @@ impl Speaker {
     /// The advertisement.
     pub fn message(&self) -> &[u8] {
         &self.message
+    }
+
+    /// Whether routers are to be asked.
+    pub fn wants_to_ask(&self) -> bool {
+        self.asked.is_none() && !self.beside_routers
+    }
+
+    /// They were asked; the one that is here answers soon.
+    pub fn asked(&mut self, now: Duration) {
+        self.asked = Some(now);
     }
 
     /// What is to be said at the end, if anything.
@@ -92,7 +103,7 @@ impl Speaker {
     }
 
     fn is_listening(&self, now: Duration) -> bool {
-        !self.beside_routers && now < self.began + LISTEN
+        !self.beside_routers && self.asked.is_none_or(|asked| now < asked + LISTEN)
     }
 
     fn solicited(&mut self, message: &[u8], from: Ipv6Addr, now: Duration) -> Verdict {
@@ -158,7 +169,9 @@ mod tests {
     const NOW: Duration = Duration::from_secs(100);
 
     fn speaker(says: &RouterAdvertisement) -> Speaker {
-        Speaker::new(encode(says, Dhcp6::None), says, Duration::ZERO)
+        let mut speaker = Speaker::new(encode(says, Dhcp6::None), says);
+        speaker.asked(Duration::ZERO);
+        speaker
     }
 
     fn quiet() -> Speaker {
@@ -257,7 +270,13 @@ mod tests {
 
     #[test]
     fn for_a_second_it_is_found_out_whether_there_is_a_router() {
+        let says = RouterAdvertisement::default();
+        let mut speaker = Speaker::new(encode(&says, Dhcp6::None), &says);
+        // An interface that has just come cannot send yet.
+        assert!(speaker.wants_to_ask());
+        assert_eq!(speaker.hear(&SOLICITATION, ASKER, NOW), Verdict::Listening);
         let mut speaker = quiet();
+        assert!(!speaker.wants_to_ask());
         let early = Duration::from_millis(900);
         assert_eq!(speaker.hear(&SOLICITATION, ASKER, early), Verdict::Listening);
         assert_eq!(speaker.hear(&SOLICITATION, ASKER, LISTEN), Verdict::ToAsker(ASKER));
