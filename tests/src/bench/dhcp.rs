@@ -526,6 +526,6 @@ const BOOTD: &str = "bootd";
 /// Where SMD is, until it is down.
 const SITE: &str = "127.0.0.1:27779";
 /// After its first answer a server is through with its start.
-const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_secs(6);
 const GENERATOR_PROCESSOR: usize = 1;
 const SERVER_PROCESSOR: usize = 0;
