@@ -5,9 +5,11 @@
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`], [`v6`]); [`explain`] and [`explain6`] run the same code without a packet.
 
+mod clock;
 mod ignored;
 mod interfaces;
 pub mod limit;
+mod outbox;
 mod pressure;
 pub mod router;
 pub mod rules;
@@ -141,7 +143,7 @@ impl Leases {
 
 /// Writes the leases that run into a file as CoreDHCP keeps them. Says how many there are.
 pub fn export_leases(path: &Path, leases: &[LeaseView]) -> Result<usize, SqliteError> {
-    let running = v4::handover::running(leases, v4::service::unix_clock());
+    let running = v4::handover::running(leases, clock::unix_clock());
     v4::sqlite::write(path, &running)?;
     Ok(running.len())
 }

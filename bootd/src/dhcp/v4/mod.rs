@@ -2,7 +2,7 @@
 //!
 //! A packet goes one way: [`request`] reads it, [`answer`] decides for nodes of the inventory and [`pool`] for everybody else, [`encode`]
 //! writes what they decided, `service` does it, and `port` moves bytes. What is read and decided only borrows, from the packet, the configuration and the
-//! snapshot: an answer to a node of the inventory allocates nothing. All but `service`, `outbox` and `port` are free of sockets, clocks, locks and disks: the same packet,
+//! snapshot: an answer to a node of the inventory allocates nothing. All but `service` and `port` are free of sockets, clocks, locks and disks: the same packet,
 //! snapshot and time give the same [`Verdict`](answer::Verdict).
 //!
 //! Every reason to stay silent is a variant of [`BadPacket`](request::BadPacket) or [`Why`](answer::Why), and its label is the metric.
@@ -17,8 +17,8 @@ pub mod explain;
 pub(crate) mod handover;
 pub mod holder;
 pub mod hosts;
+mod letter;
 pub mod options;
-mod outbox;
 pub mod policy;
 pub mod pool;
 pub(crate) mod port;

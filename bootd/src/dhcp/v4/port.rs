@@ -15,10 +15,11 @@ use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
 
 use super::PART;
-use super::outbox::{Letter, Outlet};
+use super::letter::Letter;
 use super::policy::Receiving;
 use super::reply::Destination;
 use super::service::Shell;
+use crate::dhcp::outbox::Outlet;
 use crate::dhcp::pressure::Pressure;
 use crate::net::{FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
 use crate::urgency;
@@ -37,7 +38,7 @@ pub(crate) struct Receiver {
     name: String,
     wire: Arc<Wire>,
     /// Shared with replies that wait for the store.
-    outlet: Arc<dyn Outlet>,
+    outlet: Arc<dyn Outlet<Letter>>,
 }
 
 /// Where packets come from and replies leave.
@@ -94,7 +95,7 @@ impl Port {
         });
         Receiver {
             name: self.name.clone(),
-            outlet: Arc::clone(&wire) as Arc<dyn Outlet>,
+            outlet: Arc::clone(&wire) as Arc<dyn Outlet<Letter>>,
             wire,
         }
     }
@@ -127,7 +128,7 @@ impl Receiver {
     }
 }
 
-impl Outlet for Wire {
+impl Outlet<Letter> for Wire {
     fn send(&self, letters: &[Letter], failed: &mut Vec<(usize, io::Error)>) {
         let interface = self.interface.load();
         let numbered = || letters.iter().enumerate();

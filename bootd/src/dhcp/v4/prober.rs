@@ -13,10 +13,12 @@ use std::time::Duration;
 use bootd_sdk::mac::Mac;
 
 use super::PART;
-use super::outbox::Outlet;
+use super::letter::Letter;
 use super::policy::Receiving;
 use super::probe::{Begun, Due, Probes};
-use super::service::{Desk, Shell, boot_clock};
+use super::service::{Desk, Shell};
+use crate::dhcp::clock::boot_clock;
+use crate::dhcp::outbox::Outlet;
 use crate::net::{Arp, Interface, NetError, Wake};
 
 /// What packet threads hand over.
@@ -33,7 +35,7 @@ pub(super) struct Kept {
     pub(super) bytes: Vec<u8>,
     pub(super) peer: String,
     pub(super) receiving: Receiving,
-    pub(super) outlet: Arc<dyn Outlet>,
+    pub(super) outlet: Arc<dyn Outlet<Letter>>,
     /// Addresses that were probed for it.
     pub(super) probed: u8,
 }

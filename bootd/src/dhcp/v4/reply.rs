@@ -29,7 +29,7 @@ pub enum ReplyKind {
 
 impl ReplyKind {
     /// What it is called in logs and metrics.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Offer => "offer",
             Self::Ack => "ack",

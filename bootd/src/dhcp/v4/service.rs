@@ -5,21 +5,21 @@
 //! and answered on the asker's thread when they have said something. A packet that makes the code panic costs that packet, and is counted.
 //! Packets come and replies leave through [`port`](super::port).
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bootd_sdk::mac::Mac;
 
 use super::PART;
-use super::answer::{FreedWhy, Lease, Missing, Verdict, Why, answer};
+use super::answer::{FreedWhy, Lease, Missing, NakWhy, Verdict, Why, answer};
 use super::handover;
 use super::holder::{Hex, Holder};
 use super::hosts::HostsError;
-use super::outbox::{Acks, Dispatch, Letter, Outbox, Outlet};
+use super::letter::{Acks, Letter};
 use super::policy::{Policy, Receiving};
 use super::pool::{Cleared, Pools};
 use super::probe::Begun;
@@ -27,33 +27,14 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
-use crate::dhcp::limit::{Limit, Load, Token};
+use crate::dhcp::clock::{boot_clock, boot_id, unix_clock};
+use crate::dhcp::limit::Token;
+use crate::dhcp::outbox::{self, Dispatch, Outlet};
 use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
-use crate::metrics::{Metrics, Refusals};
 use crate::state::{StoreError, Write};
 
-/// What a thread has by itself: the replies of its batch, and what it counts.
-pub(crate) struct Desk {
-    outbox: Outbox,
-    refusals: Refusals,
-    limit: Limit,
-}
-
-impl Desk {
-    /// With nothing on it; each client may send so many packets a second.
-    fn new(metrics: Arc<Metrics>, rate_limit: u32) -> Self {
-        Self {
-            outbox: Outbox::default(),
-            refusals: Refusals::new(metrics, PART),
-            limit: Limit::new(rate_limit),
-        }
-    }
-
-    /// A batch of packets came.
-    pub(crate) fn begin(&mut self, load: Load) {
-        self.limit.begin(boot_clock(), load);
-    }
-}
+/// What a thread has by itself.
+pub(crate) type Desk = outbox::Desk<Letter>;
 
 /// What all threads share.
 pub(crate) struct Shell {
@@ -62,7 +43,7 @@ pub(crate) struct Shell {
     pools: Mutex<Pools>,
     /// Clients in the pools, readable without their lock.
     pooled: AtomicUsize,
-    dispatch: Arc<Dispatch>,
+    dispatch: Arc<Dispatch<Letter>>,
     acks: Arc<Acks>,
     /// Packets that wait for a probe, where addresses are probed.
     waiting: Option<Arc<Waiting>>,
@@ -75,7 +56,7 @@ struct Arrived<'a> {
     peer: &'a dyn Display,
     receiving: &'a Receiving,
     /// Where the answer leaves.
-    outlet: &'a Arc<dyn Outlet>,
+    outlet: &'a Arc<dyn Outlet<Letter>>,
     turn: Turn,
     /// Addresses that were probed for it.
     probed: u8,
@@ -181,7 +162,7 @@ impl Shell {
         bytes: &[u8],
         peer: &dyn Display,
         receiving: &Receiving,
-        outlet: &Arc<dyn Outlet>,
+        outlet: &Arc<dyn Outlet<Letter>>,
         desk: &mut Desk,
     ) {
         let arrived = Arrived {
@@ -196,9 +177,8 @@ impl Shell {
     }
 
     /// Sends what is on the desk.
-    pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet) {
+    pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
         self.dispatch.send(&mut desk.outbox, outlet);
-        self.dispatch.say_left_out();
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -377,16 +357,16 @@ impl Shell {
                 if let Some(note) = reply.booting.note {
                     desk.refusals.count(note.label(), request, &note);
                 }
-                desk.outbox.put(&reply, None);
+                put(&reply, None, desk);
             }
-            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => desk.outbox.put(&reply, Some(why)),
+            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => put(&reply, Some(why), desk),
             Verdict::Ignore(why) => ignored(why, request, desk),
             Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) | Verdict::Probe(_) => {}
         }
     }
 
     /// Queues what the store must know; what needs no store comes back.
-    fn queue<'a>(&self, verdict: Verdict<'a>, outlet: &Arc<dyn Outlet>) -> Option<Verdict<'a>> {
+    fn queue<'a>(&self, verdict: Verdict<'a>, outlet: &Arc<dyn Outlet<Letter>>) -> Option<Verdict<'a>> {
         match verdict {
             Verdict::Lease(reply, lease) => self.keep(&reply, &lease, outlet),
             Verdict::End(reply, holder, why) => {
@@ -410,7 +390,7 @@ impl Shell {
     }
 
     /// The ACK leaves when the lease is durable, from the store's thread, with those of the same commit.
-    fn keep(&self, reply: &Reply<'_>, lease: &Lease, outlet: &Arc<dyn Outlet>) {
+    fn keep(&self, reply: &Reply<'_>, lease: &Lease, outlet: &Arc<dyn Outlet<Letter>>) {
         let (acks, outlet, who) = (Arc::clone(&self.acks), Arc::clone(outlet), lease.holder.clone());
         let metrics = Arc::clone(&self.deps.metrics);
         let letter = Letter::of(reply, None);
@@ -485,6 +465,13 @@ fn token(request: &Request<'_>, mac: Mac) -> Token {
     }
 }
 
+fn put(reply: &Reply<'_>, nak: Option<NakWhy>, desk: &mut Desk) {
+    let Ok(()) = desk.outbox.put(|letter| {
+        letter.write(reply, nak);
+        Ok::<(), Infallible>(())
+    });
+}
+
 fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
     desk.refusals.count(why.label(), request, &why);
 }
@@ -506,35 +493,8 @@ fn clocks() -> Clocks {
     }
 }
 
-/// Which start of the machine this is; 0 where the system does not say, and rows then go by the wall clock.
-fn boot_id() -> u64 {
-    static ID: OnceLock<u64> = OnceLock::new();
-    *ID.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-        u64::from_str_radix(&digits, 16).unwrap_or_default()
-    })
-}
-
 /// Addresses that are probed for one packet at most. The client asks again.
 const PROBES: u8 = 3;
-
-/// Time since the machine started, sleep included. Lease times run on it: nobody sets it.
-pub(in crate::dhcp) fn boot_clock() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or_default(),
-        u32::try_from(now.tv_nsec).unwrap_or_default(),
-    )
-}
-
-/// Seconds since 1970, as far as the machine knows.
-pub(crate) fn unix_clock() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
 
 #[cfg(test)]
 #[path = "service_tests.rs"]

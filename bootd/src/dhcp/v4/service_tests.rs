@@ -4,6 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dhcproto::v4::OptionCode;
@@ -15,6 +16,7 @@ use super::super::request::HEADER;
 use super::super::testing::{Client, Random, config, mac, node, receiving, site, snapshot};
 use super::*;
 use crate::config::Config;
+use crate::dhcp::limit::Load;
 use crate::dhcp::{Ignored, Then};
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
@@ -38,7 +40,7 @@ impl Sent {
     }
 }
 
-impl Outlet for Wire {
+impl Outlet<Letter> for Wire {
     fn send(&self, letters: &[Letter], failed: &mut Vec<(usize, io::Error)>) {
         for (at, letter) in letters.iter().enumerate() {
             assert!(letter.packet.len() >= 300);
@@ -56,7 +58,7 @@ impl Outlet for Wire {
 /// Sends nothing.
 struct Nowhere;
 
-impl Outlet for Nowhere {
+impl Outlet<Letter> for Nowhere {
     fn send(&self, _: &[Letter], _: &mut Vec<(usize, io::Error)>) {}
 }
 
@@ -65,7 +67,7 @@ type Asked = (Mac, Option<Then>);
 
 struct Bench {
     shell: Arc<Shell>,
-    outlet: Arc<dyn Outlet>,
+    outlet: Arc<dyn Outlet<Letter>>,
     sent: Receiver<Sent>,
     asked: Receiver<Asked>,
     /// What is said to who asks about a client.
@@ -123,7 +125,7 @@ impl Bench {
         self.packet_to(bytes, &self.outlet);
     }
 
-    fn packet_to(&self, bytes: &[u8], outlet: &Arc<dyn Outlet>) {
+    fn packet_to(&self, bytes: &[u8], outlet: &Arc<dyn Outlet<Letter>>) {
         let mut desk = self.shell.desk();
         desk.begin(Load::Light);
         self.shell.packet(bytes, &"test", &receiving(), outlet, &mut desk);
@@ -149,7 +151,7 @@ impl Bench {
 #[test]
 fn a_packet_of_a_known_node_takes_nothing_from_the_heap_on_its_way_through_the_shell() {
     let bench = Bench::new();
-    let outlet: Arc<dyn Outlet> = Arc::new(Nowhere);
+    let outlet: Arc<dyn Outlet<Letter>> = Arc::new(Nowhere);
     let mut desk = bench.shell.unlimited_desk();
     let packets = [
         Client::new(1).option(93, &[0, 7]).discover(),
@@ -345,8 +347,13 @@ fn a_queue_that_is_full_is_counted_and_nodes_are_answered() {
     let bench = Bench::new();
     let ip = bench.reply(&Client::new(9).discover()).ip();
     let (go, wait) = channel::<()>();
-    let slow = move |_| wait.recv().unwrap();
+    let (says, is_busy) = channel::<()>();
+    let slow = move |_| {
+        says.send(()).unwrap();
+        wait.recv().unwrap();
+    };
     bench.store.write(Write::default(), slow).unwrap();
+    is_busy.recv().unwrap();
     while bench.store.write(Write::default(), |_| {}).is_ok() {}
     bench.packet(&Client::new(9).option(50, &ip.octets()).request());
     assert!(bench.counted("store_full"));
@@ -478,13 +485,13 @@ fn bad_packets_are_counted_by_their_reason() {
 #[test]
 fn a_bug_costs_one_packet() {
     struct Panics;
-    impl Outlet for Panics {
+    impl Outlet<Letter> for Panics {
         fn send(&self, _: &[Letter], _: &mut Vec<(usize, io::Error)>) {
             panic!("a bug for this test");
         }
     }
     let bench = Bench::new();
-    let outlet: Arc<dyn Outlet> = Arc::new(Panics);
+    let outlet: Arc<dyn Outlet<Letter>> = Arc::new(Panics);
     let packet = |bytes: &[u8]| bench.packet_to(bytes, &outlet);
     packet(&Client::new(1).discover());
     assert!(bench.counted("panic"));

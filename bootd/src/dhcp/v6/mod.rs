@@ -2,7 +2,7 @@
 //!
 //! A packet goes one way, as in [`v4`](super::v4): [`request`] opens the relays' layers and reads what is in them, [`answer`] decides,
 //! [`encode`] writes what it decided into as many layers, `service` does it, and `port` moves bytes. What is read and decided only borrows.
-//! All but `service`, `outbox` and `port` are free of sockets, clocks, locks and disks.
+//! All but `service` and `port` are free of sockets, clocks, locks and disks.
 //!
 //! Addresses come from the inventory and from a file of hosts; there are no pools and no delegated prefixes. So nothing is kept but the
 //! server's own [`identity`]. What upstream's replies break is not repeated, in strict mode neither: clients cannot depend on it.
@@ -16,7 +16,7 @@ mod conformance;
 pub mod encode;
 pub mod explain;
 pub mod identity;
-mod outbox;
+mod letter;
 pub mod policy;
 pub(crate) mod port;
 pub mod rehearsal;

@@ -13,9 +13,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::PART;
-use super::outbox::{Letter, Outlet};
+use super::letter::Letter;
 use super::policy::Receiving;
 use super::service::Shell;
+use crate::dhcp::outbox::Outlet;
 use crate::dhcp::pressure::Pressure;
 use crate::net::{Incoming, Interface, NetError, UdpPort6};
 use crate::urgency;
@@ -32,7 +33,7 @@ pub(crate) struct Receiver {
     udp: Arc<UdpPort6>,
     interface: Arc<ArcSwap<Interface>>,
     /// Shared with replies that wait for a plugin.
-    outlet: Arc<dyn Outlet>,
+    outlet: Arc<dyn Outlet<Letter>>,
 }
 
 /// Where replies leave.
@@ -111,7 +112,7 @@ impl Receiver {
     }
 }
 
-impl Outlet for Wire {
+impl Outlet<Letter> for Wire {
     fn send(&self, letters: &[Letter], failed: &mut Vec<(usize, io::Error)>) {
         let numbered = letters.iter().enumerate();
         let packets = numbered.map(|(number, letter)| (number, &letter.packet[..], letter.to));

@@ -24,7 +24,7 @@ pub enum ReplyKind {
 
 impl ReplyKind {
     /// What it is called in logs and metrics.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Advertise => "advertise",
             Self::Reply => "reply",

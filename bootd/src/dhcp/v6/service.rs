@@ -13,45 +13,24 @@ use bootd_sdk::mac::Mac;
 use super::PART;
 use super::answer::{Missing, Verdict, Why, answer, stranger};
 use super::identity;
-use super::outbox::{Dispatch, Outbox, Outlet};
+use super::letter::Letter;
 use super::policy::{Policy, Receiving};
 use super::request::{Kind, Request, parse};
 use crate::config::Dhcp6;
 use crate::dhcp::HostsError;
-use crate::dhcp::limit::{Limit, Load, Token};
-use crate::dhcp::v4::service::boot_clock;
+use crate::dhcp::limit::Token;
+use crate::dhcp::outbox::{self, Dispatch, Outlet};
 use crate::dhcp::{Deps, DhcpError, Lookup};
-use crate::metrics::{Metrics, Refusals};
 
-/// What a thread has by itself: the replies of its batch, and what it counts.
-pub(crate) struct Desk {
-    outbox: Outbox,
-    refusals: Refusals,
-    limit: Limit,
-}
-
-impl Desk {
-    /// With nothing on it; each client may send so many packets a second.
-    fn new(metrics: Arc<Metrics>, rate_limit: u32) -> Self {
-        Self {
-            outbox: Outbox::default(),
-            refusals: Refusals::new(metrics, PART),
-            limit: Limit::new(rate_limit),
-        }
-    }
-
-    /// A batch of packets came.
-    pub(crate) fn begin(&mut self, load: Load) {
-        self.limit.begin(boot_clock(), load);
-    }
-}
+/// What a thread has by itself.
+pub(crate) type Desk = outbox::Desk<Letter>;
 
 /// What all threads share.
 pub(crate) struct Shell {
     deps: Deps,
     policy: Policy,
     port: u16,
-    dispatch: Dispatch,
+    dispatch: Dispatch<Letter>,
 }
 
 /// A packet, and how it came.
@@ -61,7 +40,7 @@ struct Arrived<'a> {
     peer: SocketAddrV6,
     receiving: &'a Receiving,
     /// Where the answer leaves.
-    outlet: &'a Arc<dyn Outlet>,
+    outlet: &'a Arc<dyn Outlet<Letter>>,
     turn: Turn,
 }
 
@@ -126,7 +105,7 @@ impl Shell {
         bytes: &[u8],
         peer: SocketAddrV6,
         receiving: &Receiving,
-        outlet: &Arc<dyn Outlet>,
+        outlet: &Arc<dyn Outlet<Letter>>,
         desk: &mut Desk,
     ) {
         let arrived = Arrived {
@@ -140,7 +119,7 @@ impl Shell {
     }
 
     /// Sends what is on the desk.
-    pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet) {
+    pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
         self.dispatch.send(&mut desk.outbox, outlet);
     }
 
@@ -189,7 +168,7 @@ impl Shell {
                     let detail = "it says that somebody else uses its address, which stays its own";
                     desk.refusals.count("address_conflict", request, &detail);
                 }
-                if desk.outbox.put(&reply, arrived.peer).is_err() {
+                if desk.outbox.put(|letter| letter.write(&reply, arrived.peer)).is_err() {
                     let detail = "the options of the configuration are too many for a datagram";
                     desk.refusals.count("reply_too_long", request, &detail);
                 }

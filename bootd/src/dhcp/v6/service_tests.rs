@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::super::outbox::Letter;
 use super::super::testing::{Client, link_local, options, relayed};
 use super::*;
 use crate::config;
+use crate::dhcp::limit::Load;
 use crate::dhcp::v4::testing::{mac, node, snapshot};
 use crate::dhcp::{Ignored, Then};
 use crate::inventory::Snapshot;
+use crate::metrics::Metrics;
 use crate::state::Store;
 
 /// Hands on what would be sent.
 struct Wire(Mutex<Sender<(Vec<u8>, SocketAddrV6)>>);
 
-impl Outlet for Wire {
+impl Outlet<Letter> for Wire {
     fn send(&self, letters: &[Letter], failed: &mut Vec<(usize, io::Error)>) {
         for (at, letter) in letters.iter().enumerate() {
             let sent = (letter.packet.clone(), letter.to);
@@ -37,7 +38,7 @@ type Asked = (Mac, Option<Then>);
 
 struct Bench {
     shell: Arc<Shell>,
-    outlet: Arc<dyn Outlet>,
+    outlet: Arc<dyn Outlet<Letter>>,
     sent: Receiver<(Vec<u8>, SocketAddrV6)>,
     asked: Receiver<Asked>,
     /// What is said to who asks about a client.
