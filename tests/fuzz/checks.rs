@@ -105,7 +105,7 @@ fn good(packet: &[u8], reply: &Dispatch) {
         ReplyKind::Nak => assert!(yours.is_unspecified(), "{yours} in a NAK"),
     }
     // Nothing leaves for an address outside of the served subnets, whatever the packet names.
-    let (Destination::Unicast(to) | Destination::Relay(to) | Destination::Frame(to, _)) = reply.envelope.to else {
+    let (Destination::Unicast(to) | Destination::Relay(to, _) | Destination::Frame(to, _)) = reply.envelope.to else {
         return;
     };
     let [a, b, c, d] = to.octets();

@@ -123,7 +123,7 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     let Decided::Nak(nak, _) = decide(&client.request(), &nodes) else {
         panic!("no NAK");
     };
-    assert_eq!(nak.to, Destination::Relay(Ipv4Addr::new(10, 1, 0, 253)));
+    assert_eq!(nak.to, Destination::Relay(Ipv4Addr::new(10, 1, 0, 253), 67));
     assert_eq!(nak.packet[10..12], [0x80, 0]);
     assert_eq!(nak.packet[24..28], [10, 1, 0, 253]);
 }
@@ -165,7 +165,7 @@ fn each_reply_goes_where_the_client_hears_it() {
         (Client::new(1).ciaddr(own.octets()), Destination::Unicast(own)),
         (
             Client::new(1).ciaddr(own.octets()).giaddr([172, 16, 0, 9]),
-            Destination::Relay([172, 16, 0, 9].into()),
+            Destination::Relay([172, 16, 0, 9].into(), 67),
         ),
     ] {
         assert_eq!(reply(&client.request(), &site()).to, to);

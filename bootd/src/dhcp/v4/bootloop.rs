@@ -411,7 +411,7 @@ mod tests {
         let place = (&policy.subnets[0], FIRST.into());
         let asker = Asker::without_rules(&request, &policy, &receiving(), place);
         let reply = Reply::nak(asker, &policy);
-        assert_eq!(reply.to, Destination::Relay([172, 16, 0, 250].into()));
+        assert_eq!(reply.to, Destination::Relay([172, 16, 0, 250].into(), 67));
         let mut sent = Vec::new();
         encode_nak(&reply, &mut sent);
         let mut expected = vec![0; 300];

@@ -18,6 +18,7 @@ use super::PART;
 use super::letter::Letter;
 use super::policy::Receiving;
 use super::reply::Destination;
+use super::request::SERVER_PORT;
 use super::service::Shell;
 use crate::dhcp::outbox::Outlet;
 use crate::dhcp::pressure::Pressure;
@@ -121,7 +122,7 @@ impl Receiver {
             }
             desk.begin(pressure.after(incoming.is_full(), || self.wire.udp.backlog()));
             for (packet, peer) in incoming.packets() {
-                shell.packet(packet, &peer, &receiving, &self.outlet, &mut desk);
+                shell.packet(packet, peer, &receiving, &self.outlet, &mut desk);
             }
             shell.send(&mut desk, &*self.outlet);
         }
@@ -134,7 +135,7 @@ impl Outlet<Letter> for Wire {
         let numbered = || letters.iter().enumerate();
         let packets = numbered().filter_map(|(number, letter)| {
             let to = match letter.envelope.to {
-                Destination::Relay(relay) => SocketAddrV4::new(relay, SERVER_PORT),
+                Destination::Relay(relay, port) => SocketAddrV4::new(relay, port),
                 Destination::Unicast(ip) => SocketAddrV4::new(ip, CLIENT_PORT),
                 // No frames on loopback and the like.
                 Destination::Frame(..) if interface.ethernet.is_some() => return None,
@@ -181,7 +182,6 @@ fn receiving(interface: &Interface) -> Receiving {
 }
 
 /// Ports of replies are constants even when the server listens elsewhere.
-const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 const EVERYONE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
 /// After a failing receive, so that a lasting failure does not eat the processor.

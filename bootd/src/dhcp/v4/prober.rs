@@ -4,7 +4,7 @@
 //! full of ARP costs nothing at other times. What it hears about an address goes to the pool; the packet is then decided again. When it cannot
 //! work, addresses are offered unprobed, which is said.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -33,7 +33,7 @@ pub(super) struct Waiting {
 /// A packet that waits, and how it came.
 pub(super) struct Kept {
     pub(super) bytes: Vec<u8>,
-    pub(super) peer: String,
+    pub(super) peer: SocketAddrV4,
     pub(super) receiving: Receiving,
     pub(super) outlet: Arc<dyn Outlet<Letter>>,
     /// Addresses that were probed for it.

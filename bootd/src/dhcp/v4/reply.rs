@@ -11,7 +11,7 @@ use dhcproto::v4::MessageType;
 use super::answer::{NOBODY, Why};
 use super::boot::{Booting, Whose, booting};
 use super::policy::{Policy, Receiving};
-use super::request::{BROADCAST, Request};
+use super::request::{BROADCAST, Request, SERVER_PORT};
 use crate::config::{Autoconfigure, OptionSet, RuleLog, Subnet};
 use crate::dhcp::rules::{Client, Ruling, Said, rule};
 use crate::inventory::Snapshot;
@@ -50,8 +50,8 @@ impl ReplyKind {
 /// Where a reply goes (RFC 2131 section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
-    /// To the relay, port 67.
-    Relay(Ipv4Addr),
+    /// To the relay, at this port.
+    Relay(Ipv4Addr, u16),
     /// To everyone on the receiving interface.
     Broadcast,
     /// To a client that uses its address already.
@@ -242,12 +242,12 @@ impl<'a> Reply<'a> {
 
     /// A NAK.
     pub(super) fn nak(asker: Asker<'a>, policy: &'a Policy) -> Self {
-        let relay = asker.request.giaddr;
+        let relay = relay(asker.request, policy);
         let mut reply = Self::bare(ReplyKind::Nak, asker, policy);
-        if !relay.is_unspecified() {
+        if let Some(relay) = relay {
             // The client does not use its address any more; only the relay's broadcast reaches it.
             reply.flags |= BROADCAST;
-            reply.to = Destination::Relay(relay);
+            reply.to = relay;
         }
         reply
     }
@@ -308,6 +308,13 @@ impl<'a> Reply<'a> {
     }
 }
 
+/// The relay, if there is one. Upstream knows one port.
+fn relay(request: &Request<'_>, policy: &Policy) -> Option<Destination> {
+    let port = if policy.strict { SERVER_PORT } else { request.relay_port };
+    let is_relayed = !request.giaddr.is_unspecified();
+    is_relayed.then_some(Destination::Relay(request.giaddr, port))
+}
+
 /// The first matching row of the contract's table. `yiaddr` is unspecified in answers to INFORM, which come from `ciaddr`, and in those without
 /// an address, which only a broadcast reaches. That the relay can be one was checked before.
 fn destination(request: &Request<'_>, policy: &Policy, yiaddr: Ipv4Addr, mac: Mac) -> Destination {
@@ -316,8 +323,8 @@ fn destination(request: &Request<'_>, policy: &Policy, yiaddr: Ipv4Addr, mac: Ma
     } else {
         request.used_ip()
     };
-    if !request.giaddr.is_unspecified() {
-        Destination::Relay(request.giaddr)
+    if let Some(relay) = relay(request, policy) {
+        relay
     } else if let Some(used) = used.filter(|ip| policy.is_host(*ip)) {
         Destination::Unicast(used)
     } else if request.flags & BROADCAST != 0 || request.mac.is_none() || (yiaddr.is_unspecified() && !policy.strict) {

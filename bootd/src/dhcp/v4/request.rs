@@ -26,6 +26,9 @@ pub const CIRCUIT_ID: u8 = 1;
 pub const REMOTE_ID: u8 = 2;
 const LINK_SELECTION: u8 = 5;
 const SERVER_OVERRIDE: u8 = 11;
+const RELAY_PORT: u8 = 19;
+/// Where servers and relays listen.
+pub const SERVER_PORT: u16 = 67;
 /// How option 60 of UEFI HTTP Boot begins, and what its answer must hold.
 pub const HTTP_CLIENT: &[u8] = b"HTTPClient";
 /// The hardware type of IP over InfiniBand.
@@ -85,6 +88,8 @@ pub struct Request<'a> {
     pub siaddr: Ipv4Addr,
     /// The relay.
     pub giaddr: Ipv4Addr,
+    /// The port at which it listens, [`SERVER_PORT`] unless [`Request::came_from_port`] found another.
+    pub relay_port: u16,
     /// The hardware address and what follows it.
     pub chaddr: [u8; 16],
     /// The hardware address, when it has 6 bytes.
@@ -192,6 +197,7 @@ pub fn parse(packet: &[u8]) -> Result<Request<'_>, BadPacket> {
         ciaddr: address(head, 12),
         siaddr: address(head, 20),
         giaddr: address(head, 24),
+        relay_port: SERVER_PORT,
         chaddr,
         mac: (hlen == 6).then_some(Mac([a, b, c, d, e, f])),
         arch: arch
@@ -270,6 +276,13 @@ impl Request<'_> {
             return None;
         }
         self.relayed_address(SERVER_OVERRIDE)
+    }
+
+    /// The packet came from this UDP port: its relay listens there if it says so, by sub-option 19 of option 82 (RFC 8357).
+    pub fn came_from_port(&mut self, port: u16) {
+        if !self.giaddr.is_unspecified() && self.relay_option(RELAY_PORT).is_some_and(<[u8]>::is_empty) {
+            self.relay_port = port;
+        }
     }
 
     /// A sub-option of option 82.
@@ -604,5 +617,19 @@ mod tests {
         assert_eq!(relayed(&[1, 1, 7, 5, 4, 10, 9, 0, 0]), Some([10, 9, 0, 0].into()));
         assert_eq!(relayed(&[5, 9, 1]), Some([10, 0, 0, 1].into()));
         assert_eq!(parse(&Client::new(1).discover()).unwrap().relayed_from(), None);
+    }
+
+    #[test]
+    fn a_relay_may_listen_at_the_port_that_it_sends_from() {
+        let heard_at = |giaddr: [u8; 4], agent: &[u8]| {
+            let packet = Client::new(1).giaddr(giaddr).option(82, agent).discover();
+            let mut request = parse(&packet).unwrap();
+            request.came_from_port(4067);
+            request.relay_port
+        };
+        assert_eq!(heard_at([10, 0, 0, 1], &[1, 1, 7, 19, 0]), 4067);
+        assert_eq!(heard_at([10, 0, 0, 1], &[1, 1, 7]), SERVER_PORT);
+        assert_eq!(heard_at([10, 0, 0, 1], &[19, 1, 7]), SERVER_PORT);
+        assert_eq!(heard_at([0; 4], &[19, 0]), SERVER_PORT);
     }
 }

@@ -6,8 +6,7 @@
 //! Packets come and replies leave through [`port`](super::port).
 
 use std::convert::Infallible;
-use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +52,7 @@ pub(crate) struct Shell {
 #[derive(Clone, Copy)]
 struct Arrived<'a> {
     bytes: &'a [u8],
-    peer: &'a dyn Display,
+    peer: SocketAddrV4,
     receiving: &'a Receiving,
     /// Where the answer leaves.
     outlet: &'a Arc<dyn Outlet<Letter>>,
@@ -160,7 +159,7 @@ impl Shell {
     pub(crate) fn packet(
         self: &Arc<Self>,
         bytes: &[u8],
-        peer: &dyn Display,
+        peer: SocketAddrV4,
         receiving: &Receiving,
         outlet: &Arc<dyn Outlet<Letter>>,
         desk: &mut Desk,
@@ -183,12 +182,15 @@ impl Shell {
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
         let handled = catch_unwind(AssertUnwindSafe(|| match parse(arrived.bytes) {
-            Ok(request) => self.request(&request, arrived, desk),
-            Err(bad) => desk.refusals.count(bad.label(), arrived.peer, &bad),
+            Ok(mut request) => {
+                request.came_from_port(arrived.peer.port());
+                self.request(&request, arrived, desk);
+            }
+            Err(bad) => desk.refusals.count(bad.label(), &arrived.peer, &bad),
         }));
         if handled.is_err() {
             let detail = format!("a bug in bootd; the packet has {} bytes", arrived.bytes.len());
-            self.deps.metrics.refused(PART, "panic", arrived.peer, &detail);
+            self.deps.metrics.refused(PART, "panic", &arrived.peer, &detail);
         }
     }
 
@@ -265,7 +267,7 @@ impl Shell {
         }
         let kept = Kept {
             bytes: arrived.bytes.to_vec(),
-            peer: arrived.peer.to_string(),
+            peer: arrived.peer,
             receiving: arrived.receiving.clone(),
             outlet: Arc::clone(arrived.outlet),
             probed: arrived.probed,
@@ -303,7 +305,7 @@ impl Shell {
     fn again(self: &Arc<Self>, kept: &Kept, desk: &mut Desk) {
         let arrived = Arrived {
             bytes: &kept.bytes,
-            peer: &kept.peer,
+            peer: kept.peer,
             receiving: &kept.receiving,
             outlet: &kept.outlet,
             turn: Turn::Asked,
@@ -328,12 +330,12 @@ impl Shell {
             _ => return Unknown::Pool,
         }
         let (shell, outlet) = (Arc::clone(self), Arc::clone(arrived.outlet));
-        let (bytes, peer) = (arrived.bytes.to_vec(), arrived.peer.to_string());
+        let (bytes, peer) = (arrived.bytes.to_vec(), arrived.peer);
         let receiving = arrived.receiving.clone();
         let then = move || {
             let kept = Arrived {
                 bytes: &bytes,
-                peer: &peer,
+                peer,
                 receiving: &receiving,
                 outlet: &outlet,
                 turn: Turn::Asked,

@@ -11,7 +11,7 @@ use dhcproto::v4::OptionCode;
 
 use super::super::encode::encode;
 use super::super::options::find;
-use super::super::reply::Envelope;
+use super::super::reply::{Destination, Envelope};
 use super::super::request::HEADER;
 use super::super::testing::{Client, Random, config, mac, node, receiving, site, snapshot};
 use super::*;
@@ -21,6 +21,9 @@ use crate::dhcp::{Ignored, Then};
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
 use crate::state::{Store, on_a_disk_that_may_be_full};
+
+/// Who sends.
+const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(172, 16, 0, 9), 4067);
 
 /// Hands on what would be sent; refuses when told so.
 struct Wire(Mutex<Sender<Sent>>);
@@ -128,7 +131,7 @@ impl Bench {
     fn packet_to(&self, bytes: &[u8], outlet: &Arc<dyn Outlet<Letter>>) {
         let mut desk = self.shell.desk();
         desk.begin(Load::Light);
-        self.shell.packet(bytes, &"test", &receiving(), outlet, &mut desk);
+        self.shell.packet(bytes, PEER, &receiving(), outlet, &mut desk);
         self.shell.send(&mut desk, &**outlet);
     }
 
@@ -162,7 +165,7 @@ fn a_packet_of_a_known_node_takes_nothing_from_the_heap_on_its_way_through_the_s
     let mut batch = || {
         desk.begin(Load::Light);
         for packet in &packets {
-            bench.shell.packet(packet, &"test", &receiving, &outlet, &mut desk);
+            bench.shell.packet(packet, PEER, &receiving, &outlet, &mut desk);
         }
         bench.shell.send(&mut desk, &*outlet);
     };
@@ -184,6 +187,16 @@ fn whom_the_operator_ignores_gets_no_answer_until_that_ends() {
     assert!(bench.sent.try_recv().is_err());
     ignored.remove(mac(1)).unwrap();
     bench.reply(&Client::new(1).discover());
+}
+
+#[test]
+fn a_relay_that_says_so_is_answered_at_the_port_it_sends_from() {
+    let bench = Bench::new();
+    let relayed = |agent: &[u8]| Client::new(1).giaddr([172, 16, 0, 9]).option(82, agent).discover();
+    let to = |agent: &[u8]| bench.reply(&relayed(agent)).envelope.to;
+    let relay = |port| Destination::Relay([172, 16, 0, 9].into(), port);
+    assert_eq!(to(&[1, 1, 7, 19, 0]), relay(PEER.port()));
+    assert_eq!(to(&[1, 1, 7]), relay(67));
 }
 
 #[test]
@@ -414,7 +427,7 @@ fn many_leases_a_second_are_durable_and_are_there_soon_after_a_restart() {
                 };
                 bench
                     .shell
-                    .packet(&packet, &"test", &receiving(), &bench.outlet, &mut desk);
+                    .packet(&packet, PEER, &receiving(), &bench.outlet, &mut desk);
                 bench.shell.send(&mut desk, &*bench.outlet);
                 sent += 1;
             }
@@ -426,7 +439,7 @@ fn many_leases_a_second_are_durable_and_are_there_soon_after_a_restart() {
                     request[28..34].copy_from_slice(&reply.envelope.mac.0);
                     bench
                         .shell
-                        .packet(&request, &"test", &receiving(), &bench.outlet, &mut desk);
+                        .packet(&request, PEER, &receiving(), &bench.outlet, &mut desk);
                 }
                 _ => acks += 1,
             }

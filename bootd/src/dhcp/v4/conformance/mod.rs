@@ -385,7 +385,7 @@ fn interface(addresses: &[Ipv4Addr]) -> Receiving {
 const EVERYONE: Destination = Destination::Broadcast;
 
 fn relay(ip: [u8; 4]) -> Destination {
-    Destination::Relay(ip.into())
+    Destination::Relay(ip.into(), 67)
 }
 
 fn unicast(ip: [u8; 4]) -> Destination {
