@@ -26,7 +26,8 @@ pub(crate) fn packets(mut bytes: &[u8]) {
         panic!("no DHCPv6 in the configuration");
     };
     let says = RouterAdvertisement::default();
-    let mut speaker = Speaker::new(encode(&says, Dhcp6::Managed), &says, Duration::ZERO);
+    let mut speaker = Speaker::new(encode(&says, Dhcp6::Managed), &says);
+    speaker.asked(Duration::ZERO);
     while let [what, high, low, rest @ ..] = bytes {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
         let (packet, next) = rest.split_at(length);
