@@ -5,10 +5,12 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -16,6 +18,8 @@ use futures_util::stream::try_unfold;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::list::{Listed, Listing, Page};
+use super::name::check_key;
 use super::{Object, ObjectBody, OpenError, Want};
 use crate::http::BodyError;
 use crate::http::range::Slice;
@@ -29,6 +33,19 @@ impl Dir {
     /// The folder need not exist yet.
     pub(super) fn new(root: &Path) -> Self {
         Self { root: root.into() }
+    }
+
+    /// A page of the files below it.
+    pub(super) async fn list(&self, page: &Page) -> Result<Listing, OpenError> {
+        let (root, page) = (Arc::clone(&self.root), page.clone());
+        let list = move || {
+            let mut listing = Listing::default();
+            let _ = walk(&root, "", &page, &mut listing, &mut { LOOKED_AT })?;
+            Ok(listing)
+        };
+        tokio::task::spawn_blocking(list)
+            .await
+            .map_err(|error| OpenError::Origin(error.to_string()))?
     }
 
     pub(super) async fn open(&self, key: &str, want: &Want) -> Result<Object, OpenError> {
@@ -65,6 +82,64 @@ impl Dir {
             stale: None,
         })
     }
+}
+
+/// What lies below a folder, `""` or ending with a slash, as far as the page wants it. Symlinks to folders are not followed: they may lead in a circle.
+fn walk(
+    root: &Path,
+    folder: &str,
+    page: &Page,
+    listing: &mut Listing,
+    left: &mut usize,
+) -> Result<ControlFlow<()>, OpenError> {
+    let Ok(entries) = fs::read_dir(root.join(folder)) else {
+        // It went meanwhile, or is not for us.
+        return Ok(ControlFlow::Continue(()));
+    };
+    let mut names: Vec<String> = Vec::new();
+    for entry in entries.flatten() {
+        *left = left.checked_sub(1).ok_or_else(too_many)?;
+        let (Ok(mut name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) else {
+            continue;
+        };
+        if kind.is_dir() {
+            name.push('/');
+        }
+        names.push(name);
+    }
+    names.sort_unstable();
+    for name in names {
+        let key = format!("{folder}{name}");
+        let leads_there = key.starts_with(&page.prefix) || page.prefix.starts_with(&key);
+        let begin = page.begin();
+        if !leads_there || (*key < *begin && !begin.starts_with(&key)) || check_key(key.trim_end_matches('/')).is_err()
+        {
+            continue;
+        }
+        let object = || {
+            let (_, metadata) = open(root, &key).ok()?;
+            Some(Listed {
+                key: key.clone(),
+                len: metadata.len(),
+                etag: Some(tag(&metadata)),
+                last_modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            })
+        };
+        let taken = match key.ends_with('/') && page.common(&key).is_none() {
+            true => walk(root, &key, page, listing, left)?,
+            false => listing.offer(page, &key, object),
+        };
+        if taken.is_break() {
+            return Ok(taken);
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn too_many() -> OpenError {
+    OpenError::Origin(format!(
+        "the folder has more than {LOOKED_AT} entries where it is looked at"
+    ))
 }
 
 fn open(root: &Path, key: &str) -> Result<(File, Metadata), OpenError> {
@@ -149,6 +224,9 @@ fn chunks(file: File, etag: String, start: u64, end: u64) -> impl Stream<Item = 
         .await?
     })
 }
+
+/// Entries of folders that a page may take; each costs a moment.
+const LOOKED_AT: usize = 100_000;
 
 /// How much a reader is given next that has read so much.
 pub(super) fn chunk_after(read: u64) -> usize {

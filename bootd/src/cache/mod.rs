@@ -9,6 +9,7 @@ mod dir;
 mod disk;
 mod fill;
 mod keep;
+pub mod list;
 mod name;
 mod origin;
 mod read;
@@ -34,6 +35,7 @@ use crate::metrics::Metrics;
 
 pub use disk::CacheError;
 use keep::Keep;
+use list::{Listing, Page};
 pub use name::Name;
 use origin::Origin;
 use shelf::Place;
@@ -210,6 +212,24 @@ impl Artifacts {
         tokio::time::timeout(OPEN_TIMEOUT, opening)
             .await
             .map_err(|_| OpenError::Timeout)?
+    }
+
+    /// A page of a bucket's list, as its origin has it now.
+    pub async fn list(&self, bucket: &str, page: &Page) -> Result<Listing, OpenError> {
+        let origin = self.origins.get(bucket).ok_or(OpenError::NoSuchBucket)?;
+        tokio::time::timeout(OPEN_TIMEOUT, origin.list(page))
+            .await
+            .map_err(|_| OpenError::Timeout)?
+    }
+
+    /// The names of the buckets.
+    pub fn buckets(&self) -> impl Iterator<Item = &str> {
+        self.origins.keys().map(String::as_str)
+    }
+
+    /// Where the objects of a bucket are written, for humans. `None`: there is no such bucket.
+    pub fn written_to(&self, bucket: &str) -> Option<&str> {
+        self.origins.get(bucket).map(|origin| origin.written_to())
     }
 
     /// The length of the object at this path of the artifacts listener, `/<bucket>/<key>`, as its origin tells it now.

@@ -1,6 +1,7 @@
 //! One bucket's origin: an S3 service, a web server or a folder. All three open alike.
 
 use super::dir::Dir;
+use super::list::{Listing, Page};
 use super::store::Store;
 use super::{ArtifactsError, Object, OpenError, Want};
 use crate::config::{self, Source};
@@ -40,6 +41,24 @@ impl Origin {
         match self {
             Self::Store(_, name) => name,
             Self::Dir(_) | Self::Unusable(_) => "",
+        }
+    }
+
+    /// Where its objects are written.
+    pub(super) fn written_to(&self) -> &str {
+        match self {
+            Self::Store(_, name) => name,
+            Self::Dir(_) => "a folder of this machine",
+            Self::Unusable(_) => "an origin that cannot be used as it is configured",
+        }
+    }
+
+    /// A page of its list.
+    pub(super) async fn list(&self, page: &Page) -> Result<Listing, OpenError> {
+        match self {
+            Self::Store(store, _) => store.list(page).await,
+            Self::Dir(dir) => dir.list(page).await,
+            Self::Unusable(why) => Err(OpenError::Origin(why.clone())),
         }
     }
 

@@ -13,10 +13,12 @@ use futures_util::StreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::http::HttpBuilder;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::{
-    Attribute, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectStore, RetryConfig,
+    Attribute, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig,
 };
 
+use super::list::{Listed, Listing, Page};
 use super::{ArtifactsError, Object, ObjectBody, OpenError, Want};
 use crate::http::BodyError;
 use crate::http::range::{Slice, Spec};
@@ -24,6 +26,8 @@ use crate::http::range::{Slice, Spec};
 /// The service.
 pub(super) struct Store {
     store: Arc<dyn ObjectStore>,
+    /// A web server has no lists.
+    lists: Option<Arc<dyn PaginatedListStore>>,
 }
 
 impl Store {
@@ -53,7 +57,11 @@ impl Store {
                 builder.with_access_key_id(id).with_secret_access_key(secret)
             }
         };
-        Self::of(bucket, builder.build())
+        let store = Arc::new(built(bucket, builder.build())?);
+        Ok(Self {
+            lists: Some(Arc::clone(&store) as Arc<dyn PaginatedListStore>),
+            store,
+        })
     }
 
     /// A web server: keys are paths below the URL.
@@ -62,15 +70,46 @@ impl Store {
             .with_url(url)
             .with_client_options(client())
             .with_retry(retry());
-        Self::of(bucket, builder.build())
+        Ok(Self {
+            store: Arc::new(built(bucket, builder.build())?),
+            lists: None,
+        })
     }
 
-    fn of<S: ObjectStore>(bucket: &str, built: object_store::Result<S>) -> Result<Self, ArtifactsError> {
-        let store = Arc::new(built.map_err(|error| ArtifactsError::Origin {
-            bucket: bucket.into(),
-            why: error.to_string(),
-        })?);
-        Ok(Self { store })
+    /// A page of the list. A prefix need not end at a slash.
+    pub(super) async fn list(&self, page: &Page) -> Result<Listing, OpenError> {
+        let Some(lists) = &self.lists else {
+            return Err(OpenError::Denied(
+                "the origin is a web server, which has no lists".into(),
+            ));
+        };
+        let prefix = Some(&*page.prefix).filter(|prefix| !prefix.is_empty());
+        let options = PaginatedListOptions {
+            offset: page.after.clone(),
+            delimiter: page.delimiter.clone().map(Into::into),
+            max_keys: Some(page.most),
+            page_token: page.token.clone(),
+            ..PaginatedListOptions::default()
+        };
+        let found = lists.list_paginated(prefix, options).await.map_err(refusal)?;
+        let listed = |meta: ObjectMeta| Listed {
+            key: meta.location.into(),
+            len: meta.size,
+            etag: meta.e_tag.as_deref().map(quoted),
+            last_modified: meta.last_modified.into(),
+        };
+        // The store takes a slash at the end away.
+        let end = page
+            .delimiter
+            .as_deref()
+            .filter(|delimiter| *delimiter == "/")
+            .unwrap_or_default();
+        let whole = |prefix: object_store::path::Path| format!("{prefix}{end}");
+        Ok(Listing {
+            objects: found.result.objects.into_iter().map(listed).collect(),
+            prefixes: found.result.common_prefixes.into_iter().map(whole).collect(),
+            next: found.page_token,
+        })
     }
 
     pub(super) async fn open(&self, key: &str, want: &Want) -> Result<Object, OpenError> {
@@ -119,6 +158,13 @@ impl Store {
         }
         Ok(object)
     }
+}
+
+fn built<S>(bucket: &str, built: object_store::Result<S>) -> Result<S, ArtifactsError> {
+    built.map_err(|error| ArtifactsError::Origin {
+        bucket: bucket.into(),
+        why: error.to_string(),
+    })
 }
 
 fn object(result: GetResult, head: bool, partial: bool) -> Object {

@@ -1,10 +1,9 @@
 //! The artifacts listener: answers like a read-only S3 service, path-style, `/<bucket>/<key>`.
 //!
 //! Promises: a body streams through and is never held whole; one that breaks midway ends the connection and is never a clean short end; a
-//! client's signature and query are ignored, since what is served here is open to the rack anyway. Never lists and never writes. Errors are S3's
-//! XML, so that S3 clients understand them.
+//! client's signature is ignored, since what is served here is open to the rack anyway, and so is the query of an object. Lists are the origin's
+//! own. Never writes, and says where that is done. Errors are S3's XML, so that S3 clients understand them.
 
-use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,22 +22,26 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, Response, StatusCode};
 
+use super::listing::{self, BadQuestion, Question};
 use super::range::{self, Condition, Spec, Version};
+use super::xml::Xml;
 use super::{Body, BodyError, full};
+use crate::cache::list::Listing;
 use crate::cache::{Artifacts, Name, Object, ObjectBody, OpenError, Want};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 
-/// Answers a request for this path, as it came, still percent-encoded. Dropping this, or the body of the answer, ends the work for it.
+/// Answers a request for this path and query, as they came, still percent-encoded. Dropping this, or the body of the answer, ends the work for it.
 pub async fn respond(
     artifacts: &Artifacts,
     peer: IpAddr,
     method: &Method,
     path: &str,
+    query: &str,
     headers: &HeaderMap,
 ) -> Response<Body> {
     let started = Instant::now();
-    match answer(artifacts, method, path, headers).await {
+    match answer(artifacts, method, path, query, headers).await {
         Ok(Answer::Object(bucket, object)) => {
             let read = Read {
                 started,
@@ -63,6 +66,12 @@ pub async fn respond(
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         }
+        Ok(Answer::About(xml)) => {
+            artifacts.metrics().done("artifacts", "listed");
+            let mut response = Response::new(if *method == Method::HEAD { full("") } else { full(xml) });
+            set(&mut response, CONTENT_TYPE, "application/xml");
+            response
+        }
         Err(refusal) => {
             artifacts
                 .metrics()
@@ -77,14 +86,18 @@ enum Answer {
     Object(String, Object),
     Head(Object),
     NotModified(Object),
+    /// XML about a bucket, or all of them.
+    About(String),
 }
 
 /// What a request that gets nothing is told.
 enum Refusal {
-    /// PUT, POST, DELETE and whatever else there is.
+    /// What is neither read nor written.
     Method,
-    /// A bucket's list, or the list of buckets.
-    Listing,
+    /// PUT, POST and DELETE, and where that is done.
+    Write(String),
+    /// What is no question about a bucket, or one that has no answer here.
+    Question(BadQuestion),
     /// `If-Match`, `If-Unmodified-Since`.
     Precondition,
     /// All else.
@@ -97,18 +110,25 @@ impl From<OpenError> for Refusal {
     }
 }
 
-async fn answer(artifacts: &Artifacts, method: &Method, path: &str, headers: &HeaderMap) -> Result<Answer, Refusal> {
+async fn answer(
+    artifacts: &Artifacts,
+    method: &Method,
+    path: &str,
+    query: &str,
+    headers: &HeaderMap,
+) -> Result<Answer, Refusal> {
     let head = match *method {
         Method::GET => false,
         Method::HEAD => true,
+        Method::PUT | Method::POST | Method::DELETE => return Err(no_write(artifacts, path)?),
         _ => return Err(Refusal::Method),
     };
     let (bucket, key) = match Name::parse(path)? {
         Name::Object { bucket, key } => (bucket, key),
         Name::Bucket(bucket) if !artifacts.has_bucket(&bucket) => return Err(OpenError::NoSuchBucket.into()),
-        Name::Bucket(_) | Name::Root => return Err(Refusal::Listing),
+        Name::Bucket(bucket) => return about(artifacts, &bucket, query, head).await,
+        Name::Root => return Ok(Answer::About(listing::buckets(artifacts.buckets()))),
     };
-
     let mut want = Want::whole();
     want.range = Spec::of(headers);
     if head || range::conditional(headers) {
@@ -141,6 +161,36 @@ async fn answer(artifacts: &Artifacts, method: &Method, path: &str, headers: &He
         opened => opened?,
     };
     Ok(Answer::Object(bucket, object))
+}
+
+/// Whoever writes is told where, if there is such a bucket.
+fn no_write(artifacts: &Artifacts, path: &str) -> Result<Refusal, OpenError> {
+    let to = match Name::parse(path)? {
+        Name::Object { bucket, .. } | Name::Bucket(bucket) => {
+            let origin = artifacts.written_to(&bucket).ok_or(OpenError::NoSuchBucket)?;
+            format!("bootd only reads. The objects of {bucket} are written to its origin: {origin}.")
+        }
+        Name::Root => "bootd only reads. Objects are written to the site's store.".into(),
+    };
+    Ok(Refusal::Write(to))
+}
+
+/// What is asked of a bucket.
+async fn about(artifacts: &Artifacts, bucket: &str, query: &str, head: bool) -> Result<Answer, Refusal> {
+    let xml = match Question::read(query).map_err(Refusal::Question)? {
+        // Whether it is there, and it is.
+        _ if head => String::new(),
+        Question::Location => listing::location(),
+        Question::Versioning => listing::versioning(),
+        Question::List(asked) => {
+            let listing = match asked.page.most {
+                0 => Listing::default(),
+                _ => artifacts.list(bucket, &asked.page).await?,
+            };
+            asked.xml(bucket, &listing)
+        }
+    };
+    Ok(Answer::About(xml))
 }
 
 fn version_of(object: &Object) -> Version<'_> {
@@ -291,7 +341,8 @@ impl Refusal {
     fn label(&self) -> &'static str {
         match self {
             Self::Method => "method",
-            Self::Listing => "listing",
+            Self::Write(_) => "write",
+            Self::Question(_) => "bad_question",
             Self::Precondition => "precondition",
             Self::Open(error) => error.label(),
         }
@@ -305,7 +356,14 @@ impl Refusal {
                 "MethodNotAllowed",
                 "Artifacts are read with GET and HEAD.".into(),
             ),
-            Self::Listing => (StatusCode::FORBIDDEN, "AccessDenied", "Listing is not served.".into()),
+            Self::Write(to) => (StatusCode::FORBIDDEN, "AccessDenied", to.clone()),
+            Self::Question(bad) => {
+                let (status, code) = match bad {
+                    BadQuestion::Unknown => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+                    BadQuestion::MaxKeys | BadQuestion::Encoding => (StatusCode::BAD_REQUEST, "InvalidArgument"),
+                };
+                (status, code, bad.to_string())
+            }
             Self::Precondition | Self::Open(OpenError::Changed) => (
                 StatusCode::PRECONDITION_FAILED,
                 "PreconditionFailed",
@@ -368,26 +426,6 @@ impl Refusal {
             _ => {}
         }
         response
-    }
-}
-
-/// Text within XML: markup escaped, what XML cannot hold replaced.
-struct Xml<'a>(&'a str);
-
-impl fmt::Display for Xml<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for char in self.0.chars() {
-            match char {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&apos;")?,
-                char if char.is_control() || matches!(char, '\u{fffe}' | '\u{ffff}') => f.write_char('\u{fffd}')?,
-                char => f.write_char(char)?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -2,19 +2,21 @@
 //!
 //! `service` accepts connections and bounds them; `tls` has the certificates of those that speak TLS; `paths` says which paths a listener
 //! serves; `bodies` and `answers` bound what requests and answers take; `router` leads a request to a plugin's route, a loader, an artifact or the
-//! public `keys`; `artifacts` answers like a read-only S3 service. All of it runs on one tokio runtime that no other part shares.
+//! public `keys`; `artifacts` answers like a read-only S3 service, with `listing` for what is asked of buckets. All of it runs on one tokio runtime that no other part shares.
 
 mod answers;
 pub mod artifacts;
 mod bodies;
 mod deadline;
 mod keys;
+mod listing;
 pub mod loaders;
 mod paths;
 pub mod range;
 mod router;
 mod service;
 mod tls;
+mod xml;
 
 pub use router::{App, Bounds, Connection};
 pub use service::{BindError, bind, run};

@@ -92,7 +92,8 @@ impl App {
         let path = uri.path();
         let serves = |service| connection.listener.serve.contains(&service);
         if serves(Service::Artifacts) {
-            return artifacts::respond(&self.artifacts, peer, &method, path, request.headers()).await;
+            let query = uri.query().unwrap_or_default();
+            return artifacts::respond(&self.artifacts, peer, &method, path, query, request.headers()).await;
         }
         let response = match path
             .strip_prefix("/loaders/")

@@ -70,11 +70,14 @@ impl Answered {
 }
 
 async fn ask(artifacts: &Artifacts, method: Method, path: &str, pairs: &[(&'static str, &str)]) -> Answered {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         headers.append(*name, value.parse().unwrap());
     }
-    let (parts, body) = respond(artifacts, PEER, &method, path, &headers).await.into_parts();
+    let (parts, body) = respond(artifacts, PEER, &method, path, query, &headers)
+        .await
+        .into_parts();
     Answered {
         status: parts.status.as_u16(),
         headers: parts.headers,
@@ -248,27 +251,128 @@ async fn no_name_leads_out_of_the_folder() {
 }
 
 #[tokio::test]
-async fn buckets_are_neither_listed_nor_written() {
+async fn what_writes_is_refused_and_told_where_to_write() {
     let dir = folder();
     let artifacts = over_folder(&dir);
-    for path in ["/", "/boot-images", "/boot-images/"] {
-        let answer = get(&artifacts, path, &[]).await;
-        assert_eq!(answer.status, 403, "{path}");
-        assert!(answer.text().contains("<Code>AccessDenied</Code>"));
-    }
     for path in ["/other", "/other/", "/other/key"] {
         let answer = get(&artifacts, path, &[]).await;
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.text().contains("<Code>NoSuchBucket</Code>"));
         assert!(answer.text().contains("<BucketName>other</BucketName>"));
     }
-    for method in [Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
-        let answer = ask(&artifacts, method, KERNEL, &[]).await;
-        assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"));
-        assert!(answer.text().contains("<Code>MethodNotAllowed</Code>"));
+    for method in [Method::PUT, Method::POST, Method::DELETE] {
+        for path in [KERNEL, "/boot-images", "/boot-images/?delete"] {
+            let answer = ask(&artifacts, method.clone(), path, &[]).await;
+            assert_eq!(answer.status, 403);
+            assert!(answer.text().contains("<Code>AccessDenied</Code>"));
+            let where_to = "The objects of boot-images are written to its origin: a folder of this machine.";
+            assert!(answer.text().contains(where_to), "{}", answer.text());
+        }
+        assert_eq!(ask(&artifacts, method.clone(), "/", &[]).await.status, 403);
+        assert_eq!(ask(&artifacts, method, "/other/key", &[]).await.status, 404);
     }
+    let answer = ask(&artifacts, Method::PATCH, KERNEL, &[]).await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"));
+    assert!(answer.text().contains("<Code>MethodNotAllowed</Code>"));
     let head = ask(&artifacts, Method::HEAD, "/boot-images/none", &[]).await;
     assert_eq!((head.status, head.text()), (404, ""));
+}
+
+#[tokio::test]
+async fn buckets_are_told() {
+    let dir = folder();
+    let artifacts = over_folder(&dir);
+    let answer = get(&artifacts, "/", &[]).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/xml"));
+    assert!(answer.text().contains("<Buckets><Bucket><Name>boot-images</Name>"));
+    for (query, code) in [
+        ("location", "<LocationConstraint "),
+        ("versioning", "<VersioningConfiguration "),
+        ("acl", "<Code>NotImplemented</Code>"),
+        ("max-keys=many", "<Code>InvalidArgument</Code>"),
+        ("max-keys=0", "<IsTruncated>false</IsTruncated></ListBucketResult>"),
+    ] {
+        let answer = get(&artifacts, &format!("/boot-images?{query}"), &[]).await;
+        assert!(answer.text().contains(code), "{query}: {}", answer.text());
+    }
+    let head = ask(&artifacts, Method::HEAD, "/boot-images", &[]).await;
+    assert_eq!((head.status, head.text()), (200, ""));
+}
+
+/// Keys and prefixes of a bucket's list, all pages of it.
+async fn listed(artifacts: &Artifacts, query: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut token = String::new();
+    loop {
+        let answer = get(artifacts, &format!("/boot-images/?list-type=2&{query}{token}"), &[]).await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        let between = |text: &str, begin: &str| {
+            let mut parts = text
+                .split(begin)
+                .skip(1)
+                .map(|part| part.split('<').next().unwrap().to_owned());
+            parts.by_ref().collect::<Vec<_>>()
+        };
+        found.extend(between(answer.text(), "<Key>"));
+        found.extend(between(answer.text(), "<CommonPrefixes><Prefix>"));
+        match between(answer.text(), "<NextContinuationToken>").pop() {
+            None => return found,
+            Some(next) => {
+                token = format!(
+                    "&continuation-token={}",
+                    next.replace('/', "%2F").replace(' ', "%20").replace('+', "%2B")
+                )
+            }
+        }
+    }
+}
+
+/// What every origin must do that has lists.
+async fn lists(artifacts: &Artifacts) {
+    let all = ["empty", "rocky/9/vmlinuz", "with space+plus"];
+    for most in [1, 2, 1000] {
+        let found = listed(artifacts, &format!("max-keys={most}")).await;
+        let found: Vec<_> = found.iter().filter(|key| *key != "rocky/current").collect();
+        assert_eq!(found, all, "{most}");
+    }
+    assert_eq!(listed(artifacts, "prefix=ro&delimiter=/").await, ["rocky/"]);
+    assert_eq!(
+        listed(artifacts, "prefix=rocky/9/&delimiter=/").await,
+        ["rocky/9/vmlinuz"]
+    );
+    assert_eq!(listed(artifacts, "prefix=rocky/9/vm").await, ["rocky/9/vmlinuz"]);
+    assert_eq!(listed(artifacts, "prefix=none").await, [""; 0]);
+    assert_eq!(listed(artifacts, "start-after=rocky/z").await, ["with space+plus"]);
+    let answer = get(artifacts, "/boot-images?prefix=rocky/9/", &[]).await;
+    assert!(answer.text().contains("<Size>700001</Size>"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_folder_is_listed_with_what_lies_in_it_and_nothing_else() {
+    let dir = folder();
+    let artifacts = over_folder(&dir);
+    lists(&artifacts).await;
+    let found = listed(&artifacts, "").await;
+    assert!(
+        found.iter().any(|key| key == "rocky/current"),
+        "a link inside of it: {found:?}"
+    );
+    for query in [
+        "",
+        "prefix=up",
+        "prefix=up/",
+        "prefix=../",
+        "prefix=rocky/outside",
+        "prefix=/",
+    ] {
+        let found = listed(&artifacts, query).await;
+        assert!(
+            !found
+                .iter()
+                .any(|key| key.contains("secret") || key.contains("outside") || key.contains("up")),
+            "{found:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -276,7 +380,7 @@ async fn reads_are_counted_and_so_is_their_early_end() {
     let dir = folder();
     let artifacts = over_folder(&dir);
     get(&artifacts, KERNEL, &[("range", "bytes=0-9")]).await;
-    drop(respond(&artifacts, PEER, &Method::GET, KERNEL, &HeaderMap::new()).await);
+    drop(respond(&artifacts, PEER, &Method::GET, KERNEL, "", &HeaderMap::new()).await);
     get(&artifacts, "/boot-images/none", &[]).await;
     let text = artifacts.metrics().text();
     for line in [
@@ -296,7 +400,7 @@ async fn a_file_that_shrinks_or_changes_while_it_is_read_is_an_error() {
     let file = dir.path().join("images/rocky/9/vmlinuz");
     for change in [Change::Shrink, Change::Overwrite] {
         std::fs::write(&file, image()).unwrap();
-        let response = respond(&artifacts, PEER, &Method::GET, KERNEL, &HeaderMap::new()).await;
+        let response = respond(&artifacts, PEER, &Method::GET, KERNEL, "", &HeaderMap::new()).await;
         let mut body = response.into_body();
         body.frame().await.unwrap().unwrap();
         match change {
@@ -349,8 +453,14 @@ async fn s3(dir: &tempfile::TempDir, credentials: Option<(&str, &str)>) -> Sourc
 #[tokio::test]
 async fn an_s3_service_serves_objects_unsigned() {
     let dir = folder();
+    // This service lists what it does not serve.
+    for link in ["up", "rocky/outside", "rocky/current"] {
+        std::fs::remove_file(dir.path().join("images").join(link)).unwrap();
+    }
     let source = s3(&dir, None).await;
-    serves_objects(&artifacts(vec![("boot-images", source)])).await;
+    let artifacts = artifacts(vec![("boot-images", source)]);
+    serves_objects(&artifacts).await;
+    lists(&artifacts).await;
 }
 
 #[tokio::test]
@@ -557,7 +667,9 @@ async fn a_body_that_breaks_for_good_is_an_error_and_never_a_short_end() {
             async move {
                 let (parts, _) = request.into_parts();
                 let path = parts.uri.path();
-                Ok::<_, std::convert::Infallible>(respond(&artifacts, PEER, &parts.method, path, &parts.headers).await)
+                Ok::<_, std::convert::Infallible>(
+                    respond(&artifacts, PEER, &parts.method, path, "", &parts.headers).await,
+                )
             }
         });
         let _ = hyper::server::conn::http1::Builder::new()
