@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Arch, Config, Dhcp6, Selector};
 use crate::dhcp::{self, Stage};
-use crate::http::App;
+use crate::http::{App, url_host};
 use crate::inventory::Snapshot;
 use crate::net::Interface;
 use crate::plugins::{Asked, Plugins, Ready, Routed};
@@ -143,6 +143,7 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
     let mut address = None;
     let mut loader = None;
     let mut script_url = None;
+    let mut script_url6 = None;
     for (stage, name) in [(Stage::Firmware, "firmware"), (Stage::Ipxe, "ipxe"), (Stage::Os, "os")] {
         let answer = dhcp::explain(&served, &snapshot, &own, question.mac, Some(arch), stage);
         address = address.or(answer.address);
@@ -158,6 +159,9 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
         });
         if let Some(six) = &served.dhcp6 {
             let answer = dhcp::explain6(&served, six, &snapshot, &own6(six), question.mac, Some(arch), stage);
+            if stage == Stage::Ipxe {
+                script_url6 = answer.boot_file.clone();
+            }
             dhcp6.push(DhcpStep {
                 stage: name.into(),
                 answer: serde_json::to_value(&answer).unwrap_or_default(),
@@ -177,16 +181,21 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
             problem: Some("it is not there, so such clients get no loader".into()),
         }),
     };
+    let reached = match script_url6.as_deref().filter(|_| script_url.is_none()) {
+        Some(url) => Reached::named_by(url).unwrap_or_else(|| Reached::usual(&app.config)),
+        None => Reached::usual(&app.config),
+    };
     let asker = Asker {
         plugins: &app.plugins,
         config: &app.config,
         snapshot: &snapshot,
         node: node.as_ref(),
         address,
+        reached: &reached,
     };
-    let script = asker.script(question.mac, script_url).await;
+    let script = asker.script(question.mac, script_url.or(script_url6)).await;
     let files = match &script {
-        Some(script) => files_of(app, &script.rewritten).await,
+        Some(script) => files_of(app, &script.rewritten, &reached).await,
         None => Vec::new(),
     };
     let documents = asker.documents().await;
@@ -387,9 +396,9 @@ impl Here {
 const LOOK_UP: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Sizes of what a script names and this box serves.
-async fn files_of(app: &App, script: &str) -> Vec<File> {
+async fn files_of(app: &App, script: &str, reached: &Reached) -> Vec<File> {
     let mut files: Vec<File> = Vec::new();
-    for url in artifact_urls(&app.config, script) {
+    for url in artifact_urls(&app.config, script, reached) {
         if files.iter().any(|file| file.name == url) {
             continue;
         }
@@ -412,8 +421,8 @@ async fn files_of(app: &App, script: &str) -> Vec<File> {
 }
 
 /// The URLs in a script that lead to this box's buckets. A URL ends where a word, a quote or a list element does.
-fn artifact_urls(config: &Config, script: &str) -> Vec<String> {
-    let rewrites = config.rewrites(&config.own_address().to_string());
+fn artifact_urls(config: &Config, script: &str, reached: &Reached) -> Vec<String> {
+    let rewrites = config.rewrites(&url_host(reached.ip));
     let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',');
     let mut urls = Vec::new();
     for rewrite in rewrites {
@@ -441,6 +450,7 @@ pub async fn boot_files(app: &App) -> BootFiles {
     let snapshot = app.inventory.snapshot();
     let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
     let mut asked = 0_u32;
+    let reached = Reached::usual(&app.config);
     for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
         for interface in &entry.node.interfaces {
             asked += 1;
@@ -453,9 +463,10 @@ pub async fn boot_files(app: &App) -> BootFiles {
                 snapshot: &snapshot,
                 node: Some(&*entry.node),
                 address: None,
+                reached: &reached,
             };
             if let Some(script) = asker.script(interface.mac, None).await {
-                let urls = artifact_urls(&app.config, &script.rewritten);
+                let urls = artifact_urls(&app.config, &script.rewritten, &reached);
                 let foreign = file_urls(&script.rewritten).filter(|url| !urls.iter().any(|own| own == url));
                 elsewhere.extend(foreign.map(str::to_owned));
                 here.extend(urls);
@@ -464,7 +475,7 @@ pub async fn boot_files(app: &App) -> BootFiles {
     }
     // Nodes share files: each is asked for once.
     let names = here.into_iter().collect::<Vec<_>>().join(" ");
-    let missing = files_of(app, &names).await.into_iter().filter_map(|file| {
+    let missing = files_of(app, &names, &reached).await.into_iter().filter_map(|file| {
         let (name, problem) = (file.name, file.problem?);
         let advice = "a boot script names it; put it there or correct the boot parameters";
         Some(format!("{name}: {problem}: {advice}"))
@@ -506,12 +517,43 @@ struct Asker<'a> {
     node: Option<&'a Node>,
     /// Its address.
     address: Option<Ipv4Addr>,
+    /// Where it reaches this box.
+    reached: &'a Reached,
+}
+
+/// Where a node reaches this box.
+struct Reached {
+    /// Without a slash at the end.
+    boot_url: String,
+    ip: IpAddr,
+}
+
+impl Reached {
+    /// As the configuration has it.
+    fn usual(config: &Config) -> Self {
+        Self {
+            boot_url: config.boot_url(),
+            ip: config.own_address().into(),
+        }
+    }
+
+    /// As the URL of its boot script has it. `None`: that names no address.
+    fn named_by(script_url: &str) -> Option<Self> {
+        let url = url::Url::parse(script_url).ok()?;
+        let ip = match url.host()? {
+            url::Host::Ipv4(ip) => ip.into(),
+            url::Host::Ipv6(ip) => ip.into(),
+            url::Host::Domain(_) => return None,
+        };
+        let boot_url = url.origin().ascii_serialization();
+        Some(Self { boot_url, ip })
+    }
 }
 
 impl Asker<'_> {
     /// The boot script, stored and rewritten.
     async fn script(&self, mac: Mac, url: Option<String>) -> Option<Script> {
-        let url = url.unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", self.config.boot_url()));
+        let url = url.unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", self.reached.boot_url));
         let (path, query) = ("/boot/v1/bootscript", format!("mac={mac}"));
         let stored = self.ask(path, &query, LedTo::WhereTheyAre).await?;
         let rewritten = self.ask(path, &query, LedTo::ThisBox).await?;
@@ -549,16 +591,15 @@ impl Asker<'_> {
         let Routed::To(plugin, route) = self.plugins.route("GET", path) else {
             return None;
         };
-        let boot_url = self.config.boot_url();
-        let (scheme, host) = boot_url.split_once("://").unwrap_or(("http", &boot_url));
-        let here = self.config.own_address();
+        let Reached { boot_url, ip } = self.reached;
+        let (scheme, host) = boot_url.split_once("://").unwrap_or(("http", boot_url));
         let asked = Asked {
             plugin,
             node: self.node.map(|node| node.id.as_str()),
             peer: self.address.map(IpAddr::V4),
             scheme,
             host,
-            led_to: (led_to == LedTo::ThisBox).then_some(IpAddr::V4(here)),
+            led_to: (led_to == LedTo::ThisBox).then_some(*ip),
             path,
             query,
             as_of: self.plugins.as_of(plugin, self.snapshot),
@@ -576,7 +617,7 @@ impl Asker<'_> {
             peer: asked.peer,
             node: self.node.cloned(),
             rewrites: match led_to {
-                LedTo::ThisBox => self.config.rewrites(&here.to_string()),
+                LedTo::ThisBox => self.config.rewrites(&url_host(*ip)),
                 LedTo::WhereTheyAre => Vec::new(),
             },
             leads_here: led_to == LedTo::ThisBox,

@@ -7,7 +7,7 @@ use bootd_sdk::wire::Node;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
-use crate::config::{Access, Mode};
+use crate::config::{Access, Config, Mode};
 use crate::dhcp::LeaseView;
 use crate::http::App;
 use crate::inventory::Snapshot;
@@ -209,7 +209,7 @@ pub(super) fn status(admin: &Admin) -> Status {
     });
     Status {
         listeners: listeners.collect(),
-        dhcp: admin.served.lines(),
+        dhcp: [admin.served.lines(), configured(&app.config)].concat(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: admin.started.elapsed().as_secs(),
         inventory: app.inventory.snapshot().count(),
@@ -217,4 +217,35 @@ pub(super) fn status(admin: &Admin) -> Status {
         mirrors,
         warnings,
     }
+}
+/// What is served beside that, as configured.
+fn configured(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    let list = |all: Vec<String>| all.join(", ");
+    if let Some(dhcp6) = &config.dhcp6 {
+        let subnets = list(dhcp6.subnets.iter().map(ToString::to_string).collect());
+        lines.push(format!("DHCPv6 for {subnets}"));
+    }
+    let said = &config.dhcp.router_advertisement;
+    let mut says = Vec::new();
+    if !said.prefixes.is_empty() {
+        let prefixes = said.prefixes.iter().map(|(ip, length)| format!("{ip}/{length}"));
+        says.push(format!("prefixes {}", list(prefixes.collect())));
+    }
+    if !said.rdnss.is_empty() {
+        says.push(format!(
+            "name servers {}",
+            list(said.rdnss.iter().map(ToString::to_string).collect())
+        ));
+    }
+    if !said.lifetime.is_zero() {
+        says.push(format!("a router for {} s", said.lifetime.as_secs()));
+    }
+    lines.push(match (config.dhcp.router_solicitations, says.is_empty()) {
+        (false, _) => "router solicitations are not answered".into(),
+        (true, true) => "router solicitations are answered, without any prefix or router".into(),
+        (true, false) => format!("router advertisements: {}", says.join("; ")),
+    });
+    lines.push(config.tftp_text());
+    lines
 }

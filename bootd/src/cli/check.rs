@@ -4,6 +4,7 @@
 //! name. Advice does not change the exit code: an interface that is not there yet, kernel limits that are small for this inventory.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 use super::{Exit, Place, load};
 use crate::auth;
 use crate::cache::Artifacts;
-use crate::config::{Config, ConfigError, Selector, Service};
+use crate::config::{self, Config, ConfigError, Selector, Service};
 use crate::dhcp::Hosts;
 use crate::explain;
 use crate::http::{App, Bounds, Certificates};
@@ -64,6 +65,20 @@ async fn look(config: Config) -> Findings {
     let metrics = Arc::<Metrics>::default();
     let (files, missing) = Files::load(&config);
     found.mistakes.extend(missing.iter().map(ToString::to_string));
+    let root = &config.tftp.root;
+    match std::fs::metadata(root) {
+        Ok(root) if root.is_dir() => {}
+        Ok(_) => found
+            .mistakes
+            .push(format!("tftp.root: {} is no folder", root.display())),
+        Err(error) if *root != Path::new(config::LOADERS) => {
+            found.advice.push(format!(
+                "tftp.root: {}: {error}; no file of it is served",
+                root.display()
+            ));
+        }
+        Err(_) => {}
+    }
 
     match Certificates::open(&config) {
         Ok(certificates) => found.advice.extend(certificates.warnings()),
@@ -165,6 +180,15 @@ fn interfaces(config: &Config, found: &mut Findings) {
         found
             .advice
             .push(format!("server.address: {address} is on none of server.interfaces now"));
+    }
+    let is_here = |address: IpAddr| address.is_unspecified() || all.iter().any(|i| i.ips().any(|ip| ip == address));
+    if let Some(address) = config
+        .tftp
+        .address
+        .filter(|address| !all.is_empty() && !is_here(*address))
+    {
+        let advice = format!("tftp.address: no interface has {address} now; bootd does not start until one does");
+        found.advice.push(advice);
     }
     for (i, subnet) in config.dhcp.subnets.iter().enumerate() {
         let Some(pool) = &subnet.pool else { continue };

@@ -21,7 +21,6 @@ mod status;
 mod token;
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -213,15 +212,7 @@ pub fn say_ready(config: &Config, app: &App) {
         "bootd {} ready: {nodes}, {}, {}, {}",
         env!("CARGO_PKG_VERSION"),
         served(config),
-        if config.tftp.serve {
-            let addresses = config.tftp_addresses().into_iter();
-            let addresses: Vec<String> = addresses
-                .map(|address| SocketAddr::new(address, config.tftp.port).to_string())
-                .collect();
-            format!("TFTP on {}", addresses.join(", "))
-        } else {
-            "no TFTP".into()
-        },
+        config.tftp_text(),
         if listeners.is_empty() {
             "no HTTP".into()
         } else {

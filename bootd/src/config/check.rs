@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::LOADERS;
 use super::checked::{
     Arch, AuthConfig, BootloopNak, Cache, Compat, Config, Glob, Jwks, Listener, Loader, Mistake, Mode, Origin,
     PluginConfig, Selector, Service, Source, Tftp,
@@ -202,7 +203,7 @@ const ADMIN_SOCKET: &str = "/run/bootd/admin.sock";
 fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
     let raw = m.table("tftp", raw);
     m.unknown("tftp", &raw.unknown_keys, raw::Tftp::KEYS);
-    let root = m.path("tftp.root", raw.root, "/usr/share/bootd/loaders");
+    let root = m.path("tftp.root", raw.root, LOADERS);
     let blksize = m.optional("tftp.blksize", raw.blksize).unwrap_or(1468);
     if !(512..=65464).contains(&blksize) {
         m.wrong("tftp.blksize", format!("{blksize} is not between 512 and 65464"));
@@ -257,7 +258,7 @@ fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
         serve,
         autoexec: m.optional("tftp.autoexec", raw.autoexec).unwrap_or(true),
         address: m.parsed("tftp.address", address),
-        port: m.optional("tftp.port", raw.port).unwrap_or(69),
+        port: m.port("tftp.port", raw.port, 69),
         single_port: m.optional("tftp.single_port", raw.single_port).unwrap_or(false),
         root,
         blksize,
@@ -629,6 +630,18 @@ impl Mistakes {
     }
 
     /// An http(s) URL, without a slash at its end.
+    /// A UDP port that clients can know.
+    fn port(&mut self, key: &str, field: Field<u16>, usual: u16) -> u16 {
+        let port = self.optional(key, field).unwrap_or(usual);
+        if port == 0 {
+            self.wrong(
+                key,
+                format!("0 is no port that a client could know; the usual one is {usual}"),
+            );
+        }
+        port
+    }
+
     fn url(&mut self, key: &str, field: Field<String>) -> Option<String> {
         let text: String = self.optional(key, field)?;
         match url::Url::parse(&text) {

@@ -453,10 +453,32 @@ impl Config {
     /// The URL of a boot script as nodes reach it, without the hardware address, which is to follow.
     pub fn script_url_for(&self) -> String {
         match &self.dhcp.script_url {
-            Some(url) if url.contains('?') => format!("{url}&mac="),
-            Some(url) => format!("{url}?mac="),
+            Some(url) => before_mac(url),
             None => format!("{}/boot/v1/bootscript?mac=", self.boot_url()),
         }
+    }
+
+    /// The same over IPv6, where the configuration says it.
+    pub fn script_url6_for(&self) -> Option<String> {
+        let six = self.dhcp6.as_ref().and_then(|dhcp6| dhcp6.script_url.as_deref());
+        six.or(self.dhcp.script_url.as_deref()).map(before_mac)
+    }
+
+    /// Where TFTP is served, for humans.
+    pub fn tftp_text(&self) -> String {
+        if !self.tftp.serve {
+            return "no TFTP".into();
+        }
+        let addresses = self.tftp_addresses().into_iter();
+        let addresses: Vec<String> = addresses
+            .map(|address| SocketAddr::new(address, self.tftp.port).to_string())
+            .collect();
+        let one = if self.tftp.single_port {
+            ", all of it from this port"
+        } else {
+            ""
+        };
+        format!("TFTP on {}{one}", addresses.join(", "))
     }
 
     /// The URL of the listener with this service, at bootd's own address, without a slash at the end.
@@ -503,4 +525,9 @@ impl Config {
             })
             .collect()
     }
+}
+
+fn before_mac(script_url: &str) -> String {
+    let joint = if script_url.contains('?') { '&' } else { '?' };
+    format!("{script_url}{joint}mac=")
 }

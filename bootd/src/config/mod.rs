@@ -18,6 +18,8 @@ use coredhcp::{Kind, Note};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bootd/bootd.toml";
+/// Where loaders lie when `tftp.root` says nothing.
+pub const LOADERS: &str = "/usr/share/bootd/loaders";
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

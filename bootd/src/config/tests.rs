@@ -517,6 +517,22 @@ fn what_is_about_other_clients_has_its_defaults_and_its_mistakes() {
             "dhcp.router_advertisement.prefixes[0]: 'fd00::/48': not 64",
         ),
         (
+            "[dhcp.router_advertisement]\nprefixes = [\"fe80::/64\"]",
+            "dhcp.router_advertisement.prefixes[0]: 'fe80::/64': no prefix",
+        ),
+        (
+            "[dhcp.router_advertisement]\nprefixes = [\"fd00::/64\", \"fd00::/64\"]",
+            "dhcp.router_advertisement.prefixes[1]: is there already",
+        ),
+        (
+            "[dhcp]\nrouter_solicitations = false\n[dhcp.router_advertisement]\nlifetime = \"1h\"",
+            "dhcp.router_advertisement: nothing of it is sent",
+        ),
+        ("[dhcp]\nport = 0", "dhcp.port: 0 is no port"),
+        ("[dhcp6]\nport = 0", "dhcp6.port: 0 is no port"),
+        ("[dhcp6]\ninterfaces = []", "dhcp6.interfaces: empty"),
+        ("[tftp]\nport = 0", "tftp.port: 0 is no port"),
+        (
             "[dhcp]\nbind_to = \"duid\"",
             "dhcp.bind_to: 'duid' is not one of \"mac\", \"client-id\"",
         ),

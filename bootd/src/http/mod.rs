@@ -18,6 +18,7 @@ mod service;
 mod tls;
 mod xml;
 
+pub(crate) use router::url_host;
 pub use router::{App, Bounds, Connection};
 pub use service::{BindError, bind, run};
 pub use tls::Certificates;

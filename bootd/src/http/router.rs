@@ -455,7 +455,8 @@ fn plain_headers(headers: &HeaderMap, passes_token: bool) -> Vec<(String, String
 }
 
 /// An address as it stands in a URL.
-fn url_host(ip: IpAddr) -> String {
+/// An address as it stands in a URL.
+pub(crate) fn url_host(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),

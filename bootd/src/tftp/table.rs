@@ -1,6 +1,6 @@
 //! The table of files that nodes fetch first: name to bytes, complete and immutable once loaded.
 //!
-//! TFTP and `/loaders/` of HTTP both serve from here, under one name policy: backslashes are slashes, leading slashes mean nothing, what
+//! TFTP and `/loaders/` of HTTP both serve from here, under one name policy: backslashes are slashes, slashes that lead or repeat mean nothing, what
 //! remains must be in the table. No request touches the file system, so there is nothing to climb out of. What is read at start is confined
 //! to [`Tftp::root`] (symlinks out of it are refused) and bounded in bytes, files and depth; what is left out is named.
 //!
@@ -109,7 +109,7 @@ impl Files {
         }
 
         reading.insert("default", scripts::DEFAULT.into(), Kind::Script);
-        let autoexec = || ("autoexec.ipxe", scripts::autoexec(&config.script_url_for()));
+        let autoexec = || ("autoexec.ipxe", scripts::autoexec(config));
         let autoexec = config.tftp.autoexec.then(autoexec);
         for (name, text) in [("config.ipxe", scripts::CONFIG.to_owned())]
             .into_iter()
@@ -229,14 +229,16 @@ fn plain(name: &str) -> Result<String, Refused> {
         return Err(Refused::Control);
     }
     let name = name.replace('\\', "/");
-    let name = name.trim_start_matches('/');
-    if name.is_empty() {
-        return Err(Refused::Empty);
-    }
     if name.split('/').any(|segment| segment == "..") {
         return Err(Refused::Dots);
     }
-    Ok(name.to_owned())
+    // Some firmware writes two for one, some that it means its own folder.
+    let segments = name.split('/').filter(|segment| !matches!(*segment, "" | "."));
+    let name = segments.collect::<Vec<_>>().join("/");
+    if name.is_empty() {
+        return Err(Refused::Empty);
+    }
+    Ok(name)
 }
 
 /// The usual places of the less usual architectures' loaders are empty on most machines; nobody wants to hear of it.
@@ -371,6 +373,10 @@ mod tests {
             "\\EFI\\boot.efi",
             "\\\\EFI\\boot.efi",
             "//EFI/boot.efi",
+            "EFI//boot.efi",
+            "\\\\EFI\\\\boot.efi",
+            "./EFI/./boot.efi",
+            "EFI/boot.efi/",
         ];
         for name in nested {
             assert_eq!(files.get(name), Ok(Bytes::from("nested")), "{name}");
@@ -378,6 +384,8 @@ mod tests {
         let refused = [
             ("", Refused::Empty),
             ("/", Refused::Empty),
+            ("./", Refused::Empty),
+            ("./../ipxe.efi", Refused::Dots),
             ("\\", Refused::Empty),
             ("../etc/passwd", Refused::Dots),
             ("..\\etc\\passwd", Refused::Dots),
@@ -388,9 +396,7 @@ mod tests {
             ("ipxe.efi\u{85}", Refused::Control),
             ("/etc/passwd", Refused::Unknown),
             ("IPXE.EFI", Refused::Unknown),
-            ("./ipxe.efi", Refused::Unknown),
             ("EFI", Refused::Unknown),
-            ("ipxe.efi/", Refused::Unknown),
             ("%2e%2e/etc/passwd", Refused::Unknown),
         ];
         for (name, why) in refused {
@@ -443,6 +449,33 @@ mod tests {
         assert!(autoexec.contains("chain http://127.0.0.1:8081/boot/v1/bootscript?mac=${netX/mac} ||"));
         assert!(!autoexec.contains("${filename}"));
         assert!(files.get("config.ipxe").unwrap().starts_with(b"#!ipxe\n"));
+    }
+
+    #[test]
+    fn autoexec_goes_by_the_families_that_are_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        let autoexec =
+            |config: &Config| String::from_utf8(Files::load(config).0.get("autoexec.ipxe").unwrap().to_vec()).unwrap();
+        assert!(!autoexec(&config).contains("ipv6"));
+        let mut six = crate::config::Dhcp6::default();
+        config.dhcp6 = Some(six.clone());
+        let alone = autoexec(&config);
+        assert!(
+            alone.starts_with("#!ipxe\n:start\n:six\nifconf --configurator ipv6 || goto no_address\n"),
+            "{alone}"
+        );
+        assert!(
+            alone.contains("\nchain ${filename} || goto failed\n") && !alone.contains("http"),
+            "{alone}"
+        );
+        six.script_url = Some("http://[fd00::1]/s?x=1".into());
+        config.dhcp6 = Some(six);
+        assert!(autoexec(&config).contains("\nchain http://[fd00::1]/s?x=1&mac=${netX/mac} || goto failed\n"));
+        config.dhcp.subnets = crate::dhcp::v4::testing::config().dhcp.subnets;
+        let both = autoexec(&config);
+        assert!(both.starts_with("#!ipxe\n:start\ndhcp || goto six\n"), "{both}");
+        assert!(both.contains("\nexit\n:six\nifconf"), "{both}");
     }
 
     #[test]

@@ -42,14 +42,14 @@ pub(super) fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Option<Ipv4
     if probe > Duration::from_secs(2) {
         m.wrong("dhcp.probe", "longer than 2s: clients do not wait so long for an offer");
     }
+    let router_solicitations = m.optional("dhcp.router_solicitations", raw.router_solicitations);
+    let router_solicitations = router_solicitations.unwrap_or(true);
     Dhcp {
-        port: m.optional("dhcp.port", raw.port).unwrap_or(usual.port),
+        port: m.port("dhcp.port", raw.port, usual.port),
         lease_time,
         domain,
-        router_solicitations: m
-            .optional("dhcp.router_solicitations", raw.router_solicitations)
-            .unwrap_or(true),
-        router_advertisement: router_advertisement(m, raw.router_advertisement),
+        router_solicitations,
+        router_advertisement: router_advertisement(m, raw.router_advertisement, router_solicitations),
         script_url,
         hostnames,
         options: options::options(m, "dhcp.options", raw.options),
@@ -72,7 +72,13 @@ pub(super) fn dhcp(m: &mut Mistakes, raw: Field<raw::Dhcp>, address: Option<Ipv4
     }
 }
 
-fn router_advertisement(m: &mut Mistakes, raw: Field<raw::RouterAdvertisement>) -> RouterAdvertisement {
+fn router_advertisement(m: &mut Mistakes, raw: Field<raw::RouterAdvertisement>, is_sent: bool) -> RouterAdvertisement {
+    if !is_sent && !matches!(raw, Field::Absent) {
+        m.wrong(
+            "dhcp.router_advertisement",
+            "nothing of it is sent while dhcp.router_solicitations is false",
+        );
+    }
     let raw = m.table("dhcp.router_advertisement", raw);
     m.unknown(
         "dhcp.router_advertisement",
@@ -87,6 +93,11 @@ fn router_advertisement(m: &mut Mistakes, raw: Field<raw::RouterAdvertisement>) 
         m.wrong(key, "shorter than 600s: advertisements are sent every 200s");
     }
     let prefixes = m.each("dhcp.router_advertisement.prefixes", raw.prefixes, prefix);
+    for (i, prefix) in prefixes.iter().enumerate() {
+        if prefixes.iter().take(i).any(|other| other == prefix) {
+            m.wrong(format!("dhcp.router_advertisement.prefixes[{i}]"), "is there already");
+        }
+    }
     let rdnss = m.each("dhcp.router_advertisement.rdnss", raw.rdnss, |text| {
         text.parse().map_err(|_| "not an IPv6 address".to_owned())
     });
@@ -114,7 +125,13 @@ fn prefix(text: &str) -> Result<(Ipv6Addr, u8), String> {
     if prefix.prefix_len() != 64 {
         return Err("not 64 bits long, and hosts make no addresses of it".into());
     }
-    if prefix.addr() != prefix.network() {
+    let network = prefix.network();
+    if network.is_unicast_link_local() || network.is_multicast() || network.is_loopback() {
+        return Err(
+            "no prefix of which hosts make addresses: each has its link-local one, and groups are nobody's".into(),
+        );
+    }
+    if prefix.addr() != network {
         return Err(format!("has bits behind its prefix; {} is meant?", prefix.trunc()));
     }
     Ok((prefix.network(), prefix.prefix_len()))

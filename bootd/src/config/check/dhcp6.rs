@@ -27,6 +27,12 @@ pub(super) fn dhcp6(
         Field::Absent => interfaces.to_vec(),
         field => {
             let texts: Vec<String> = m.optional("dhcp6.interfaces", field).unwrap_or_default();
+            if texts.is_empty() && !m.has("dhcp6.interfaces") {
+                m.wrong(
+                    "dhcp6.interfaces",
+                    "empty: DHCPv6 would be served nowhere; without this key it is where server.interfaces are",
+                );
+            }
             let named = texts.iter().enumerate();
             named
                 .filter_map(|(i, text)| selector(m, &format!("dhcp6.interfaces[{i}]"), text))
@@ -39,7 +45,7 @@ pub(super) fn dhcp6(
     let choices = [("silence", Unknown6::Silence), ("no-address", Unknown6::NoAddress)];
     let unknown = m.choice("dhcp6.unknown", raw.unknown, &choices);
     let dhcp6 = Dhcp6 {
-        port: m.optional("dhcp6.port", raw.port).unwrap_or(usual.port),
+        port: m.port("dhcp6.port", raw.port, usual.port),
         interfaces,
         lease_time,
         server_id: server_id(m, raw.server_id),

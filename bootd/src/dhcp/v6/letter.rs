@@ -9,7 +9,7 @@ use dhcproto::v6::Status;
 use super::PART;
 use super::boot::stage_of;
 use super::encode::encode;
-use super::reply::{Reply, ReplyKind};
+use super::reply::{Reply, ReplyKind, Said6};
 use crate::config::Arch;
 use crate::dhcp::outbox;
 use crate::dhcp::v4::boot::Stage;
@@ -22,7 +22,10 @@ pub(crate) struct Letter {
     /// Where it goes.
     pub(crate) to: SocketAddrV6,
     kind: ReplyKind,
+    asked: &'static str,
     mac: Option<Mac>,
+    /// Who it is when there is no hardware address, else empty.
+    client: String,
     ip: Option<Ipv6Addr>,
     status: Option<Status>,
     stage: Stage,
@@ -41,9 +44,19 @@ impl Letter {
         encode(reply, &mut self.packet);
         self.to = to;
         self.kind = reply.kind;
+        self.asked = reply.request.kind.name();
         self.mac = reply.mac;
+        self.client.clear();
+        if reply.mac.is_none() {
+            // Writing into a text cannot fail.
+            let _ = write!(self.client, "{}", reply.request);
+        }
         self.ip = reply.ip;
-        self.status = reply.status;
+        let of_ias = reply.ias.iter().find_map(|(_, said)| match said {
+            Said6::Nothing(status) => Some(*status),
+            Said6::Has(..) => None,
+        });
+        self.status = of_ias.or(reply.status);
         let booting = reply.grant.as_ref().map(|grant| &grant.booting);
         self.stage = booting.map_or_else(|| stage_of(reply.request), |booting| booting.stage);
         self.arch = booting.and_then(|booting| booting.arch);
@@ -76,7 +89,9 @@ impl outbox::Letter for Letter {
             packet: Vec::with_capacity(ROOM),
             to: SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0),
             kind: ReplyKind::Reply,
+            asked: "",
             mac: None,
+            client: String::new(),
             ip: None,
             status: None,
             stage: Stage::Os,
@@ -102,7 +117,9 @@ impl outbox::Letter for Letter {
     fn tell(&self) {
         tracing::info!(
             kind = self.kind.name(),
+            asked = self.asked,
             mac = self.mac.map(tracing::field::display),
+            client = self.client,
             ip = self.ip.map(tracing::field::display),
             to = %self.to.ip(),
             xname = self.xname,

@@ -68,6 +68,21 @@ impl Kind {
         }
     }
 
+    /// What it is called in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Solicit => "solicit",
+            Self::Request => "request",
+            Self::Confirm => "confirm",
+            Self::Renew => "renew",
+            Self::Rebind => "rebind",
+            Self::Release => "release",
+            Self::Decline => "decline",
+            Self::Information => "information",
+            Self::Other(_) => "other",
+        }
+    }
+
     /// The message type's number.
     pub fn number(self) -> u8 {
         match self {
