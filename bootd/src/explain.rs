@@ -159,8 +159,10 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
         });
         if let Some(six) = &served.dhcp6 {
             let answer = dhcp::explain6(&served, six, &snapshot, &own6(six), question.mac, Some(arch), stage);
-            if stage == Stage::Ipxe {
-                script_url6 = answer.boot_file.clone();
+            match stage {
+                Stage::Firmware => loader = loader.or(answer.boot_file.as_deref().and_then(loader_of)),
+                Stage::Ipxe => script_url6 = answer.boot_file.clone(),
+                Stage::Os => {}
             }
             dhcp6.push(DhcpStep {
                 stage: name.into(),
@@ -218,6 +220,13 @@ pub async fn explain(app: &App, question: &Question) -> Explanation {
         documents,
         advice,
     }
+}
+
+/// The loader of this box that a URL of DHCPv6 names.
+fn loader_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    let path = url.path().trim_start_matches('/');
+    Some(path.strip_prefix("loaders/").unwrap_or(path).to_owned())
 }
 
 /// What is to be said of a script's `ds=nocloud...;s=URL`, the URL below which cloud-init finds its documents.

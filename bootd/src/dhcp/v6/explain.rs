@@ -29,6 +29,8 @@ pub struct Explained6 {
     pub address: Option<Ipv6Addr>,
     /// Option 23.
     pub dns: Vec<Ipv6Addr>,
+    /// Option 24.
+    pub search: Vec<String>,
     /// The name in option 39.
     pub hostname: Option<String>,
     /// Option 59.
@@ -106,6 +108,7 @@ fn of_reply(reply: &Reply<'_>) -> Explained6 {
                 let ips = value.as_chunks::<16>().0.iter();
                 explained.dns = ips.copied().map(Ipv6Addr::from).collect();
             }
+            OptionCode::DomainSearchList => explained.search = names(value),
             OptionCode::ClientFqdn => explained.hostname = Some(name(value.get(1..).unwrap_or_default())),
             OptionCode::OptBootfileUrl => explained.boot_file = Some(String::from_utf8_lossy(value).into_owned()),
             _ => {
@@ -121,6 +124,20 @@ fn of_reply(reply: &Reply<'_>) -> Explained6 {
 fn lifetime(ia: &[u8]) -> Option<u32> {
     let (_, address) = Options(ia.get(12..)?).flatten().next()?;
     Some(u32::from_be_bytes(*address.get(20..)?.first_chunk()?))
+}
+
+/// Names of DNS, one behind the other.
+fn names(mut labels: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    while !labels.is_empty() {
+        names.push(name(labels));
+        let mut end = 0;
+        while let Some(length @ 1..) = labels.get(end) {
+            end += usize::from(*length) + 1;
+        }
+        labels = labels.get(end + 1..).unwrap_or_default();
+    }
+    names
 }
 
 /// A name of DNS as text.
@@ -183,7 +200,7 @@ mod tests {
     #[test]
     fn a_node_is_explained_as_it_would_be_answered() {
         let text = "[server]\ninterfaces = [\"e\"]\n[dhcp]\ndomain = \"openchami.cluster\"\n[dhcp6]\n[[dhcp6.subnet]]\nprefix = \"fd00::/64\"\n\
-                    dns = [\"fd00::fe\"]\noptions = { \"99\" = \"0a\" }\n[[dhcp.rule]]\nname = \"all\"\nhostname = \"n{02d}\"\n";
+                    dns = [\"fd00::fe\"]\nsearch = [\"openchami.cluster\", \"a.b\"]\noptions = { \"99\" = \"0a\" }\n[[dhcp.rule]]\nname = \"all\"\nhostname = \"n{02d}\"\n";
         let config = crate::config::parse(text, Path::new("bootd.toml")).unwrap();
         let own = Receiving::of(["fd00::fe".parse().unwrap()]);
         let nodes = snapshot([node(1, &["fd00::1"]), node(2, &["10.0.0.2"])]);
@@ -196,6 +213,7 @@ mod tests {
             xname: Some("x1000c0s0b0n1".into()),
             address: Some("fd00::1".parse().unwrap()),
             dns: vec!["fd00::fe".parse().unwrap()],
+            search: vec!["openchami.cluster".into(), "a.b".into()],
             hostname: Some("n01.openchami.cluster".into()),
             boot_file: Some("tftp://[fd00::fe]/ipxe-x86_64.efi".into()),
             lifetime_s: Some(3600),
