@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) disk: Disk,
     /// Reads from disk at once; those from memory need none.
     reads: Semaphore,
+    /// What origins said moments ago that they do not have.
+    missing: moka::sync::Cache<Place, ()>,
     pub(super) counts: Counts,
     budget: u64,
 }
@@ -150,6 +152,10 @@ impl Keep {
             }),
             disk,
             reads: Semaphore::new(READS),
+            missing: moka::sync::Cache::builder()
+                .max_capacity(MOST_MISSING)
+                .time_to_live(MISSING_FOR)
+                .build(),
             counts,
             budget,
         };
@@ -159,12 +165,25 @@ impl Keep {
 
     /// Opens the object of a checked key. Dropping this, or the object, ends no fill.
     pub(super) async fn object(&self, origin: &Arc<Origin>, place: Place, want: Want) -> Result<Object, OpenError> {
+        if self.0.missing.contains_key(&place) {
+            self.0.counts.one("missing");
+            return Err(OpenError::NoSuchKey);
+        }
+        let opened = self.found(origin, &place, want).await;
+        // Of what is kept the shelf knows better what to make of that.
+        if matches!(opened, Err(OpenError::NoSuchKey)) {
+            self.0.missing.insert(place, ());
+        }
+        opened
+    }
+
+    async fn found(&self, origin: &Arc<Origin>, place: &Place, want: Want) -> Result<Object, OpenError> {
         for _ in 0..ATTEMPTS {
-            match self.find(origin, &place, &want) {
+            match self.find(origin, place, &want) {
                 Way::Kept(stored, kept) => return self.kept(origin, &stored, kept, &want),
                 Way::Through(why) => {
                     self.0.counts.one(why.label());
-                    return self.through(origin, &place, &want).await;
+                    return self.through(origin, place, &want).await;
                 }
                 Way::Follow(open) => return self.follow(origin, &open, &want),
                 Way::Await(told, has_older) => match outcome(told, has_older).await {
@@ -175,11 +194,11 @@ impl Keep {
                         let whole = whole.lock().unwrap_or_else(PoisonError::into_inner).take();
                         return match whole.filter(|object| is_what(&want, object)) {
                             Some(object) => Ok(counted(object, &self.0.counts.passed)),
-                            None => self.through(origin, &place, &want).await,
+                            None => self.through(origin, place, &want).await,
                         };
                     }
                     Told::Failed(error) => {
-                        let kept = self.0.ask_kept(&place, &want);
+                        let kept = self.0.ask_kept(place, &want);
                         let Some((stored, kept)) = kept else { return Err(error) };
                         return self.kept(origin, &stored, kept, &want);
                     }
@@ -187,7 +206,7 @@ impl Keep {
             }
         }
         self.0.counts.one(Why::Busy.label());
-        self.through(origin, &place, &want).await
+        self.through(origin, place, &want).await
     }
 
     /// How it is, in a line.
@@ -583,6 +602,11 @@ fn most_objects() -> usize {
 const MOST_OBJECTS: usize = 8192;
 /// Tries to find out what a reader gets, while fills begin and fail around it; after that it is passed through.
 const ATTEMPTS: usize = 4;
+/// How long an origin is not asked again for what it does not have: seldom enough for whoever asks without end, and soon enough for who is
+/// about to put it there.
+const MISSING_FOR: Duration = Duration::from_secs(5);
+/// Names of which that is known at most.
+const MOST_MISSING: u64 = 16 * 1024;
 /// How long a failure of the disk is shown.
 const LATELY: Duration = Duration::from_secs(600);
 /// How long a reader waits for a new version when the one before is here.

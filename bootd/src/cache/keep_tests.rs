@@ -407,6 +407,33 @@ async fn a_fetch_whose_origin_is_away_for_a_while_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn ten_thousand_requests_for_what_does_not_exist_cost_the_origin_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let web = Web::new(image(1000));
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    web.now(|does| does.status = Some(404));
+    for _ in 0..10_000 {
+        assert!(get(&artifacts, "none").await.is_err());
+    }
+    assert_eq!(web.gets(), 1);
+    assert!(matches!(
+        artifacts.open("b", "none", Want::head()).await,
+        Err(OpenError::NoSuchKey)
+    ));
+    assert_eq!(web.heads.load(Ordering::SeqCst), 0);
+    // Who insists on what the origin has now gets that.
+    web.now(|does| does.status = None);
+    let fresh = Want {
+        fresh: true,
+        ..Want::whole()
+    };
+    assert!(artifacts.open("b", "none", fresh).await.is_ok());
+    // Another name is another question.
+    assert_eq!(get(&artifacts, "other").await, Ok(image(1000)));
+}
+
+#[tokio::test]
 async fn when_the_disk_fails_in_the_middle_readers_get_the_rest_from_the_origin() {
     let dir = tempfile::tempdir().unwrap();
     let body = image(1_000_000);
