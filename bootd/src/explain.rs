@@ -456,32 +456,8 @@ pub struct BootFiles {
 
 /// Looks at the boot scripts of all nodes.
 pub async fn boot_files(app: &App) -> BootFiles {
-    let snapshot = app.inventory.snapshot();
-    let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
-    let mut asked = 0_u32;
     let reached = Reached::usual(&app.config);
-    for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
-        for interface in &entry.node.interfaces {
-            asked += 1;
-            if asked.is_multiple_of(AT_ONCE) {
-                tokio::time::sleep(REST).await;
-            }
-            let asker = Asker {
-                plugins: &app.plugins,
-                config: &app.config,
-                snapshot: &snapshot,
-                node: Some(&*entry.node),
-                address: None,
-                reached: &reached,
-            };
-            if let Some(script) = asker.script(interface.mac, None).await {
-                let urls = artifact_urls(&app.config, &script.rewritten, &reached);
-                let foreign = file_urls(&script.rewritten).filter(|url| !urls.iter().any(|own| own == url));
-                elsewhere.extend(foreign.map(str::to_owned));
-                here.extend(urls);
-            }
-        }
-    }
+    let (here, elsewhere) = named_files(app, &reached).await;
     // Nodes share files: each is asked for once.
     let names = here.into_iter().collect::<Vec<_>>().join(" ");
     let missing = files_of(app, &names, &reached).await.into_iter().filter_map(|file| {
@@ -496,6 +472,42 @@ pub async fn boot_files(app: &App) -> BootFiles {
         missing: missing.collect(),
         elsewhere: elsewhere.collect(),
     }
+}
+
+/// The URLs of all files of this box's buckets that boot scripts name.
+pub async fn wanted(app: &App) -> Vec<String> {
+    let (here, _) = named_files(app, &Reached::usual(&app.config)).await;
+    here.into_iter().collect()
+}
+
+/// The files that boot scripts name: those of this box's buckets, and others.
+async fn named_files(app: &App, reached: &Reached) -> (BTreeSet<String>, BTreeSet<String>) {
+    let snapshot = app.inventory.snapshot();
+    let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
+    let mut asked = 0_u32;
+    for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
+        for interface in &entry.node.interfaces {
+            asked += 1;
+            if asked.is_multiple_of(AT_ONCE) {
+                tokio::time::sleep(REST).await;
+            }
+            let asker = Asker {
+                plugins: &app.plugins,
+                config: &app.config,
+                snapshot: &snapshot,
+                node: Some(&*entry.node),
+                address: None,
+                reached,
+            };
+            if let Some(script) = asker.script(interface.mac, None).await {
+                let urls = artifact_urls(&app.config, &script.rewritten, reached);
+                let foreign = file_urls(&script.rewritten).filter(|url| !urls.iter().any(|own| own == url));
+                elsewhere.extend(foreign.map(str::to_owned));
+                here.extend(urls);
+            }
+        }
+    }
+    (here, elsewhere)
 }
 
 /// Scripts that are asked for without a rest: nodes that boot meanwhile want theirs.

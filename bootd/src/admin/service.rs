@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{transfer, views};
+use crate::cache::OpenError;
 use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
 use crate::http::{App, Body, full};
@@ -160,11 +161,15 @@ impl Admin {
             (&Method::POST, "/ignore") => return self.ignore(query, Ignored::add).await,
             (&Method::POST, "/unignore") => return self.ignore(query, Ignored::remove).await,
             (&Method::POST, "/leases/free") => return self.free_lease(query),
+            (&Method::POST, "/cache/warm") => return self.warm(query).await,
+            (&Method::POST, "/cache/pin") => return self.keep(query, Act::Pin).await,
+            (&Method::POST, "/cache/unpin") => return self.keep(query, Act::Unpin).await,
+            (&Method::POST, "/cache/rm") => return self.keep(query, Act::Remove).await,
             (&Method::GET, _) => {}
             _ => {
                 return error(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST for /accept, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
+                    "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
                 );
             }
         }
@@ -174,6 +179,14 @@ impl Admin {
                 leases: self.leases.all(),
             }),
             "/status" => json(&views::status(self)),
+            "/cache" => match self.app.artifacts.cached() {
+                Some(objects) => json(&views::Cache { objects }),
+                None => error(
+                    StatusCode::NOT_FOUND,
+                    "nothing is kept: no origin is remote, or cache.size is 0 (see bootd status)",
+                ),
+            },
+            "/cache/wanted" => json(&explain::wanted(&self.app).await),
             "/nodes" => json(&views::nodes(self, &self.app.inventory.snapshot())),
             "/keys" => match &self.app.auth {
                 Some(auth) => json(&auth.key_set()),
@@ -212,6 +225,41 @@ impl Admin {
         }
         tracing::info!(%ip, "the operator freed an address of a pool");
         json(&views::Freed { ip })
+    }
+
+    /// Has an object fetched that is not kept, and says how far that is.
+    async fn warm(&self, query: &str) -> Response<Body> {
+        let Some(path) = path_of(query) else {
+            return error(StatusCode::BAD_REQUEST, NO_PATH);
+        };
+        match self.app.artifacts.warm(&path).await {
+            Ok(cached) => json(&cached),
+            Err(refused) => no_object(&path, &refused),
+        }
+    }
+
+    /// Pins or unpins a name, or removes what is kept of it.
+    async fn keep(&self, query: &str, act: Act) -> Response<Body> {
+        let Some(path) = path_of(query) else {
+            return error(StatusCode::BAD_REQUEST, NO_PATH);
+        };
+        let (artifacts, wanted) = (Arc::clone(&self.app.artifacts), path.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            Ok(match act {
+                Act::Pin => artifacts.pin(&wanted)?,
+                Act::Unpin => artifacts.unpin(&wanted)?,
+                Act::Remove => Ok(artifacts.remove(&wanted)?),
+            })
+        });
+        match done.await {
+            Ok(Ok(Ok(changed))) => {
+                tracing::info!(path, ?act, changed, "the operator decides about the cache");
+                json(&views::Changed { path, changed })
+            }
+            Ok(Ok(Err(failed))) => error(StatusCode::SERVICE_UNAVAILABLE, &failed.to_string()),
+            Ok(Err(refused)) => no_object(&path, &refused),
+            Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "a bug in bootd; see the log"),
+        }
     }
 
     /// Has DHCP ignore the hardware address that the query names, or answer it again.
@@ -326,6 +374,37 @@ impl Admin {
     }
 }
 
+/// What an operator does with an object of the cache.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Pin,
+    Unpin,
+    Remove,
+}
+
+/// The path at the artifacts listener that a query names: as it is, or as a URL of S3 or of a listener.
+fn path_of(query: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let (_, url) = pairs.find(|(key, _)| key == "url")?;
+    let path = match url.split_once("://") {
+        Some(("s3", path)) => path,
+        Some((_, rest)) => rest.split_once('/')?.1,
+        None => url.trim_start_matches('/'),
+    };
+    let path = path.split(['?', '#']).next()?;
+    Some(format!("/{path}"))
+}
+
+fn no_object(path: &str, refused: &OpenError) -> Response<Body> {
+    let status = match refused {
+        OpenError::NoSuchBucket | OpenError::NoSuchKey | OpenError::BadName(_) => StatusCode::NOT_FOUND,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    error(status, &format!("{path}: {refused}"))
+}
+
+const NO_PATH: &str = "url=URL is missing, or names no object: /bucket/key, s3://bucket/key or http://host/bucket/key";
+
 /// The first `plugin` of a query.
 fn plugin_of(query: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -349,4 +428,28 @@ fn error(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(full(serde_json::json!({ "error": text }).to_string()));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path_of;
+
+    #[test]
+    fn an_object_is_named_by_its_path_or_by_a_url() {
+        for url in [
+            "/b/some/key",
+            "b/some/key",
+            "s3://b/some/key",
+            "http://172.16.0.254:9000/b/some/key",
+            "https://store/b/some/key?X-Amz-Signature=1",
+        ] {
+            let query: String = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("url", url)
+                .finish();
+            assert_eq!(path_of(&query).as_deref(), Some("/b/some/key"), "{url}");
+        }
+        for query in ["", "path=/b/k", "url=http://store"] {
+            assert_eq!(path_of(query), None, "{query}");
+        }
+    }
 }

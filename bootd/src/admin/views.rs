@@ -7,6 +7,7 @@ use bootd_sdk::wire::Node;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
+use crate::cache::Cached;
 use crate::config::{Access, Config, Mode};
 use crate::dhcp::LeaseView;
 use crate::http::App;
@@ -48,6 +49,22 @@ pub struct Leases {
 pub struct Freed {
     /// The address.
     pub ip: Ipv4Addr,
+}
+
+/// `bootd cache ls --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Cache {
+    /// All that is kept, being fetched, or pinned; by path.
+    pub objects: Vec<Cached>,
+}
+
+/// What became of `bootd cache pin`, `unpin` or `rm`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Changed {
+    /// The object's path at the artifacts listener.
+    pub path: String,
+    /// Whether it was otherwise before.
+    pub changed: bool,
 }
 
 /// A node and whose it is.

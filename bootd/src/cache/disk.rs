@@ -278,6 +278,23 @@ impl Disk {
         })
     }
 
+    /// The pinned names, `bucket/key`, as they were written last. One that cannot be read is none.
+    pub(super) fn pins(&self) -> Vec<String> {
+        let text = fs::read(self.root.join("pins")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Writes the pinned names, all or as they were.
+    pub(super) fn write_pins(&self, pins: &[String]) -> io::Result<()> {
+        make_folder(&self.tmp())?;
+        let written = self.tmp().join("pins");
+        let mut file = File::create(&written)?;
+        file.write_all(&serde_json::to_vec(pins)?)?;
+        file.sync_all()?;
+        fs::rename(&written, self.root.join("pins"))?;
+        File::open(&self.root)?.sync_all()
+    }
+
     /// Bytes free for this process, and all bytes of the file system.
     pub(super) fn space(&self) -> io::Result<(u64, u64)> {
         let system = rustix::fs::statvfs(&self.root)?;

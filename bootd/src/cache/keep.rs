@@ -20,7 +20,11 @@ use super::disk::{CacheError, Disk, Id, Record};
 use super::fill::{self, Open, Told};
 use super::origin::Origin;
 use super::read::{Reader, counted};
-use super::shelf::{BETWEEN_CHECKS, Checked, Failure, Kept, Limits, Number, Place, Room, Shelf, Verdict, Version, Why};
+use super::shelf::{
+    BETWEEN_CHECKS, Checked, Failure, Item, Kept, Limits, MOST_PINS, Number, Pinned, Place, Room, Shelf, Stands,
+    Verdict, Version, Why,
+};
+use super::view::{Cached, CachedState, PinError};
 use super::{OPEN_TIMEOUT, Object, ObjectBody, OpenError, Want};
 use crate::config::Config;
 use crate::http::range::Slice;
@@ -115,6 +119,9 @@ impl Keep {
             check_each,
         };
         let mut shelf = Shelf::new(limits);
+        for place in disk.pins().iter().filter_map(|name| Place::of(name)) {
+            shelf.pin(place);
+        }
         let mut objects = HashMap::new();
         for found in scan.objects {
             let (number, _) = shelf.found(found.record.place(), found.record.version());
@@ -207,6 +214,62 @@ impl Keep {
         }
         self.0.counts.one(Why::Busy.label());
         self.through(origin, place, &want).await
+    }
+
+    /// All that is kept, being fetched, or pinned; by name.
+    pub(super) fn list(&self) -> Vec<Cached> {
+        let state = self.0.state();
+        let items = state.shelf.items();
+        items.into_iter().map(|item| state.cached(item)).collect()
+    }
+
+    /// Begins to fetch an object, unless it is kept or being fetched, and says how far it is.
+    pub(super) async fn warm(&self, origin: &Arc<Origin>, place: Place) -> Result<Cached, OpenError> {
+        self.0.missing.invalidate(&place);
+        let opened = self.object(origin, place.clone(), Want::whole()).await?;
+        drop(opened);
+        let state = self.0.state();
+        let mut items = state.shelf.items().into_iter().filter(|item| item.place == place);
+        let item = items.rfind(|item| item.stands != Stands::Absent);
+        let not_kept = || {
+            OpenError::Origin("it is not kept: it does not fit, or its origin does not say which version it is".into())
+        };
+        item.map(|item| state.cached(item)).ok_or_else(not_kept)
+    }
+
+    /// Keeps the object of a name from now on, whatever wants its room; also over a restart. `false`: it was pinned already. Blocks.
+    pub(super) fn pin(&self, place: Place) -> Result<bool, PinError> {
+        let mut state = self.0.state();
+        match state.shelf.pin(place) {
+            Pinned::Already => Ok(false),
+            Pinned::TooMany => Err(PinError::TooMany(MOST_PINS)),
+            Pinned::Now => self.write_pins(&state).map(|()| true),
+        }
+    }
+
+    /// Ends that. `false`: it was not pinned. Blocks.
+    pub(super) fn unpin(&self, place: &Place) -> Result<bool, PinError> {
+        let mut state = self.0.state();
+        let was = state.shelf.unpin(place);
+        if was {
+            self.write_pins(&state)?;
+        }
+        Ok(was)
+    }
+
+    /// Removes what is kept of a name; who reads it goes on reading. `false`: there is nothing.
+    pub(super) fn remove(&self, place: &Place) -> bool {
+        let mut state = self.0.state();
+        let gone = state.shelf.remove(place);
+        self.0.retire(&mut state, gone);
+        self.0.tell(&state);
+        gone.is_some()
+    }
+
+    /// Seldom, and short: under the lock, so that the file is what the shelf has.
+    fn write_pins(&self, state: &State) -> Result<(), PinError> {
+        let pins: Vec<String> = state.shelf.pins().map(Place::name).collect();
+        self.0.disk.write_pins(&pins).map_err(PinError::Disk)
     }
 
     /// How it is, in a line.
@@ -320,6 +383,41 @@ impl Keep {
     async fn through(&self, origin: &Arc<Origin>, place: &Place, want: &Want) -> Result<Object, OpenError> {
         let object = origin.open(&place.key, want).await?;
         Ok(counted(object, &self.0.counts.passed))
+    }
+}
+
+impl State {
+    fn cached(&self, item: Item) -> Cached {
+        let mut cached = Cached {
+            path: format!("/{}", item.place.name()),
+            is_pinned: item.is_pinned,
+            ..Cached::default()
+        };
+        match item.stands {
+            Stands::Absent => cached.state = CachedState::Absent,
+            Stands::Filling { have, len } => {
+                cached.state = CachedState::Fetching;
+                (cached.have, cached.len) = (have, len);
+            }
+            Stands::Kept { object, stale, hits } => {
+                cached.state = if stale.is_some() {
+                    CachedState::Stale
+                } else {
+                    CachedState::Kept
+                };
+                cached.why = stale.map(|stale| stale.text().into());
+                cached.hits = hits;
+                if let Some(stored) = self.objects.get(&object) {
+                    let record = &stored.record;
+                    (cached.have, cached.len) = (record.len, Some(record.len));
+                    cached.etag = record.etag.clone();
+                    cached.origin = record.origin.clone();
+                    let fetched = SystemTime::UNIX_EPOCH + Duration::from_nanos(record.fetched);
+                    cached.age_s = fetched.elapsed().ok().map(|age| age.as_secs());
+                }
+            }
+        }
+        cached
     }
 }
 

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::cache::Artifacts;
+use crate::cache::{Artifacts, CachedState};
 use crate::config::{self, Source};
 use crate::dhcp::v4::testing::Random;
 use crate::http::range::Spec;
@@ -404,6 +404,58 @@ async fn a_fetch_whose_origin_is_away_for_a_while_goes_on_where_it_was() {
     trouble.await.unwrap();
     until_kept(&artifacts, 1).await;
     assert_eq!(web.sent.load(Ordering::SeqCst), 2_000_000);
+}
+
+#[tokio::test]
+async fn an_operator_has_objects_fetched_pinned_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let web = Web::new(image(200_000));
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, Some(500_000)).await;
+    assert!(artifacts.warm("/b/kernel").await.is_ok());
+    until_kept(&artifacts, 1).await;
+    let warm = artifacts.warm("/b/kernel").await.unwrap();
+    assert_eq!(
+        (warm.state, warm.have, warm.len),
+        (CachedState::Kept, 200_000, Some(200_000))
+    );
+    assert_eq!((&*warm.path, warm.etag.as_deref()), ("/b/kernel", Some("\"v1\"")));
+    assert_eq!(web.gets(), 1);
+    assert!(artifacts.pin("/b/kernel").unwrap().unwrap());
+    assert!(artifacts.pin("/b/none yet").unwrap().unwrap());
+    drop(artifacts);
+
+    let artifacts = over(dir.path(), &source, Some(500_000)).await;
+    for key in ["one", "two", "three"] {
+        assert_eq!(get(&artifacts, key).await.map(|bytes| bytes.len()), Ok(200_000));
+        eventually("kept", async || {
+            get(&artifacts, key).await.is_ok() && sum(&artifacts).fills == 0
+        })
+        .await;
+    }
+    let listed = artifacts.cached().unwrap();
+    let names: Vec<_> = listed
+        .iter()
+        .map(|object| (&*object.path, object.state, object.is_pinned))
+        .collect();
+    let (kept, absent) = (CachedState::Kept, CachedState::Absent);
+    assert_eq!(
+        names,
+        [
+            ("/b/kernel", kept, true),
+            ("/b/none yet", absent, true),
+            ("/b/three", kept, false)
+        ]
+    );
+    assert!(artifacts.unpin("/b/none yet").unwrap().unwrap());
+    assert!(!artifacts.unpin("/b/none yet").unwrap().unwrap());
+    assert!(artifacts.remove("/b/three").unwrap());
+    assert!(!artifacts.remove("/b/three").unwrap());
+    assert_eq!(artifacts.cached().unwrap().len(), 1);
+    assert!(matches!(
+        artifacts.warm("/other/key").await,
+        Err(OpenError::NoSuchBucket)
+    ));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod origin;
 mod read;
 mod shelf;
 mod store;
+mod view;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,6 +40,7 @@ use list::{Listing, Page};
 pub use name::Name;
 use origin::Origin;
 use shelf::Place;
+pub use view::{Cached, CachedState, PinError};
 
 /// The configured buckets.
 pub struct Artifacts {
@@ -212,6 +214,58 @@ impl Artifacts {
         tokio::time::timeout(OPEN_TIMEOUT, opening)
             .await
             .map_err(|_| OpenError::Timeout)?
+    }
+
+    /// All that is kept, being fetched, or pinned; by name. `None`: nothing is kept of any origin.
+    pub fn cached(&self) -> Option<Vec<Cached>> {
+        self.keep.as_ref().map(Keep::list)
+    }
+
+    /// Begins to fetch the object of this path, and says how far it is; ask again for more. Its origin is asked at most for what is not kept.
+    pub async fn warm(&self, path: &str) -> Result<Cached, OpenError> {
+        let (place, origin) = self.place(path)?;
+        match &self.keep {
+            Some(keep) if origin.is_remote() => keep.warm(origin, place).await,
+            _ if origin.is_remote() => Err(OpenError::Denied(
+                "nothing is kept: cache.size is 0, or the folder cannot be used".into(),
+            )),
+            _ => {
+                let len = origin.open(&place.key, &Want::head()).await?.len;
+                Ok(Cached {
+                    path: format!("/{}", place.name()),
+                    state: CachedState::Local,
+                    len: Some(len),
+                    have: len,
+                    ..Cached::default()
+                })
+            }
+        }
+    }
+
+    /// Keeps the object of this path, now or once it is fetched, whatever wants its room. `false`: it was pinned already. Blocks.
+    pub fn pin(&self, path: &str) -> Result<Result<bool, PinError>, OpenError> {
+        let (place, _) = self.place(path)?;
+        Ok(self.keep.as_ref().map_or(Ok(false), |keep| keep.pin(place)))
+    }
+
+    /// Ends that. `false`: it was not pinned. Blocks.
+    pub fn unpin(&self, path: &str) -> Result<Result<bool, PinError>, OpenError> {
+        let (place, _) = self.place(path)?;
+        Ok(self.keep.as_ref().map_or(Ok(false), |keep| keep.unpin(&place)))
+    }
+
+    /// Removes what is kept of this path. `false`: there is nothing.
+    pub fn remove(&self, path: &str) -> Result<bool, OpenError> {
+        let (place, _) = self.place(path)?;
+        Ok(self.keep.as_ref().is_some_and(|keep| keep.remove(&place)))
+    }
+
+    fn place(&self, path: &str) -> Result<(Place, &Arc<Origin>), OpenError> {
+        let Name::Object { bucket, key } = Name::parse(path)? else {
+            return Err(OpenError::NoSuchKey);
+        };
+        let origin = self.origins.get(&bucket).ok_or(OpenError::NoSuchBucket)?;
+        Ok((Place { bucket, key }, origin))
     }
 
     /// A page of a bucket's list, as its origin has it now.

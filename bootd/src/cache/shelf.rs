@@ -4,7 +4,7 @@
 //! one fill of an object at a time; what is kept, being filled, or gone but still read, never takes more than the budget when something new
 //! comes in; what is being read makes no room for anything else; a fill that ends badly is [`Step::Broken`] for its readers, never an end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,26 @@ use super::Want;
 use crate::http::range::Slice;
 
 /// The name of an object.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) bucket: String,
     pub(super) key: String,
+}
+
+impl Place {
+    /// `bucket/key`: a bucket has no slash.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.bucket, self.key)
+    }
+
+    /// What [`Place::name`] gave.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let (bucket, key) = name.split_once('/')?;
+        Some(Self {
+            bucket: bucket.into(),
+            key: key.into(),
+        })
+    }
 }
 
 /// Which bytes those of an object are, as its origin tells them apart.
@@ -117,6 +133,15 @@ impl Stale {
     }
 }
 
+/// What came of pinning a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pinned {
+    Now,
+    Already,
+    /// There are [`MOST_PINS`].
+    TooMany,
+}
+
 /// What a fill gets once its version is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Room {
@@ -181,6 +206,8 @@ pub(super) fn step(at: u64, end: u64, watermark: u64, is_broken: bool) -> Step {
 pub(super) struct Shelf {
     limits: Limits,
     places: HashMap<Place, Entry>,
+    /// Names whose objects make no room for anything, be they here or not.
+    pins: BTreeSet<Place>,
     whose: HashMap<Number, Place>,
     /// Taken off the shelf while somebody reads it: its bytes are free when the last reader is gone.
     leaving: BTreeMap<Number, u64>,
@@ -225,6 +252,30 @@ pub(super) struct Doubt {
     pub(super) lasts: Duration,
 }
 
+/// An object, or what is to become one, for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) place: Place,
+    pub(super) stands: Stands,
+    pub(super) is_pinned: bool,
+}
+
+/// What is there of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// All of it.
+    Kept {
+        object: Number,
+        stale: Option<Stale>,
+        /// How often it was served since the start.
+        hits: u64,
+    },
+    /// So many bytes of so many, if the origin has said that.
+    Filling { have: u64, len: Option<u64> },
+    /// Nothing; it is pinned.
+    Absent,
+}
+
 /// One name: what is kept of it, and what is being fetched.
 #[derive(Debug, Default)]
 struct Entry {
@@ -238,6 +289,7 @@ struct Standing {
     version: Version,
     room: u64,
     last_use: u64,
+    hits: u64,
     touched: Option<Instant>,
     checked: Option<Instant>,
     is_checking: bool,
@@ -263,6 +315,7 @@ impl Shelf {
         Self {
             limits,
             places: HashMap::new(),
+            pins: BTreeSet::new(),
             whose: HashMap::new(),
             leaving: BTreeMap::new(),
             used: 0,
@@ -463,6 +516,57 @@ impl Shelf {
         self.check_invariants();
     }
 
+    /// Keeps the object of a name, now or later, whatever else wants its room.
+    pub(super) fn pin(&mut self, place: Place) -> Pinned {
+        if self.pins.contains(&place) {
+            return Pinned::Already;
+        }
+        if self.pins.len() >= MOST_PINS {
+            return Pinned::TooMany;
+        }
+        self.pins.insert(place);
+        Pinned::Now
+    }
+
+    /// Ends that. `false`: it was not pinned.
+    pub(super) fn unpin(&mut self, place: &Place) -> bool {
+        self.pins.remove(place)
+    }
+
+    /// The pinned names, in order.
+    pub(super) fn pins(&self) -> impl Iterator<Item = &Place> {
+        self.pins.iter()
+    }
+
+    /// Takes what is kept of a name off the shelf.
+    pub(super) fn remove(&mut self, place: &Place) -> Option<Number> {
+        self.take_off(place, None)
+    }
+
+    /// All that there is, and what is pinned and not there; by name.
+    pub(super) fn items(&self) -> Vec<Item> {
+        let of = |place: &Place, stands| Item {
+            place: place.clone(),
+            stands,
+            is_pinned: self.pins.contains(place),
+        };
+        let mut items = Vec::new();
+        for (place, entry) in &self.places {
+            items.extend(entry.kept.as_ref().map(|kept| {
+                let (object, stale, hits) = (kept.number, kept.stale, kept.hits);
+                of(place, Stands::Kept { object, stale, hits })
+            }));
+            items.extend(entry.fill.as_ref().map(|fill| {
+                let (have, len) = (fill.watermark, fill.version.as_ref().map(|version| version.len));
+                of(place, Stands::Filling { have, len })
+            }));
+        }
+        let absent = self.pins.iter().filter(|place| !self.places.contains_key(place));
+        items.extend(absent.map(|place| of(place, Stands::Absent)));
+        items.sort_by(|one, other| one.place.cmp(&other.place));
+        items
+    }
+
     /// What there is.
     pub(super) fn sum(&self) -> Sum {
         let kept = || self.places.values().filter_map(|entry| entry.kept.as_ref());
@@ -526,6 +630,7 @@ impl Shelf {
             return Verdict::Through(Why::OtherVersion);
         };
         kept.last_use = uses;
+        kept.hits += 1;
         let is_due = |last: Option<Instant>, after: Duration| {
             last.is_none_or(|last| now.saturating_duration_since(last) >= after)
         };
@@ -579,7 +684,7 @@ impl Shelf {
             .places
             .iter()
             // The version before stays until the new one is there.
-            .filter(|(place, _)| Some(*place) != for_whom)
+            .filter(|(place, _)| Some(*place) != for_whom && !self.pins.contains(*place))
             .filter_map(|(place, entry)| Some((place, entry.kept.as_ref()?)))
             .filter(|(_, kept)| !is_read(kept.number))
             .collect();
@@ -636,6 +741,7 @@ impl Shelf {
             version,
             room,
             last_use: self.uses,
+            hits: 0,
             touched: None,
             checked: None,
             is_checking: false,
@@ -738,6 +844,8 @@ fn room_of(len: u64) -> u64 {
 const PAGE: u64 = 4096;
 /// A reader that starts further than this beyond what was fetched would wait too long.
 pub(super) const AHEAD: u64 = 64 << 20;
+/// Pinned names at most.
+pub(super) const MOST_PINS: usize = 4096;
 /// Fills at once: a rack has some images, and whoever asks for many names must not open a connection for each.
 const MOST_FILLS: usize = 32;
 /// [`Limits::check_each`] as it is: seldom for the origin, and soon enough for who put a new image there.

@@ -189,6 +189,64 @@ fn what_is_gone_at_its_origin_stays_for_some_minutes() {
 }
 
 #[test]
+fn what_is_pinned_makes_no_room_for_anything() {
+    let now = Instant::now();
+    let mut shelf = shelf(4 * (PAGE + PAGE));
+    let [old, _] = ["a", "b"].map(|key| keep(&mut shelf, key, version(1, PAGE), now));
+    assert_eq!(shelf.pin(place("a")), Pinned::Now);
+    assert_eq!(shelf.pin(place("a")), Pinned::Already);
+    let fill = begin(&mut shelf, "c", now);
+    // Only the other one goes; for more there is no room.
+    assert!(matches!(opened(&mut shelf, fill, version(1, 4 * PAGE), now), Room::Granted(gone) if gone.len() == 1));
+    shelf.failed(fill, Failure::Origin, now);
+    let fill = begin(&mut shelf, "d", now);
+    assert_eq!(
+        opened(&mut shelf, fill, version(1, 6 * PAGE), now),
+        Room::None(Why::NoRoom)
+    );
+    assert_eq!(kept(shelf.ask(&place("a"), &Want::whole(), now)).object, old);
+    assert!(shelf.unpin(&place("a")) && !shelf.unpin(&place("a")));
+    let fill = begin(&mut shelf, "d", now);
+    assert_eq!(
+        opened(&mut shelf, fill, version(1, 6 * PAGE), now),
+        Room::Granted(vec![old])
+    );
+}
+
+#[test]
+fn all_that_there_is_is_listed_by_name() {
+    let now = Instant::now();
+    let mut shelf = shelf(FREE);
+    let object = keep(&mut shelf, "b", version(1, 10), now);
+    shelf.ask(&place("b"), &Want::whole(), now);
+    let fill = begin(&mut shelf, "a", now);
+    opened(&mut shelf, fill, version(1, 100), now);
+    shelf.advanced(fill, 40);
+    shelf.pin(place("c"));
+    let items = shelf.items();
+    let stands: Vec<_> = items
+        .iter()
+        .map(|item| (&*item.place.key, item.stands.clone(), item.is_pinned))
+        .collect();
+    let filling = Stands::Filling {
+        have: 40,
+        len: Some(100),
+    };
+    let kept = Stands::Kept {
+        object,
+        stale: None,
+        hits: 1,
+    };
+    assert_eq!(
+        stands,
+        [("a", filling, false), ("b", kept, false), ("c", Stands::Absent, true)]
+    );
+    assert_eq!(shelf.remove(&place("b")), Some(object));
+    assert_eq!(shelf.remove(&place("b")), None);
+    assert_eq!(shelf.items().len(), 2);
+}
+
+#[test]
 fn the_longest_unused_make_room_and_never_what_is_being_read_or_replaced() {
     let now = Instant::now();
     let mut shelf = shelf(3 * room_of(PAGE));

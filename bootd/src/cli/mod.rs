@@ -7,6 +7,7 @@ macro_rules! say {
 }
 
 mod ask;
+mod cache;
 mod check;
 mod convert;
 mod coredhcp;
@@ -61,6 +62,8 @@ pub enum Verb {
     Nodes(nodes::Arguments),
     /// Show the addresses of the DHCP pools and who has them; free one, or export them for CoreDHCP.
     Leases(leases::Arguments),
+    /// Show what is kept of artifacts; fetch, pin or remove objects.
+    Cache(cache::Arguments),
     /// Show the plugins, or check a plugin file.
     Plugins(plugins::Arguments),
     /// Load plugins anew, beside those that serve; each takes over when its start succeeded.
@@ -172,6 +175,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Nodes(arguments) => nodes::run(&arguments),
         Verb::Leases(arguments) => leases::run(&arguments),
+        Verb::Cache(arguments) => cache::run(&arguments),
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),
         Verb::Status(look) => status::run(&look),
