@@ -13,7 +13,7 @@ use crate::dhcp::{self, Stage};
 use crate::http::{App, url_host};
 use crate::inventory::Snapshot;
 use crate::net::Interface;
-use crate::plugins::{Asked, Plugins, Ready, Routed};
+use crate::plugins::{Asked, Freshness, Plugins, Ready, Routed};
 
 /// Who is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -474,6 +474,14 @@ pub async fn boot_files(app: &App) -> BootFiles {
     }
 }
 
+/// What boot scripts are made of now; `None` when nobody makes any.
+pub fn scripts_as_of(app: &App) -> Option<Freshness> {
+    match app.plugins.route("GET", SCRIPT) {
+        Routed::To(plugin, _) => Some(app.plugins.as_of(plugin, &app.inventory.snapshot())),
+        _ => None,
+    }
+}
+
 /// The URLs of all files of this box's buckets that boot scripts name.
 pub async fn wanted(app: &App) -> Vec<String> {
     let (here, _) = named_files(app, &Reached::usual(&app.config)).await;
@@ -510,6 +518,8 @@ async fn named_files(app: &App, reached: &Reached) -> (BTreeSet<String>, BTreeSe
     (here, elsewhere)
 }
 
+/// The route of boot scripts.
+const SCRIPT: &str = "/boot/v1/bootscript";
 /// Scripts that are asked for without a rest: nodes that boot meanwhile want theirs.
 const AT_ONCE: u32 = 64;
 /// The rest.
@@ -575,7 +585,7 @@ impl Asker<'_> {
     /// The boot script, stored and rewritten.
     async fn script(&self, mac: Mac, url: Option<String>) -> Option<Script> {
         let url = url.unwrap_or_else(|| format!("{}/boot/v1/bootscript?mac={mac}", self.reached.boot_url));
-        let (path, query) = ("/boot/v1/bootscript", format!("mac={mac}"));
+        let (path, query) = (SCRIPT, format!("mac={mac}"));
         let stored = self.ask(path, &query, LedTo::WhereTheyAre).await?;
         let rewritten = self.ask(path, &query, LedTo::ThisBox).await?;
         Some(Script {

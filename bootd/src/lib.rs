@@ -27,3 +27,4 @@ pub mod plugins;
 pub mod state;
 pub mod tftp;
 pub mod urgency;
+pub mod warmer;

@@ -15,7 +15,7 @@ use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
 use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
-use bootd::{dhcp, log, memory, urgency};
+use bootd::{dhcp, log, memory, urgency, warmer};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -127,6 +127,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
         serving.spawn(Arc::clone(&auth).keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         serving.spawn(certificates.keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         let socket = admin::bind(&config.admin_socket)?;
+        let readiness = Arc::<warmer::Readiness>::default();
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),
             store: store.clone(),
@@ -137,9 +138,11 @@ fn serve(start: Start) -> anyhow::Result<()> {
             interfaces: dhcp.warnings(),
             served: dhcp.served(),
             missing: ArcSwap::default(),
+            readiness: Arc::clone(&readiness),
         });
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));
         serving.spawn(admin::look_for_missing_files(admin, shutdown.clone()));
+        serving.spawn(warmer::run(Arc::clone(&app), readiness, shutdown.clone()));
 
         cli::say_ready(&config, &app);
         let signal = wait_for_the_end().await?;

@@ -27,6 +27,7 @@ use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
 use crate::http::{App, Body, full};
 use crate::state::Store;
+use crate::warmer::Readiness;
 
 /// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,8 @@ pub struct Admin {
     pub served: Arc<dhcp::Served>,
     /// Files that boot scripts name and this box cannot serve, as of the last look.
     pub missing: ArcSwap<Vec<String>>,
+    /// Whether nodes boot without their origins.
+    pub readiness: Arc<Readiness>,
 }
 
 /// Opens the socket, for the owner and group of the process. One that a dead bootd left behind is replaced.

@@ -110,6 +110,9 @@ pub struct Status {
     /// What is kept of artifacts; empty when nothing is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cache: String,
+    /// Whether the files that boot scripts name are here; empty when nobody knows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot_files: String,
     /// What plugins mirror of a site, as of when, and what they do not; of those that run well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
@@ -177,6 +180,7 @@ pub(super) fn status(admin: &Admin) -> Status {
     let mut warnings = admin.warnings.clone();
     warnings.extend(admin.interfaces.load().iter().cloned());
     warnings.extend(admin.missing.load().iter().cloned());
+    warnings.extend(admin.readiness.failures());
     warnings.extend(
         admin
             .store
@@ -231,6 +235,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         uptime_s: admin.started.elapsed().as_secs(),
         inventory: app.inventory.snapshot().count(),
         cache: app.artifacts.kept().unwrap_or_default(),
+        boot_files: admin.readiness.text().unwrap_or_default(),
         mirrors,
         warnings,
     }

@@ -26,6 +26,9 @@ pub(super) fn run(look: &Look) -> Exit {
     if !view.cache.is_empty() {
         say!("cache: {}", view.cache);
     }
+    if !view.boot_files.is_empty() {
+        say!("{}", view.boot_files);
+    }
     for mirror in &view.mirrors {
         say!("{mirror}");
     }

@@ -83,6 +83,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     m.unknown("cache", &cache.unknown_keys, raw::Cache::KEYS);
     let cache = Cache {
         size: m.bytes("cache.size", cache.size),
+        warm: m.optional("cache.warm", cache.warm).unwrap_or(true),
     };
     let plugins = plugins(&mut m, raw.plugin);
     sites(&mut m, &plugins, &http.listeners, address);

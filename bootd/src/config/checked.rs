@@ -341,6 +341,8 @@ pub struct Origin {
 pub struct Cache {
     /// Bytes at most; 0: nothing is kept. `None`: a share of what the file system has free.
     pub size: Option<u64>,
+    /// Whether files that boot scripts name are fetched before nodes ask.
+    pub warm: bool,
 }
 
 /// Kinds of origin.

@@ -295,6 +295,7 @@ table! {
     /// `[cache]`
     Cache {
         size: String,
+        warm: bool,
     }
 }
 

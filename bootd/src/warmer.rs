@@ -1,0 +1,189 @@
+//! Fetches what boot scripts name before nodes ask for it, and knows whether this rack can boot without its origins.
+//!
+//! Whenever scripts may have changed (a boot parameter was set, a node came) all of them are looked through, when that has settled; files of
+//! remote origins that are not kept are fetched, one after the other. Readers have their own way, so nothing waits for this. What could not be
+//! fetched is tried again from time to time. Each step is seen in `bootd status` and `bootd cache ls`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Cached, CachedState};
+use crate::explain;
+use crate::http::App;
+use crate::metrics::Metrics;
+
+/// What is known of the files that boot scripts name.
+#[derive(Debug, Default)]
+pub struct Readiness(ArcSwapOption<Found>);
+
+/// As of the last look.
+#[derive(Debug, Default)]
+struct Found {
+    named: usize,
+    here: usize,
+    /// Those that could not be fetched, and why.
+    failed: Vec<String>,
+    is_over: bool,
+}
+
+impl Readiness {
+    /// In a line; `None` before the first look, and where nothing is kept.
+    pub fn text(&self) -> Option<String> {
+        let found = self.0.load();
+        let Found {
+            named, here, is_over, ..
+        } = found.as_deref()?;
+        Some(match named - here {
+            0 if *named == 0 => "boot files: no boot script names one of this box's buckets".into(),
+            0 => format!("boot files: all {named} are here: nodes boot without their origins"),
+            left if *is_over => format!("boot files: {left} of {named} are not here: nodes need their origins"),
+            left => format!("boot files: {left} of {named} are being fetched"),
+        })
+    }
+
+    /// What could not be fetched, and why.
+    pub fn failures(&self) -> Vec<String> {
+        self.0
+            .load()
+            .as_ref()
+            .map(|found| found.failed.clone())
+            .unwrap_or_default()
+    }
+
+    fn tell(&self, metrics: &Metrics, found: Found) {
+        for (what, count) in [("named", found.named), ("here", found.here)] {
+            metrics.set("boot_files", what, i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.0.store(Some(Arc::new(found)));
+    }
+}
+
+/// Runs until the shutdown token is cancelled; at once over where nothing is kept.
+pub async fn run(app: Arc<App>, readiness: Arc<Readiness>, shutdown: CancellationToken) {
+    if app.artifacts.cached().is_none() || !app.config.cache.warm {
+        return;
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = keep_warm(&app, &readiness) => {}
+    }
+}
+
+async fn keep_warm(app: &App, readiness: &Readiness) {
+    let (mut last, mut before) = (None, None);
+    let mut looked = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let as_of = explain::scripts_as_of(app);
+        // Who sets one parameter sets more; who never stops is not waited for.
+        let is_settled = as_of == before || looked.elapsed() >= SETTLES;
+        before = as_of;
+        let failed = !readiness.failures().is_empty();
+        let is_due = looked.elapsed() >= if failed { AFTER_FAILURE } else { ANYWAY };
+        if as_of.is_none() || !is_settled || (as_of == last && !is_due) {
+            continue;
+        }
+        let began = Instant::now();
+        let named = explain::wanted(app).await;
+        // Many nodes: looking through all their scripts must not be all that this box does.
+        tokio::time::sleep(began.elapsed() * RESTS).await;
+        warm(app, readiness, &named).await;
+        (last, looked) = (as_of, Instant::now());
+    }
+}
+
+async fn warm(app: &App, readiness: &Readiness, named: &[String]) {
+    let mut failed = Vec::new();
+    for (here, url) in named.iter().enumerate() {
+        let found = Found {
+            named: named.len(),
+            here: here - failed.len(),
+            failed: failed.clone(),
+            is_over: false,
+        };
+        readiness.tell(&app.metrics, found);
+        if let Err(why) = fetch(app, url).await {
+            let text = format!("cache: {url}: {why}");
+            if !readiness.failures().contains(&text) {
+                tracing::warn!(url, %why, "a boot file could not be fetched ahead");
+            }
+            failed.push(text);
+        }
+    }
+    let found = Found {
+        named: named.len(),
+        here: named.len() - failed.len(),
+        failed,
+        is_over: true,
+    };
+    readiness.tell(&app.metrics, found);
+}
+
+/// Waits until a file is here.
+async fn fetch(app: &App, url: &str) -> Result<(), String> {
+    let path = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+    let path = path.ok_or("its URL has no path")?;
+    let mut before = 0;
+    loop {
+        let Cached { state, have, .. } = app.artifacts.warm(path).await.map_err(|error| error.to_string())?;
+        if state != CachedState::Fetching {
+            return Ok(());
+        }
+        if have < before {
+            return Err("its fetch broke".into());
+        }
+        before = have;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Between two looks whether scripts may have changed, or whether a file is here.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long changes that go on are waited for.
+const SETTLES: Duration = Duration::from_secs(15);
+/// Between two looks at everything, when something could not be fetched.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// The same when all is well: objects change at their origins, and the check of one that is kept finds that out.
+const ANYWAY: Duration = Duration::from_secs(300);
+/// So many times as long as a look took nothing is done.
+const RESTS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_whether_nodes_need_their_origins() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.text(), None);
+        let metrics = Metrics::default();
+        for (named, here, is_over, says) in [
+            (0, 0, true, "boot files: no boot script names one of this box's buckets"),
+            (3, 1, false, "boot files: 2 of 3 are being fetched"),
+            (3, 1, true, "boot files: 2 of 3 are not here: nodes need their origins"),
+            (
+                3,
+                3,
+                true,
+                "boot files: all 3 are here: nodes boot without their origins",
+            ),
+        ] {
+            let failed = vec!["cache: /b/k: why".to_owned(); named - here];
+            let found = Found {
+                named,
+                here,
+                failed: failed.clone(),
+                is_over,
+            };
+            readiness.tell(&metrics, found);
+            assert_eq!(readiness.text().as_deref(), Some(says));
+            assert_eq!(readiness.failures(), failed);
+        }
+        assert!(metrics.text().contains("boot_files"));
+    }
+}
