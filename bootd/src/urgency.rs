@@ -13,7 +13,7 @@ const SHORTEST: u64 = 100_000;
 /// The niceness. A receive thread sleeps whenever there is no packet, and never computes for long.
 const NICE: i32 = -10;
 /// That of everything else, where packets cannot have theirs.
-const BEHIND: i32 = 10;
+const BEHIND: i32 = 5;
 
 /// The kernel's `struct sched_attr`, version 0.
 #[repr(C)]

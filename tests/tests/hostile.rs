@@ -580,9 +580,12 @@ impl Site {
         rack.write("bootd.toml", &format!("{before}{entries}[[plugin]]{after}"))?;
         let client = Client::plug(&rack)?;
         client.ip("addr add 172.16.0.1/24 dev cable0")?;
+        let (socket, bootd) = (client.dhcp_socket()?, rack.start_bootd()?);
+        // On a busy machine smd is not through with its file yet, and who is not known yet waits for all plugins.
+        socket.lease(NODE_1, PATIENCE)?;
         Ok(Self {
-            socket: client.dhcp_socket()?,
-            bootd: rack.start_bootd()?,
+            socket,
+            bootd,
             client,
             rack,
             asked: 0,
