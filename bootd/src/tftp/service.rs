@@ -23,6 +23,7 @@ use super::Files;
 use super::engine::{End, Ended, Engine, Id, Limits, Opening, Refusal, Verdict, Why};
 use super::request::Packet;
 use crate::config::Config;
+use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
 use crate::net::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way};
 use crate::urgency;
@@ -187,6 +188,8 @@ struct Desk<'a> {
     /// What waits for each of the listening sockets.
     shared: Vec<Outbox>,
     refusals: Refusals,
+    /// Each client may read without end; not each read is worth a line.
+    lines: Lines,
     repeated: Counter,
 }
 
@@ -222,6 +225,7 @@ impl<'a> Desk<'a> {
             outbox: Outbox::default(),
             shared: listening.iter().map(|_| Outbox::default()).collect(),
             refusals: Refusals::new(Arc::clone(metrics), "tftp"),
+            lines: Lines::new(Instant::now()),
             repeated: metrics.counter("tftp", "retransmitted"),
         })
     }
@@ -423,7 +427,13 @@ impl<'a> Desk<'a> {
         self.metrics.done("tftp", how);
         if ended.how == End::Done {
             self.metrics.sent("tftp", ended.kind.label(), *bytes);
-            tracing::info!(%peer, %file, bytes, done = true, "tftp read");
+            let now = Instant::now();
+            if self.lines.may_write(now) {
+                tracing::info!(%peer, %file, bytes, done = true, "tftp read");
+            }
+            if let Some(left_out) = self.lines.left_out(now) {
+                tracing::warn!(left_out, "tftp lines left out: clients read too much");
+            }
         } else {
             tracing::debug!(%peer, %file, bytes, done = false, how, "tftp read");
         }

@@ -269,7 +269,7 @@ impl Transfer {
     fn patience(&self) -> Duration {
         match self.asked_wait {
             _ if !self.heard => PATIENCE_UNHEARD,
-            Some(asked) => PATIENCE.max(asked * 2 + LONGEST_ASKED_WAIT),
+            Some(asked) => PATIENCE.max((asked * 2 + LONGEST_ASKED_WAIT).min(LONGEST_PATIENCE)),
             None => PATIENCE,
         }
     }
@@ -326,6 +326,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Who asked may be another than it says; it costs little until it is heard.
 const REPETITIONS_UNHEARD: u32 = 2;
 const PATIENCE_UNHEARD: Duration = Duration::from_secs(15);
+/// Without news, of who asked for long waits: whoever holds a place for nothing keeps it from others.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST_WAIT_UNHEARD: Duration = Duration::from_secs(3);
 /// Of waits that clients ask for, the rest of which counts for the patience only.
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use super::advertisement::{Dhcp6, encode};
 use super::speaker::{SOLICITATION, Speaker, Verdict};
 use crate::config::RouterAdvertisement;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::net::Icmp6;
 
@@ -32,6 +33,7 @@ impl Service {
         let began = Instant::now();
         let mut speaker = Speaker::new(encode(&self.says, self.dhcp6), &self.says);
         let mut buffer = [0; 1500];
+        let lines = Lines::new(began);
         while !ending.load(Ordering::Relaxed) {
             // While the interface makes sure that its address is its own, nothing can be sent.
             if speaker.wants_to_ask() && self.socket.send(&SOLICITATION, ALL_ROUTERS).is_ok() {
@@ -50,7 +52,7 @@ impl Service {
             if speaker.is_due(now) {
                 self.send(speaker.message(), ALL_NODES, "unsolicited");
             }
-            self.tell(speaker.router(now));
+            self.tell(speaker.router(now), &lines);
         }
         if let Some(last) = speaker.last() {
             self.send(&last, ALL_NODES, "taken_back");
@@ -81,10 +83,11 @@ impl Service {
     }
 
     /// Once when it comes, and once when it goes.
-    fn tell(&self, router: Option<Ipv6Addr>) {
+    fn tell(&self, router: Option<Ipv6Addr>, lines: &Lines) {
         let before = self.router.load().as_deref().copied();
         let interface = &self.interface;
         match (before, router) {
+            _ if before.is_some() == router.is_some() || !lines.may_write(Instant::now()) => {}
             (None, Some(router)) => {
                 tracing::info!(interface, %router, "a router advertises here: solicitations are left to it");
             }
