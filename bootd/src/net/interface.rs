@@ -60,6 +60,11 @@ impl Interface {
                 (Fact::Link { .. }, Some(_)) | (Fact::Address(..), None) => {}
             }
         }
+        // Whoever may send a router advertisement gives this machine an address; none of these stands for it while it has one of its own.
+        let own = permanent(&std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default());
+        for interface in &mut all {
+            interface.networks6.sort_by_key(|(ip, _)| !own.contains(ip));
+        }
         Ok(all)
     }
 
@@ -128,6 +133,17 @@ const IPV4_ADDRESSES: u32 = 0x10;
 const IPV6_ADDRESSES: u32 = 0x100;
 /// How long a wait lasts.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The addresses that somebody set, of a text as proc_net(5) has it: address, index, prefix, scope, flags, name.
+fn permanent(if_inet6: &str) -> Vec<Ipv6Addr> {
+    let lines = if_inet6.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = u128::from_str_radix(words.next()?, 16).ok()?;
+        let flags = u32::from_str_radix(words.nth(3)?, 16).ok()?;
+        (flags & libc::IFA_F_PERMANENT != 0).then_some(address.into())
+    });
+    lines.collect()
+}
 
 /// One entry of the list.
 enum Fact {
@@ -207,6 +223,13 @@ fn facts() -> std::io::Result<Vec<(String, Fact)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_somebody_set_are_told_from_those_of_advertisements() {
+        let text = "fd00000000000000000000000000000e 02 40 00 80     eth0\n\
+                    20010db80bad000000000000000000ff 02 40 00 00     eth0\nnonsense\n";
+        assert_eq!(permanent(text), ["fd00::e".parse::<Ipv6Addr>().unwrap()]);
+    }
 
     #[test]
     fn loopback_has_a_number_and_is_not_ethernet() {
