@@ -137,6 +137,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
             warnings,
             interfaces: dhcp.warnings(),
             served: dhcp.served(),
+            tftp: tftp.as_ref().map(tftp::Service::trouble),
             missing: ArcSwap::default(),
             readiness: Arc::clone(&readiness),
         });

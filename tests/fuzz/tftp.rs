@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bootd::tftp::Files;
-use bootd::tftp::engine::{End, Limits};
+use bootd::tftp::engine::{End, Limits, Ports};
 use bootd::tftp::rehearsal::{Outcome, Rehearsal};
 use bootd::tftp::request::{Mode, Packet, Request};
 
@@ -25,6 +25,7 @@ pub(crate) fn conversation(mut bytes: &[u8]) {
         each: 3,
         blksize: 1468,
         windowsize: 16,
+        ports: Ports::Own,
     };
     let mut server = Rehearsal::new(Files::of(files.clone()), limits);
     let mut readings: BTreeMap<u64, Reading> = BTreeMap::new();
@@ -79,7 +80,8 @@ struct Reading {
 impl Reading {
     fn of(request: &Request, files: &[(&str, Vec<u8>)]) -> Self {
         let name = request.name.replace('\\', "/");
-        let name = name.trim_start_matches('/');
+        let segments = name.split('/').filter(|segment| !matches!(*segment, "" | "."));
+        let name = segments.collect::<Vec<_>>().join("/");
         let file = files.iter().find(|(known, _)| *known == name);
         let (_, content) = file.unwrap_or_else(|| panic!("there is no {name}"));
         let content = match request.mode {

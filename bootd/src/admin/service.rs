@@ -27,6 +27,7 @@ use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
 use crate::http::{App, Body, full};
 use crate::state::Store;
+use crate::tftp;
 use crate::warmer::Readiness;
 
 /// The socket cannot be opened.
@@ -65,6 +66,8 @@ pub struct Admin {
     pub served: Arc<dhcp::Served>,
     /// Files that boot scripts name and this box cannot serve, as of the last look.
     pub missing: ArcSwap<Vec<String>>,
+    /// Whether TFTP has places for all who ask; `None`: there is no TFTP.
+    pub tftp: Option<Arc<tftp::Trouble>>,
     /// Whether nodes boot without their origins.
     pub readiness: Arc<Readiness>,
 }

@@ -180,6 +180,7 @@ pub(super) fn status(admin: &Admin) -> Status {
     let mut warnings = admin.warnings.clone();
     warnings.extend(admin.interfaces.load().iter().cloned());
     warnings.extend(admin.missing.load().iter().cloned());
+    warnings.extend(admin.tftp.as_ref().and_then(|tftp| tftp.text()));
     warnings.extend(admin.readiness.failures());
     warnings.extend(
         admin

@@ -399,7 +399,8 @@ impl Running {
         v6: Option<&Family<v6::service::Shell>>,
     ) {
         if let (Some(served), Some(v6)) = (&mut self.v6, v6) {
-            let moved = served.port.interface().networks6 != interface.networks6;
+            let spread_over = v6::port::spread_over;
+            let moved = spread_over(&served.port.interface()) != spread_over(&interface);
             served.port.follow(interface.clone());
             if moved {
                 v6.spread(served);

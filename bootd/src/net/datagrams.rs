@@ -16,7 +16,8 @@ use rustix::net::sockopt;
 use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
-use super::SENDING;
+use super::control::{CONTROL, Control, Received, number};
+use super::{Backlog, SENDING};
 
 /// A port on an address of ours, or on all of one family.
 #[derive(Debug)]
@@ -107,6 +108,38 @@ impl Listening {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on [`Listening::gone`] tells of clients that nobody is at any more.
+    pub fn hear_who_is_gone(&self) -> io::Result<()> {
+        match self.address {
+            SocketAddr::V4(_) => set_option(&self.socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
+            SocketAddr::V6(_) => set_option(&self.socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
+        }
+    }
+
+    /// The next client whose machine says that nobody listens there. `WouldBlock`: there is none.
+    pub fn gone(&self) -> io::Result<SocketAddr> {
+        loop {
+            if let Some(peer) = self.next_error()? {
+                return Ok(peer);
+            }
+        }
+    }
+
+    /// Takes one report from the socket's queue of errors; `None`: it is about something else.
+    fn next_error(&self) -> io::Result<Option<SocketAddr>> {
+        let report = Received::wait(&self.socket, &mut [], libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT)?;
+        let told = report.told(libc::IPPROTO_IP, libc::IP_RECVERR);
+        // It is a `sock_extended_err`, which begins with the number of the error.
+        let error = told.or_else(|| report.told(libc::IPPROTO_IPV6, libc::IPV6_RECVERR));
+        let is_refused = error.and_then(number) == Some(libc::ECONNREFUSED);
+        Ok(report.peer.filter(|_| is_refused))
+    }
+
+    /// How much waits, and what there was no room for.
+    pub fn backlog(&self) -> io::Result<Backlog> {
+        Backlog::of(&self.socket)
     }
 
     /// Takes what is there, at most [`TAKEN`] datagrams. `WouldBlock`: nothing is.
@@ -215,7 +248,7 @@ impl Default for Inbox {
     fn default() -> Self {
         Self {
             buffers: vec![0; TAKEN * LARGEST].into(),
-            controls: vec![Control([0; CONTROL]); TAKEN].into(),
+            controls: vec![Control::EMPTY; TAKEN].into(),
             came: Vec::with_capacity(TAKEN),
         }
     }
@@ -268,7 +301,8 @@ impl Inbox {
             )
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (header, name) in headers.iter().zip(&names).take(received) {
+        let ends = names.iter().zip(&*self.controls);
+        for (header, (name, control)) in headers.iter().zip(ends).take(received) {
             // SAFETY: the kernel wrote the name of a sender, so much of it as it says, into a place that is large enough for any.
             let name = unsafe { SockAddr::new(name.assume_init().into_storage(), header.msg_hdr.msg_namelen) };
             let peer = name
@@ -277,46 +311,41 @@ impl Inbox {
             self.came.push(Came {
                 length: header.msg_len as usize,
                 whole: header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0,
-                met: met(peer, bound, &header.msg_hdr),
+                met: met(peer, bound, control, header.msg_hdr.msg_controllen as usize),
             });
         }
         Ok(())
     }
 }
 
-/// Reads what the kernel says of a datagram that it wrote this header for.
-fn met(peer: SocketAddr, bound: SocketAddr, header: &libc::msghdr) -> Met {
+/// Reads what the kernel says of a datagram beside its bytes.
+fn met(peer: SocketAddr, bound: SocketAddr, told: &Control, length: usize) -> Met {
     let mut met = Met {
         peer,
         ours: bound.ip(),
         interface: 0,
         is_ours_alone: true,
     };
-    // SAFETY: the header is one that recvmmsg filled, and its control buffer still lives and is as long as it says.
-    let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
-    while !at.is_null() {
-        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return whole entries within the buffer; entries are aligned there.
-        let entry = unsafe { &*at };
-        match (entry.cmsg_level, entry.cmsg_type) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // SAFETY: the data of this entry is an `in_pktinfo`; it is copied, so alignment does not matter.
-                let info = unsafe { libc::CMSG_DATA(at).cast::<libc::in_pktinfo>().read_unaligned() };
-                met.ours = Ipv4Addr::from_bits(u32::from_be(info.ipi_spec_dst.s_addr)).into();
-                met.interface = info.ipi_ifindex.cast_unsigned();
-                met.is_ours_alone = info.ipi_spec_dst.s_addr == info.ipi_addr.s_addr;
+    for (level, kind, data) in told.entries(length) {
+        match (level, kind, data) {
+            // An `in_pktinfo`: the interface, the address that is ours, and the one in the header.
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, &[i, n, t, f, a, b, c, d, ref header @ ..]) => {
+                met.ours = Ipv4Addr::new(a, b, c, d).into();
+                met.interface = u32::from_ne_bytes([i, n, t, f]);
+                met.is_ours_alone = header.starts_with(&[a, b, c, d]);
             }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                // SAFETY: the data of this entry is an `in6_pktinfo`; it is copied, so alignment does not matter.
-                let info = unsafe { libc::CMSG_DATA(at).cast::<libc::in6_pktinfo>().read_unaligned() };
-                let ours = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+            // An `in6_pktinfo`: the address in the header, and the interface.
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, data) => {
+                let Some((ours, interface)) = data.split_first_chunk::<16>() else {
+                    continue;
+                };
+                let ours = Ipv6Addr::from(*ours);
                 met.ours = ours.into();
-                met.interface = info.ipi6_ifindex as u32;
+                met.interface = number(interface).unwrap_or_default().cast_unsigned();
                 met.is_ours_alone = !ours.is_multicast();
             }
             _ => {}
         }
-        // SAFETY: as for CMSG_FIRSTHDR; `at` is an entry of this header.
-        at = unsafe { libc::CMSG_NXTHDR(header, at) };
     }
     met
 }
@@ -351,10 +380,19 @@ impl Outbox {
             }
         }
         let mut rest = pieces.as_slice();
+        let mut tried = 0;
         while let Some(piece) = rest.first() {
+            let is_shared = self.waiting.get(piece.burst).is_some_and(|(_, to)| to.is_some());
             match self.send_some(socket, &rest[..rest.len().min(TAKEN)]) {
-                Ok(sent) => rest = rest.get(sent.max(1)..).unwrap_or_default(),
+                Ok(sent) => {
+                    rest = rest.get(sent.max(1)..).unwrap_or_default();
+                    tried = 0;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Of a socket that many share it says that somebody is gone, and not who; it says so once.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_shared && tried < TRIES => {
+                    tried += 1
+                }
                 Err(error) => {
                     let cannot_cut = matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE));
                     if piece.count > 1 && cannot_cut {
@@ -363,6 +401,7 @@ impl Outbox {
                         failed(self.waiting.get(piece.burst).and_then(|(_, to)| *to), error);
                     }
                     rest = rest.get(1..).unwrap_or_default();
+                    tried = 0;
                 }
             }
         }
@@ -411,7 +450,7 @@ impl Outbox {
                     });
                 }
             }
-            let mut control = Control([0; CONTROL]);
+            let mut control = Control::EMPTY;
             let mut length = 0;
             if let Some(met) = to {
                 length = control.pktinfo(length, met);
@@ -465,62 +504,30 @@ fn together(burst: &Burst) -> usize {
     (LARGEST_TOGETHER / each.max(1)).clamp(1, SEGMENTS)
 }
 
-/// A buffer for control messages, aligned as they are.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control([u8; CONTROL]);
-
 impl Control {
     /// Adds the address that a datagram is sent from, and returns the new length.
     fn pktinfo(&mut self, at: usize, met: &Met) -> usize {
         match met.ours {
             IpAddr::V4(ours) => {
-                let info = libc::in_pktinfo {
-                    ipi_ifindex: 0,
-                    ipi_spec_dst: libc::in_addr {
-                        s_addr: ours.to_bits().to_be(),
-                    },
-                    ipi_addr: libc::in_addr { s_addr: 0 },
-                };
-                self.entry(at, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+                let mut info = [0; 12];
+                info[4..8].copy_from_slice(&ours.octets());
+                self.add(at, libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
             }
             IpAddr::V6(ours) => {
-                let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr { s6_addr: ours.octets() },
-                    // Where the route leads; only addresses of a link are of one interface.
-                    ipi6_ifindex: if ours.is_unicast_link_local() {
-                        met.interface as _
-                    } else {
-                        0
-                    },
-                };
-                self.entry(at, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+                let mut info = [0; 20];
+                info[..16].copy_from_slice(&ours.octets());
+                // Where the route leads; only addresses of a link are of one interface.
+                if ours.is_unicast_link_local() {
+                    info[16..].copy_from_slice(&met.interface.to_ne_bytes());
+                }
+                self.add(at, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info)
             }
         }
     }
 
     /// Adds where the kernel cuts, and returns the new length.
     fn segment(&mut self, at: usize, each: usize) -> usize {
-        self.entry(at, libc::SOL_UDP, libc::UDP_SEGMENT, each as u16)
-    }
-
-    fn entry<T: Copy>(&mut self, at: usize, level: libc::c_int, kind: libc::c_int, data: T) -> usize {
-        let size = size_of::<T>() as libc::c_uint;
-        // SAFETY: these two only compute with the size.
-        let (length, space) = unsafe { (libc::CMSG_LEN(size), libc::CMSG_SPACE(size) as usize) };
-        if at + space > CONTROL {
-            return at;
-        }
-        // SAFETY: the buffer is aligned for headers, `at` is the sum of whole spaces before, and the whole space of this entry is within it;
-        // CMSG_DATA is the place in it behind the header, and writing unaligned needs no alignment there.
-        unsafe {
-            let header = self.0.as_mut_ptr().add(at).cast::<libc::cmsghdr>();
-            (*header).cmsg_len = length as _;
-            (*header).cmsg_level = level;
-            (*header).cmsg_type = kind;
-            libc::CMSG_DATA(header).cast::<T>().write_unaligned(data);
-        }
-        at + space
+        self.add(at, libc::SOL_UDP, libc::UDP_SEGMENT, &(each as u16).to_ne_bytes())
     }
 }
 
@@ -596,8 +603,8 @@ fn option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> io::Result<
 pub const TAKEN: usize = 64;
 /// The largest datagram that is read.
 const LARGEST: usize = 4096;
-/// Room for a `in6_pktinfo` and a number, each with its header.
-const CONTROL: usize = 96;
+/// How often a datagram is tried while others' clients are said to be gone.
+const TRIES: u32 = 4;
 /// Bytes of a head.
 const HEAD: usize = 4;
 /// What the kernel cuts into at most (UDP_MAX_SEGMENTS of the oldest kernels that can).

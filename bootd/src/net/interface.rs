@@ -32,8 +32,10 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Addr>,
     /// The same with the lengths of their prefixes.
     pub networks: Vec<(Ipv4Addr, u8)>,
-    /// Its IPv6 addresses with the lengths of their prefixes, those of the link among them.
+    /// Its IPv6 addresses with the lengths of their prefixes, those of the link among them; first those that are its own.
     pub networks6: Vec<(Ipv6Addr, u8)>,
+    /// How many of these somebody set; the others are made from router advertisements, or are lent.
+    pub own6: usize,
 }
 
 impl Interface {
@@ -50,6 +52,7 @@ impl Interface {
                     addresses: Vec::new(),
                     networks: Vec::new(),
                     networks6: Vec::new(),
+                    own6: 0,
                 }),
                 (Fact::Address(IpAddr::V4(ip), prefix), Some(known)) => {
                     known.addresses.push(ip);
@@ -64,6 +67,7 @@ impl Interface {
         let own = permanent(&std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default());
         for interface in &mut all {
             interface.networks6.sort_by_key(|(ip, _)| !own.contains(ip));
+            interface.own6 = interface.networks6.iter().filter(|(ip, _)| own.contains(ip)).count();
         }
         Ok(all)
     }

@@ -4,6 +4,7 @@
 
 mod arp;
 mod batch;
+mod control;
 mod datagrams;
 mod icmp6;
 mod interface;
@@ -16,7 +17,7 @@ use socket2::{SockAddr, Socket};
 pub use arp::{Arp, Wake};
 pub use batch::{BATCH, Backlog, Incoming};
 pub use datagrams::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way};
-pub use icmp6::Icmp6;
+pub use icmp6::{Heard, Icmp6};
 pub use interface::{Changed, Changes, Interface};
 pub use packet::{End, FrameSocket, Framed};
 pub use udp::UdpPort;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Files;
-use super::engine::Limits;
+use super::engine::{End, Limits, Ports};
 use super::rehearsal::{Outcome, Rehearsal};
 
 struct Case {
@@ -52,6 +52,7 @@ fn case(rule: &'static str, says: &'static str) -> Case {
             each: 3,
             blksize: 1468,
             windowsize: 16,
+            ports: Ports::Own,
         },
         room: 1472,
         steps: Vec::new(),
@@ -622,12 +623,25 @@ fn ends() -> Vec<Case> {
             "4 I",
             "more transfers of a client than its share are error 0, and the next one may begin when one ended",
         )
-        .asks_from(1, rrq("empty", &[]), one(block(1, b"")))
+        .asks_from(1, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .acknowledges(1, blocks(2..=2, 512))
+        .asks_from(2, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .acknowledges(1, blocks(2..=2, 512))
+        .asks_from(3, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .acknowledges(1, blocks(2..=2, 512))
+        .asks_from(4, rrq("empty", &[]), Gets::Refused(0, "too_many_reads_of_client"))
+        .says(ABORT, Gets::Over("aborted"))
+        .asks_from(4, rrq("empty", &[]), one(block(1, b""))),
+        case(
+            "4 I",
+            "of a client that has its share, those that were never heard make room",
+        )
+        .asks_from(1, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
+        .acknowledges(1, blocks(2..=2, 512))
         .asks_from(2, rrq("empty", &[]), one(block(1, b"")))
         .asks_from(3, rrq("empty", &[]), one(block(1, b"")))
-        .asks_from(4, rrq("empty", &[]), Gets::Refused(0, "too_many_reads_of_client"))
-        .acknowledges(1, Gets::Over("read"))
-        .asks_from(4, rrq("empty", &[]), one(block(1, b""))),
+        .asks_from(4, rrq("empty", &[]), one(block(1, b"")))
+        .asks_from(5, rrq("ipxe.efi", &[]), blocks(1..=1, 512)),
         case("4 I", "more transfers than there are places are error 0")
             .limits(|limits| limits.reads = 2)
             .asks_from(1, rrq("ipxe.efi", &[]), blocks(1..=1, 512))
@@ -673,6 +687,7 @@ fn a_thousand_requests_a_second_from_one_port_are_one_transfer_and_few_answers()
         each: 100,
         blksize: 1468,
         windowsize: 16,
+        ports: Ports::Own,
     };
     let mut server = Rehearsal::new(Files::of(files()), limits);
     let mut answers = 0;
@@ -691,4 +706,96 @@ fn a_thousand_requests_a_second_from_one_port_are_one_transfer_and_few_answers()
     }
     server.passes(Duration::from_secs(60));
     assert_eq!((server.count(), server.ended.len()), (0, 1001));
+}
+
+/// What a server says that has few places.
+fn cramped(reads: usize, ports: Ports) -> Rehearsal {
+    let limits = Limits {
+        reads,
+        each: 100,
+        blksize: 1468,
+        windowsize: 16,
+        ports,
+    };
+    Rehearsal::new(Files::of(files()), limits)
+}
+
+/// Asks, and says that the first block came.
+fn begins(server: &mut Rehearsal, peer: SocketAddr) -> u64 {
+    let Outcome::Sent(id, _) = server.asks(peer, &rrq("ipxe.efi", &[])) else {
+        panic!("not sent");
+    };
+    assert!(matches!(server.says(id, b"\0\x04\0\x01"), Outcome::Sent(..)));
+    id
+}
+
+#[test]
+fn a_request_that_somebody_forged_ends_no_transfer_and_the_clients_own_does_when_it_is_heard() {
+    let mut server = cramped(100, Ports::Own);
+    let first = begins(&mut server, client(1));
+    assert!(matches!(
+        server.asks(client(1), &rrq("unknown", &[])),
+        Outcome::Refused(..)
+    ));
+    for name in ["even", "empty", "even"] {
+        assert!(matches!(server.asks(client(1), &rrq(name, &[])), Outcome::Sent(..)));
+        assert_eq!(server.count(), 2);
+    }
+    // Nobody goes on with what was forged; the transfer goes on.
+    server.passes(Duration::from_secs(16));
+    assert_eq!(server.count(), 1);
+    assert!(matches!(server.says(first, b"\0\x04\0\x02"), Outcome::Sent(..)));
+    let Outcome::Sent(second, _) = server.asks(client(1), &rrq("even", &[])) else {
+        panic!("not sent");
+    };
+    assert_eq!(server.of(client(1)), Some(second));
+    assert!(matches!(server.says(second, b"\0\x04\0\x01"), Outcome::Sent(..)));
+    assert_eq!(server.count(), 1);
+    let last = server.ended.last().unwrap();
+    assert_eq!((last.id, last.how), (first, End::Replaced));
+    assert_eq!(last.farewell, None);
+}
+
+#[test]
+fn where_all_speak_from_one_port_a_request_for_something_else_ends_the_transfer_at_once() {
+    let mut server = cramped(100, Ports::Shared);
+    let first = begins(&mut server, client(1));
+    assert!(matches!(
+        server.asks(client(1), &rrq("unknown", &[])),
+        Outcome::Refused(..)
+    ));
+    assert_eq!(server.of(client(1)), Some(first));
+    assert!(matches!(server.asks(client(1), &rrq("even", &[])), Outcome::Sent(..)));
+    assert_eq!((server.count(), server.ended.last().unwrap().id), (1, first));
+}
+
+#[test]
+fn whoever_holds_all_places_and_does_nothing_with_them_keeps_nobody_out() {
+    let mut server = cramped(4, Ports::Own);
+    let held: Vec<u64> = (1..=4).map(|port| begins(&mut server, client(port))).collect();
+    assert!(matches!(
+        server.asks(client(5), &rrq("even", &[])),
+        Outcome::Refused("too_many_reads", _)
+    ));
+    // One word each few seconds.
+    for block in 2..=4 {
+        server.passes(Duration::from_secs(3));
+        for id in &held {
+            server.says(*id, &[0, 4, 0, block]);
+        }
+    }
+    for (number, port) in (5..=8).enumerate() {
+        begins(&mut server, client(port));
+        let last = server.ended.last().unwrap();
+        assert_eq!(last.how, End::Displaced);
+        assert!(held.contains(&last.id), "{number}");
+        assert_eq!(last.farewell.as_ref().unwrap()[..4], [0, 5, 0, 0]);
+    }
+    // Who has just begun keeps its place, and may ask for something else.
+    assert!(matches!(
+        server.asks(client(9), &rrq("even", &[])),
+        Outcome::Refused("too_many_reads", _)
+    ));
+    assert!(matches!(server.asks(client(8), &rrq("even", &[])), Outcome::Sent(..)));
+    assert_eq!(server.count(), 4);
 }

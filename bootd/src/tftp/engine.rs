@@ -1,21 +1,23 @@
 //! All transfers: who has one, what a packet means to it, and which is due next.
 //!
 //! Pure: takes packets and the time, gives packets ([`Burst`]). Sockets, files and the clock are its caller's. Promises: a transfer is known by its client's
-//! address and port; a request that comes again begins none, one for something else ends the one before it; a client's ERROR ends its
-//! transfer, and nothing leaves after it; there are no more transfers than [`Limits`] says, each client has its share of them, and who gets
-//! none hears why; clients that nobody ever heard again make room for others. What a transfer costs is its place in the tables: the files are shared.
+//! address and port; a request that comes again begins none, one for something else ends the one before it, as soon as it is sure that it is the
+//! client's own; a client's ERROR ends its transfer, and nothing leaves after it; there are no more transfers than [`Limits`] says, each client has
+//! its share of them, and who gets none hears why. What a transfer costs is its place in the tables: the files are shared. Who makes room for whom is
+//! decided in `places`.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::{Entry as Place, RandomState};
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::hash_map::RandomState;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bootd_sdk::text::shown;
 use bytes::Bytes;
 
 use super::content::Content;
+use super::places::{Places, Use};
 use super::request::{Code, Granted, Malformed, Mode, Packet, Request, error};
 use super::transfer::{Step, Transfer};
 use super::{Files, Kind, Refused};
@@ -35,6 +37,17 @@ pub struct Limits {
     pub blksize: u16,
     /// Largest window, in blocks.
     pub windowsize: u16,
+    /// Where transfers speak from.
+    pub ports: Ports,
+}
+
+/// Where transfers speak from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// Each from a port of its own: who says something there got what was sent from there.
+    Own,
+    /// All from the one where they were asked: a client's port has one transfer.
+    Shared,
 }
 
 /// The transfers.
@@ -42,15 +55,15 @@ pub struct Limits {
 pub struct Engine {
     limits: Limits,
     transfers: HashMap<Id, Entry>,
+    /// The newest of each client's port.
     by_peer: HashMap<SocketAddr, Id>,
-    by_client: HashMap<IpAddr, usize>,
+    places: Places,
     /// For each transfer its [`Entry::alarm`], and some that are over.
     alarms: BinaryHeap<Reverse<(Duration, Id)>>,
-    /// Those that were not heard when they were looked at last, the oldest first.
-    unheard: VecDeque<Id>,
     next: Id,
     ended: Vec<Ended>,
     repeated: u64,
+    ignored: u64,
     hasher: RandomState,
 }
 
@@ -63,6 +76,9 @@ struct Entry {
     name: String,
     kind: Kind,
     alarm: Duration,
+    began: Duration,
+    /// One of the same port, which ends when this one's client is heard. Whoever asked may have forged that port.
+    before: Option<Id>,
 }
 
 /// What becomes of a request.
@@ -141,6 +157,8 @@ pub struct Ended {
     pub bytes: u64,
     /// How it ended.
     pub how: End,
+    /// What its client is told, if it waits for more.
+    pub farewell: Option<Bytes>,
 }
 
 /// How a transfer ends.
@@ -156,7 +174,7 @@ pub enum End {
     Gone,
     /// The client said nothing for too long.
     TimedOut,
-    /// Its client was never heard, and another one needed its place.
+    /// Its client was never heard, or did nothing with its place, and another one needed it.
     Displaced,
     /// It cannot go on, for a reason of ours.
     Dropped,
@@ -169,12 +187,12 @@ impl Engine {
             limits,
             transfers: HashMap::new(),
             by_peer: HashMap::new(),
-            by_client: HashMap::new(),
+            places: Places::default(),
             alarms: BinaryHeap::new(),
-            unheard: VecDeque::new(),
             next: 0,
             ended: Vec::new(),
             repeated: 0,
+            ignored: 0,
             hasher: RandomState::new(),
         }
     }
@@ -218,7 +236,6 @@ impl Engine {
                     _ => Verdict::Ignore(Why::AskedAgain),
                 };
             }
-            self.end(id, End::Replaced);
         }
         let file = match files.find(&request.name) {
             Ok(file) => file,
@@ -230,16 +247,12 @@ impl Engine {
                 return refuse(Why::Name(refused), &request.name, code, text);
             }
         };
-        if self.transfers.len() >= self.limits.reads && !self.make_room() {
-            return refuse(Why::TooMany, &request.name, Code::Undefined, COME_BACK);
-        }
-        if self
-            .by_client
-            .get(&peer.ip())
-            .is_some_and(|own| *own >= self.limits.each)
-        {
+        if self.places.of(peer.ip()) >= self.limits.each && !self.make_room_among_own(&peer) {
             let text = "too many transfers of yours, try again";
             return refuse(Why::TooManyOfClient, &request.name, Code::Undefined, text);
+        }
+        if self.transfers.len() >= self.limits.reads && !self.make_room(&peer, now) {
+            return refuse(Why::TooMany, &request.name, Code::Undefined, COME_BACK);
         }
         Verdict::Begin(Opening {
             peer,
@@ -263,16 +276,13 @@ impl Engine {
         let blksize = granted.blksize.unwrap_or(USUAL_BLKSIZE).into();
         let content = Content::new(file, request.mode, blksize);
         let (transfer, step) = Transfer::begin(content, &granted, now);
+        let before = self.begun_before(&peer);
         let id = self.next;
         self.next += 1;
         let alarm = transfer.due();
         self.alarms.push(Reverse((alarm, id)));
         self.by_peer.insert(peer, id);
-        while self.unheard.front().is_some_and(|id| !self.is_unheard(*id)) {
-            self.unheard.pop_front();
-        }
-        self.unheard.push_back(id);
-        *self.by_client.entry(peer.ip()).or_default() += 1;
+        self.places.take(id, peer.ip());
         let entry = Entry {
             transfer,
             peer,
@@ -280,6 +290,8 @@ impl Engine {
             name: shown(&request.name),
             kind,
             alarm,
+            began: now,
+            before,
         };
         self.transfers.insert(id, entry);
         let burst = self.after(id, step);
@@ -296,7 +308,16 @@ impl Engine {
         let entry = self.transfers.get_mut(&id).ok_or(Why::NoTransfer)?;
         match Packet::read(packet) {
             Ok(Packet::Acknowledgement(block)) => {
+                let is_first = entry.transfer.heard().is_none();
                 let step = entry.transfer.acknowledged(block, now);
+                self.ignored += u64::from(step == Step::Nothing);
+                if is_first && entry.transfer.heard().is_some() {
+                    let (peer, before) = (entry.peer, entry.before.take());
+                    self.places.heard(id, peer.ip());
+                    if let Some(before) = before {
+                        self.end(before, End::Replaced);
+                    }
+                }
                 Ok(self.after(id, step))
             }
             Ok(Packet::Error) => {
@@ -336,13 +357,19 @@ impl Engine {
         let Some(entry) = self.transfers.remove(&id) else {
             return;
         };
-        self.by_peer.remove(&entry.peer);
-        if let Place::Occupied(mut own) = self.by_client.entry(entry.peer.ip()) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
+        self.places.leave(id, entry.peer.ip());
+        let is_newest = self.by_peer.get(&entry.peer) == Some(&id);
+        match entry.before.filter(|before| self.transfers.contains_key(before)) {
+            _ if !is_newest => {}
+            Some(before) => {
+                self.by_peer.insert(entry.peer, before);
+            }
+            None => {
+                self.by_peer.remove(&entry.peer);
             }
         }
+        // Who was never heard may be somebody else than who asked.
+        let waits = how == End::Displaced && entry.transfer.heard().is_some();
         self.ended.push(Ended {
             id,
             peer: entry.peer,
@@ -350,6 +377,7 @@ impl Engine {
             name: entry.name,
             kind: entry.kind,
             how,
+            farewell: waits.then(|| error(Code::Undefined, COME_BACK)),
         });
     }
 
@@ -363,6 +391,11 @@ impl Engine {
         std::mem::take(&mut self.repeated)
     }
 
+    /// How many acknowledgements had nothing leave since this was asked last: doubled ones, and those of no block that is under way.
+    pub fn ignored(&mut self) -> u64 {
+        std::mem::take(&mut self.ignored)
+    }
+
     /// How many transfers there are.
     pub fn len(&self) -> usize {
         self.transfers.len()
@@ -373,20 +406,50 @@ impl Engine {
         self.transfers.is_empty()
     }
 
-    /// Ends the oldest transfer whose client was never heard: whoever forged its request does not keep others out. `false`: there is none.
-    fn make_room(&mut self) -> bool {
-        while let Some(id) = self.unheard.pop_front() {
-            if self.is_unheard(id) {
-                self.end(id, End::Displaced);
-                return true;
-            }
+    /// Ends a transfer of somebody who needs its place less. `false`: there is none.
+    fn make_room(&mut self, asker: &SocketAddr, now: Duration) -> bool {
+        let uses = self.transfers.iter().map(|(&id, entry)| Use {
+            id,
+            client: entry.peer.ip(),
+            age: now.saturating_sub(entry.began),
+            silence: now.saturating_sub(entry.transfer.news_at()),
+            bytes: entry.transfer.bytes(),
+        });
+        match self.places.gives_way(asker.ip(), uses, now) {
+            Some(id) => self.end(id, End::Displaced),
+            None => return self.end_before(asker),
         }
-        false
+        true
     }
 
-    fn is_unheard(&self, id: Id) -> bool {
-        let entry = self.transfers.get(&id);
-        entry.is_some_and(|entry| entry.transfer.heard().is_none())
+    /// The same of the client itself: forged requests in its name do not keep it out.
+    fn make_room_among_own(&mut self, asker: &SocketAddr) -> bool {
+        match self.places.unheard_of(asker.ip()) {
+            Some(id) => self.end(id, End::Displaced),
+            None => return self.end_before(asker),
+        }
+        true
+    }
+
+    /// Where there is no place for both, the one that this port had ends at once.
+    fn end_before(&mut self, asker: &SocketAddr) -> bool {
+        let before = self.of(asker);
+        if let Some(id) = before {
+            self.end(id, End::Replaced);
+        }
+        before.is_some()
+    }
+
+    /// The transfer that a new one of this port is instead of, if it goes on until that is sure. One that was not heard either is over.
+    fn begun_before(&mut self, peer: &SocketAddr) -> Option<Id> {
+        let id = self.of(peer)?;
+        let entry = self.transfers.get(&id)?;
+        if entry.transfer.heard().is_some() && self.limits.ports == Ports::Own {
+            return Some(id);
+        }
+        let before = entry.before;
+        self.end(id, End::Replaced);
+        before
     }
 
     /// What of the options holds.

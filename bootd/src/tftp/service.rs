@@ -20,8 +20,9 @@ use prometheus_client::metrics::counter::Counter;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::Files;
-use super::engine::{End, Ended, Engine, Id, Limits, Opening, Refusal, Verdict, Why};
+use super::engine::{End, Ended, Engine, Id, Limits, Opening, Ports, Refusal, Verdict, Why};
 use super::request::Packet;
+use super::trouble::Trouble;
 use crate::config::Config;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
@@ -37,6 +38,7 @@ pub struct Service {
     address: SocketAddr,
     stop: PipeWriter,
     thread: JoinHandle<()>,
+    trouble: Arc<Trouble>,
 }
 
 /// A TFTP service that does not start.
@@ -76,6 +78,11 @@ impl Service {
         self.address
     }
 
+    /// Whether it has places for all who ask.
+    pub fn trouble(&self) -> Arc<Trouble> {
+        Arc::clone(&self.trouble)
+    }
+
     /// Ends it, with the transfers under way, and waits for its thread.
     pub fn stop(self) {
         drop(self.stop);
@@ -98,17 +105,29 @@ fn start_with(
     for port in &listening {
         tracing::info!(address = %port.address(), "tftp listens");
     }
-    let single_port = config.tftp.single_port;
+    if limits.ports == Ports::Shared {
+        for port in &listening {
+            // Without it transfers to who is not there end when their time is over.
+            let _ = port.hear_who_is_gone();
+        }
+    }
+    let trouble = Arc::new(Trouble::new(limits.reads));
+    let told = Arc::clone(&trouble);
     let thread = std::thread::Builder::new()
         .name("tftp".into())
         .spawn(move || {
             urgency::become_urgent();
             supervise(&metrics, &stopped, RESTART_AFTER, || {
-                Desk::new(&listening, &files, &metrics, limits, single_port)?.serve(&stopped)
+                Desk::new(&listening, &files, &metrics, limits, &told)?.serve(&stopped)
             });
         })
         .map_err(TftpError::Thread)?;
-    Ok(Service { address, stop, thread })
+    Ok(Service {
+        address,
+        stop,
+        thread,
+        trouble,
+    })
 }
 
 /// The sockets of all addresses that it listens on.
@@ -150,6 +169,10 @@ fn limits(config: &Config) -> Limits {
         each: READS_EACH,
         blksize: config.tftp.blksize,
         windowsize: config.tftp.windowsize,
+        ports: match config.tftp.single_port {
+            true => Ports::Shared,
+            false => Ports::Own,
+        },
     }
 }
 
@@ -177,7 +200,7 @@ struct Desk<'a> {
     listening: &'a [Listening],
     files: &'a ArcSwap<Files>,
     metrics: &'a Metrics,
-    single_port: bool,
+    ports: Ports,
     engine: Engine,
     /// Of each transfer its own way, or whom it serves from which of the listening sockets.
     ways: HashMap<Id, To>,
@@ -191,6 +214,11 @@ struct Desk<'a> {
     /// Each client may read without end; not each read is worth a line.
     lines: Lines,
     repeated: Counter,
+    ignored: Counter,
+    /// What the kernel had no room for, and how much of that is counted, of each listening socket.
+    unheard: Counter,
+    dropped: Vec<u32>,
+    trouble: &'a Trouble,
 }
 
 /// How a transfer reaches its client.
@@ -205,7 +233,7 @@ impl<'a> Desk<'a> {
         files: &'a ArcSwap<Files>,
         metrics: &'a Arc<Metrics>,
         limits: Limits,
-        single_port: bool,
+        trouble: &'a Trouble,
     ) -> io::Result<Self> {
         let sockets = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (number, port) in listening.iter().enumerate() {
@@ -216,7 +244,7 @@ impl<'a> Desk<'a> {
             listening,
             files,
             metrics,
-            single_port,
+            ports: limits.ports,
             engine: Engine::new(limits),
             ways: HashMap::new(),
             sockets,
@@ -227,6 +255,10 @@ impl<'a> Desk<'a> {
             refusals: Refusals::new(Arc::clone(metrics), "tftp"),
             lines: Lines::new(Instant::now()),
             repeated: metrics.counter("tftp", "retransmitted"),
+            ignored: metrics.counter("tftp", "acknowledgement_ignored"),
+            unheard: metrics.refusals_counter("tftp", "receive_buffer_full"),
+            dropped: vec![0; listening.len()],
+            trouble,
         })
     }
 
@@ -253,6 +285,9 @@ impl<'a> Desk<'a> {
             }
             for event in events {
                 if let Token::Port(number) = Token::of(event.data) {
+                    if { event.flags }.contains(epoll::EventFlags::ERR) {
+                        self.gone(number);
+                    }
                     self.arrived(number, now)?;
                 }
             }
@@ -281,11 +316,33 @@ impl<'a> Desk<'a> {
             Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error),
         }
+        let mut count = 0;
         for (bytes, met) in inbox.datagrams() {
+            count += 1;
             self.guarded(None, |desk| desk.asked(number, met, bytes, now));
         }
         self.inbox = inbox;
+        // A buffer that was full is emptied in full batches.
+        if count == TAKEN
+            && let (Ok(backlog), Some(counted)) = (port.backlog(), self.dropped.get_mut(number))
+        {
+            self.unheard.inc_by(backlog.dropped.wrapping_sub(*counted).into());
+            *counted = backlog.dropped;
+        }
         Ok(())
+    }
+
+    /// Machines said that nobody listens where a transfer goes. Transfers with their own ways hear that there.
+    fn gone(&mut self, number: usize) {
+        let Some(port) = self.listening.get(number) else {
+            return;
+        };
+        for peer in std::iter::from_fn(|| port.gone().ok()).take(TAKEN) {
+            if let Some(id) = self.engine.of(&peer) {
+                self.engine.end(id, End::Gone);
+            }
+        }
+        self.put_away();
     }
 
     fn asked(&mut self, number: usize, met: &Met, bytes: Option<&[u8]>, now: Duration) {
@@ -295,7 +352,7 @@ impl<'a> Desk<'a> {
         if !met.is_ours_alone {
             return self.refusals.count(Why::ToAll.label(), &met.peer, &"");
         }
-        if self.single_port
+        if self.ports == Ports::Shared
             && !Packet::is_request(bytes)
             && let Some(id) = self.engine.of(&met.peer)
         {
@@ -321,7 +378,7 @@ impl<'a> Desk<'a> {
             }
         };
         let (id, burst) = self.engine.begin(opening, room, now);
-        let to = if self.single_port {
+        let to = if self.ports == Ports::Shared {
             To::Shared(number, *met)
         } else if let Err(error) = epoll::add(&self.sockets, &way, Token::Transfer(id).data(), epoll::EventFlags::IN) {
             tracing::debug!(%error, peer = %met.peer, "no room for a tftp transfer");
@@ -335,9 +392,12 @@ impl<'a> Desk<'a> {
     }
 
     fn refuse(&mut self, number: usize, met: &Met, refusal: Refusal) {
+        if matches!(refusal.why, Why::TooMany | Why::NoSocket) {
+            self.trouble.had_no_place();
+        }
         self.refusals.count(refusal.why.label(), &met.peer, &refusal.name);
         let burst = Burst::of(refusal.packet);
-        if !self.single_port
+        if self.ports == Ports::Own
             && let Ok(way) = Way::open(met)
         {
             self.outbox.add(burst, None);
@@ -411,7 +471,10 @@ impl<'a> Desk<'a> {
         if ended.is_empty() {
             return;
         }
-        for ended in ended {
+        for mut ended in ended {
+            if let Some(farewell) = ended.farewell.take() {
+                self.send(ended.id, Burst::of(farewell));
+            }
             // The system forgets a socket that is closed.
             self.ways.remove(&ended.id);
             self.count(&ended);
@@ -445,6 +508,12 @@ impl<'a> Desk<'a> {
             0 => {}
             repeated => {
                 self.repeated.inc_by(repeated);
+            }
+        }
+        match self.engine.ignored() {
+            0 => {}
+            ignored => {
+                self.ignored.inc_by(ignored);
             }
         }
     }

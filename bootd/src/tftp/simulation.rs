@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Files;
-use super::engine::{End, Engine, Id, Limits, Verdict};
+use super::engine::{End, Engine, Id, Limits, Ports, Verdict};
 use super::request::Packet;
 use crate::net::Burst;
 
@@ -168,6 +168,7 @@ impl World {
                 each: 100,
                 blksize: 1468,
                 windowsize: 64,
+                ports: Ports::Own,
             }),
             files: Files::of(files),
             now: Duration::ZERO,
@@ -529,6 +530,7 @@ fn blocks_go_on_with_number_0_behind_65535_with_windows_and_without() {
             each: 1,
             blksize: 512,
             windowsize: 64,
+            ports: Ports::Own,
         };
         let mut engine = Engine::new(limits);
         let files = Files::of([("f", file.clone())]);

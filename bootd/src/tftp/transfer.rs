@@ -149,6 +149,11 @@ impl Transfer {
         self.heard.then_some(self.news_at)
     }
 
+    /// When its client said something new; the request is the first of that.
+    pub fn news_at(&self) -> Duration {
+        self.news_at
+    }
+
     /// Whether the last block was sent.
     pub fn is_at_end(&self) -> bool {
         self.oack.is_none() && self.content.ends_with(self.sent)

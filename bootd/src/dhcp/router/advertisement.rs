@@ -52,18 +52,20 @@ pub fn last(message: &[u8]) -> Vec<u8> {
     last
 }
 
-/// For how long another router's advertisement counts; zero: it promises nothing. `Err`: it is none.
+/// For how long another router's advertisement counts; zero: it promises nothing. `Err`: it is none, or not as RFC 4861 section 6.1.2 demands.
 pub fn promise(message: &[u8]) -> Result<Duration, Malformed> {
     let lifetime = match message.get(LIFETIME) {
-        Some(&[high, low]) if message.len() >= HEAD => u16::from_be_bytes([high, low]),
+        Some(&[high, low]) if message.len() >= HEAD && message.get(1) == Some(&0) => u16::from_be_bytes([high, low]),
         _ => return Err(Malformed),
     };
-    let mut has_prefix = false;
+    let mut promised = Duration::from_secs(lifetime.into());
     for option in options(message.get(HEAD..).unwrap_or_default()) {
-        has_prefix |= option?.first() == Some(&PREFIX);
+        if let &[PREFIX, _, _, _, a, b, c, d, ..] = option? {
+            let valid = Duration::from_secs(u32::from_be_bytes([a, b, c, d]).into());
+            promised = promised.max(valid.min(PREFIX_COUNTS));
+        }
     }
-    let of_prefix = if has_prefix { PREFIX_COUNTS } else { Duration::ZERO };
-    Ok(Duration::from_secs(lifetime.into()).max(of_prefix))
+    Ok(promised.min(LONGEST))
 }
 
 /// The options of a message, each with its type and length. They are 8-byte units with a length of at least one (RFC 4861 section 4.6).
@@ -98,6 +100,8 @@ const VALID: Duration = Duration::from_secs(7200);
 const PREFERRED: Duration = Duration::from_secs(3600);
 /// How long a router counts that is no default router, and has prefixes: three of the longest intervals between advertisements.
 const PREFIX_COUNTS: Duration = Duration::from_secs(5400);
+/// No router says that it stays for longer (RFC 4861 section 6.2.1).
+const LONGEST: Duration = Duration::from_secs(9000);
 /// How long name servers are asked; three intervals at least (RFC 8106 section 5.1).
 const DNS_LIFETIME: Duration = Duration::from_secs(1800);
 
@@ -148,6 +152,21 @@ mod tests {
         // A router that is none any more still has its prefix.
         assert_eq!(last(&message)[6..8], [0, 0]);
         assert_eq!(promise(&last(&message)), Ok(PREFIX_COUNTS));
+    }
+
+    #[test]
+    fn another_router_counts_as_long_as_routers_may_and_a_prefix_as_long_as_it_is_valid() {
+        let mut message = encode(&RouterAdvertisement::default(), Dhcp6::None);
+        message[6..8].copy_from_slice(&[0xff; 2]);
+        assert_eq!(promise(&message), Ok(LONGEST));
+        message[1] = 1;
+        assert_eq!(promise(&message), Err(Malformed));
+        let mut message = encode(&RouterAdvertisement::default(), Dhcp6::None);
+        message.extend([PREFIX, 4, 64, 0xc0]);
+        message.extend([0; 28]);
+        assert_eq!(promise(&message), Ok(Duration::ZERO));
+        message[23] = 10;
+        assert_eq!(promise(&message), Ok(Duration::from_secs(10)));
     }
 
     #[test]

@@ -11,9 +11,8 @@ use arc_swap::ArcSwapOption;
 use super::advertisement::{Dhcp6, encode};
 use super::speaker::{SOLICITATION, Speaker, Verdict};
 use crate::config::RouterAdvertisement;
-use crate::lines::Lines;
 use crate::metrics::Metrics;
-use crate::net::Icmp6;
+use crate::net::{Heard, Icmp6};
 
 /// What a thread works with.
 pub(in crate::dhcp) struct Service {
@@ -33,15 +32,15 @@ impl Service {
         let began = Instant::now();
         let mut speaker = Speaker::new(encode(&self.says, self.dhcp6), &self.says);
         let mut buffer = [0; 1500];
-        let lines = Lines::new(began);
+        let mut told = Told::default();
         while !ending.load(Ordering::Relaxed) {
             // While the interface makes sure that its address is its own, nothing can be sent.
-            if speaker.wants_to_ask() && self.socket.send(&SOLICITATION, ALL_ROUTERS).is_ok() {
+            if speaker.wants_to_ask(began.elapsed()) && self.socket.send(&SOLICITATION, ALL_ROUTERS).is_ok() {
                 self.metrics.done(PART, "asked");
                 speaker.asked(began.elapsed());
             }
             match self.socket.receive(&mut buffer) {
-                Ok(Some((message, from))) => self.deal(message, from, &mut speaker, began.elapsed()),
+                Ok(Some(heard)) => self.deal(heard, &mut speaker, began.elapsed()),
                 Ok(None) => {}
                 Err(error) => {
                     self.metrics.refused(PART, "receive_failed", &self.interface, &error);
@@ -52,54 +51,83 @@ impl Service {
             if speaker.is_due(now) {
                 self.send(speaker.message(), ALL_NODES, "unsolicited");
             }
-            self.tell(speaker.router(now), &lines);
+            self.tell(speaker.router(now), &mut told, now);
         }
         if let Some(last) = speaker.last() {
             self.send(&last, ALL_NODES, "taken_back");
         }
     }
 
-    fn deal(&self, message: &[u8], from: Ipv6Addr, speaker: &mut Speaker, now: Duration) {
-        match speaker.hear(message, from, now) {
-            Verdict::NotOurs => {}
+    fn deal(&self, heard: Heard<'_>, speaker: &mut Speaker, now: Duration) {
+        let verdict = match speaker.hear(heard, now) {
+            Verdict::ToAsker(asker) if self.send(speaker.message(), asker, "answered") == Sent::NoNeighbour => {
+                speaker.to_all(now)
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::NotOurs | Verdict::ToAsker(_) => {}
             Verdict::Router(_) => self.metrics.done(PART, "other_router_heard"),
             Verdict::LeftToRouter(_) => self.metrics.done(PART, "left_to_router"),
             Verdict::JustSaid => self.metrics.done(PART, "answered_a_moment_ago"),
             Verdict::Listening => self.metrics.done(PART, "listening"),
-            Verdict::Malformed(reason) => self.metrics.refused(PART, reason, &from, &self.interface),
-            Verdict::ToAll => self.send(speaker.message(), ALL_NODES, "answered"),
-            Verdict::ToAsker(asker) => self.send(speaker.message(), asker, "answered"),
-        }
-    }
-
-    fn send(&self, message: &[u8], to: Ipv6Addr, what: &str) {
-        match self.socket.send(message, to) {
-            Ok(()) => self.metrics.done(PART, what),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.metrics.refused(PART, "send_buffer_full", &to, &error);
+            Verdict::Malformed(reason) => self.metrics.refused(PART, reason, &heard.from, &self.interface),
+            Verdict::ToAll => {
+                self.send(speaker.message(), ALL_NODES, "answered");
             }
-            Err(error) => self.metrics.refused(PART, "send_failed", &to, &error),
         }
     }
 
-    /// Once when it comes, and once when it goes.
-    fn tell(&self, router: Option<Ipv6Addr>, lines: &Lines) {
-        let before = self.router.load().as_deref().copied();
+    fn send(&self, message: &[u8], to: Ipv6Addr, what: &str) -> Sent {
+        let Err(error) = self.socket.send(message, to) else {
+            self.metrics.done(PART, what);
+            return Sent::Well;
+        };
+        let is_full = error.kind() == ErrorKind::WouldBlock;
+        let reason = if is_full { "send_buffer_full" } else { "send_failed" };
+        self.metrics.refused(PART, reason, &to, &error);
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => Sent::NoNeighbour,
+            _ => Sent::Failed,
+        }
+    }
+
+    /// Once when it comes, and once when it goes; where it comes and goes all the time, not each time.
+    fn tell(&self, router: Option<Ipv6Addr>, told: &mut Told, now: Duration) {
+        if self.router.load().as_deref().copied() != router {
+            self.router.store(router.map(Arc::new));
+        }
+        if told.router.is_some() == router.is_some() || told.at.is_some_and(|at| now < at + BETWEEN_LINES) {
+            return;
+        }
         let interface = &self.interface;
-        match (before, router) {
-            _ if before.is_some() == router.is_some() || !lines.may_write(Instant::now()) => {}
-            (None, Some(router)) => {
+        match (told.router, router) {
+            (_, Some(router)) => {
                 tracing::info!(interface, %router, "a router advertises here: solicitations are left to it");
             }
             (Some(router), None) => {
                 tracing::info!(interface, %router, "the router advertises no more: solicitations are answered again");
             }
-            _ => {}
+            (None, None) => {}
         }
-        if before != router {
-            self.router.store(router.map(Arc::new));
-        }
+        *told = Told { router, at: Some(now) };
     }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Well,
+    Failed,
+    /// The kernel knows so many neighbours that there is no room for another one.
+    NoNeighbour,
+}
+
+/// What the log said last of another router, and when.
+#[derive(Default)]
+struct Told {
+    router: Option<Ipv6Addr>,
+    at: Option<Duration>,
 }
 
 /// The metrics' name of this part.
@@ -108,5 +136,6 @@ const PART: &str = "router_solicitation";
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// All routers of the link.
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
 /// After a failing receive.
 const PAUSE: Duration = Duration::from_millis(100);

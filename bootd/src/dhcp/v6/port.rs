@@ -65,11 +65,11 @@ impl Port {
         self.receiver_of(Arc::clone(&self.udp))
     }
 
-    /// So many more for what is sent to each address of the interface.
+    /// So many more for what is sent to each of the addresses that are [`spread_over`].
     pub(crate) fn spread(&self, threads: usize) -> Result<Vec<Receiver>, NetError> {
         let interface = self.interface();
         let mut receivers = Vec::new();
-        for (address, _) in &interface.networks6 {
+        for (address, _) in spread_over(&interface) {
             let sockets = self.udp.beside(&interface, *address, threads)?;
             receivers.extend(sockets.into_iter().map(|udp| self.receiver_of(Arc::new(udp))));
         }
@@ -84,6 +84,16 @@ impl Port {
         }
     }
 }
+
+/// The addresses for which there are threads: a few that somebody set. Whoever sends router advertisements gives this machine others, and shall not have
+/// it begin threads; what is sent there is served all the same.
+pub(crate) fn spread_over(interface: &Interface) -> &[(Ipv6Addr, u8)] {
+    let own = interface.networks6.get(..interface.own6).unwrap_or_default();
+    own.get(..SPREAD_OVER).unwrap_or(own)
+}
+
+/// Each has its own threads.
+const SPREAD_OVER: usize = 4;
 
 impl Receiver {
     /// Receives until `ending`.

@@ -34,6 +34,9 @@ impl Rack {
         let mut config = config(&root);
         let mut limits = limits(&config);
         change(&mut config, &mut limits);
+        if config.tftp.single_port {
+            limits.ports = Ports::Shared;
+        }
         let (files, _) = Files::load(&config);
         let metrics = Arc::new(Metrics::default());
         let files = Arc::new(ArcSwap::from_pointee(files));
@@ -386,13 +389,16 @@ fn answers_leave_from_the_address_that_was_asked_over_either_family() {
 
 #[test]
 fn a_client_that_is_gone_is_waited_for_no_longer() {
-    let rack = Rack::new();
-    let client = rack.client();
-    client.ask(1, LOADER.as_bytes(), &[]);
-    let (_, _, from) = client.receive();
-    client.acknowledge(1, from);
-    drop(client);
-    rack.eventually("bootd_done_total{part=\"tftp\",what=\"gone\"} 1");
+    for single_port in [false, true] {
+        let rack = Rack::with(|config, _| config.tftp.single_port = single_port);
+        let client = rack.client();
+        client.ask(1, LOADER.as_bytes(), &[]);
+        let (_, _, from) = client.receive();
+        client.acknowledge(1, from);
+        drop(client);
+        rack.eventually("bootd_done_total{part=\"tftp\",what=\"gone\"} 1");
+        rack.still_serves();
+    }
 }
 
 #[test]
@@ -427,6 +433,9 @@ fn one_client_takes_no_more_than_its_share() {
     let silent = [rack.client(), rack.client()];
     for client in &silent {
         client.ask(1, LOADER.as_bytes(), &[]);
+        let (kind, _, from) = client.receive();
+        assert_eq!(kind, 3);
+        client.acknowledge(1, from);
         assert_eq!(client.receive().0, 3);
     }
     let (code, text) = rack.read(LOADER, &[]).unwrap_err();
@@ -485,7 +494,8 @@ fn a_panic_costs_what_it_was_about() {
     let listening = listen(&config).unwrap();
     let files = ArcSwap::from_pointee(Files::of([(LOADER, "loader")]));
     let metrics = Arc::new(Metrics::default());
-    let mut desk = Desk::new(&listening, &files, &metrics, limits(&config), false).unwrap();
+    let trouble = Trouble::new(1);
+    let mut desk = Desk::new(&listening, &files, &metrics, limits(&config), &trouble).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let met = Met {
         peer: client.local_addr().unwrap(),
