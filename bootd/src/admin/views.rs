@@ -1,6 +1,6 @@
 //! What the commands show, as JSON. The schema of a node is the one that plugins publish.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::Node;
@@ -209,6 +209,7 @@ pub(super) fn status(admin: &Admin) -> Status {
                 .map(|mistake| format!("plugin {}: {mistake}", plugin.name)),
         );
     }
+    warnings.extend(elsewhere(&app.config, &app.inventory.snapshot()));
     warnings.extend(app.artifacts.warnings());
     warnings.extend(app.certificates.warnings());
     warnings.extend(app.auth.as_ref().and_then(|auth| auth.trouble()));
@@ -241,6 +242,41 @@ pub(super) fn status(admin: &Admin) -> Status {
         warnings,
     }
 }
+
+/// Nodes that get no address, because all that they have of a family are in no subnet of it.
+fn elsewhere(config: &Config, snapshot: &Snapshot) -> Vec<String> {
+    let subnets = &config.dhcp.subnets;
+    let serves4 = |ip: Ipv4Addr| subnets.iter().any(|subnet| subnet.contains(ip));
+    let subnets6 = config.dhcp6.iter().flat_map(|dhcp6| &dhcp6.subnets);
+    let serves6 = |ip: Ipv6Addr| subnets6.clone().any(|subnet| subnet.contains(ip));
+    let told = |key: &str, has: &dyn Fn(IpAddr) -> Option<bool>| {
+        let nodes = snapshot.entries().iter().map(|entry| &entry.node).filter(|node| {
+            let ips = node.interfaces.iter().flat_map(|interface| &interface.ips);
+            let serves: Vec<bool> = ips.filter_map(|address| has(address.ip)).collect();
+            !serves.is_empty() && !serves.contains(&true)
+        });
+        let ids: Vec<&str> = nodes.map(|node| node.id.as_str()).collect();
+        let named = ids.get(..NAMED).unwrap_or(&ids).join(", ");
+        let more = if ids.len() > NAMED { ", …" } else { "" };
+        (!ids.is_empty()).then(|| {
+            let count = ids.len();
+            format!("{key}: nodes whose addresses are in none of them, so they get none: {count} ({named}{more})")
+        })
+    };
+    let v4 = told("dhcp.subnet", &|ip| match ip {
+        IpAddr::V4(ip) if !subnets.is_empty() => Some(serves4(ip)),
+        _ => None,
+    });
+    let v6 = told("dhcp6.subnet", &|ip| match ip {
+        IpAddr::V6(ip) if config.dhcp6.is_some() => Some(serves6(ip)),
+        _ => None,
+    });
+    v4.into_iter().chain(v6).collect()
+}
+
+/// Nodes that a warning names.
+const NAMED: usize = 3;
+
 /// What is served beside that, as configured.
 fn configured(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();

@@ -4,8 +4,9 @@
 //!
 //! 1. *Duplicates* ([`Shed::Duplicate`]): of packets of one batch with the same hardware address, transaction, message type and relay only the first
 //!    is answered. A client that sent twice, or a relay pair that both passed its packet on, gets the answers of the relays that ask.
-//! 2. *Rate* ([`Shed::RateLimited`]): a client has `dhcp.rate_limit` packets a second in the long run, and twice that many at once. What a
-//!    packet calls itself is its client, so this keeps one that spins from taking the place of others; it does not stop who invents addresses.
+//! 2. *Rate* ([`Shed::RateLimited`]): a client has `dhcp.rate_limit` packets a second in the long run, and twice that many at once, from each
+//!    address that it or its relay sends from: whoever uses its name elsewhere does not use up its share. What a packet calls itself is its client,
+//!    so this keeps one that spins from taking the place of others; it does not stop who invents addresses.
 //! 3. *Overload* ([`Shed::Overload`]): while the socket's buffer is more than half full, packets of clients that are not in the inventory
 //!    are left: they ask again, later each time, whoever has a lease long before it ends, and the nodes of the rack boot. Everything else is answered in turn. What the kernel
 //!    drops after that, without regard to whose it is, is counted as `receive_buffer_full`.
@@ -70,6 +71,8 @@ pub struct Token {
     pub kind: u8,
     /// The relay, or the link that it names.
     pub relay: u128,
+    /// The address that the packet was sent from.
+    pub from: u128,
 }
 
 /// One thread's memory of who sent how much.
@@ -91,6 +94,7 @@ pub struct Limit {
 #[derive(Debug, Clone, Copy)]
 struct Client {
     mac: Mac,
+    from: u128,
     used_up: u64,
 }
 
@@ -100,6 +104,7 @@ impl Limit {
         let each = 1_000_000_000_u64.checked_div(a_second.into()).unwrap_or(0);
         let nobody = Client {
             mac: Mac([0; 6]),
+            from: 0,
             used_up: 0,
         };
         let places = if each == 0 { 0 } else { PLACES };
@@ -131,12 +136,13 @@ impl Limit {
         if self.each == 0 {
             return Ok(());
         }
-        let Some(client) = self.clients.get_mut(place(packet.mac)) else {
+        let Some(client) = self.clients.get_mut(place(packet.mac, packet.from)) else {
             return Ok(());
         };
-        if client.mac != packet.mac {
+        if (client.mac, client.from) != (packet.mac, packet.from) {
             *client = Client {
                 mac: packet.mac,
+                from: packet.from,
                 used_up: self.now,
             };
         }
@@ -158,9 +164,10 @@ impl Limit {
 }
 
 /// Multiplied by an odd constant of random bits, the low bytes of a hardware address, in which those of a rack differ, reach all places.
-fn place(mac: Mac) -> usize {
+fn place(mac: Mac, from: u128) -> usize {
     let [a, b, c, d, e, f] = mac.0;
-    let number = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let from = (from as u64) ^ (from >> u64::BITS) as u64;
+    let number = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) ^ from.rotate_left(32);
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> (u64::BITS - PLACES.ilog2())) as usize
 }
@@ -181,6 +188,7 @@ mod tests {
             xid,
             kind: 1,
             relay: 0,
+            from: 0,
         }
     }
 
@@ -214,6 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn whoever_uses_a_clients_name_elsewhere_does_not_use_up_its_share() {
+        let mut limit = Limit::new(10);
+        limit.begin(Duration::from_secs(1000), Load::Light);
+        for xid in 0..100 {
+            let elsewhere = Token {
+                from: 0xfd00 << 112 | 3,
+                ..token(1, xid)
+            };
+            let _ = limit.admit(elsewhere);
+        }
+        assert_eq!(limit.admit(token(1, 100)), Ok(()));
+    }
+
+    #[test]
     fn a_batch_answers_a_packet_once_and_the_next_batch_again() {
         let mut limit = Limit::new(64);
         limit.begin(Duration::ZERO, Load::Light);
@@ -241,7 +263,8 @@ mod tests {
 
     #[test]
     fn the_nodes_of_a_rack_rarely_meet_in_the_table() {
-        let places: std::collections::HashSet<usize> = (0..10_000).map(|client| place(token(client, 0).mac)).collect();
+        let places: std::collections::HashSet<usize> =
+            (0..10_000).map(|client| place(token(client, 0).mac, 0)).collect();
         assert!(places.len() > 7_000, "{}", places.len());
         assert!(places.iter().all(|place| *place < PLACES));
     }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Packets that one call moves at most.
 pub const BATCH: usize = 64;
-/// The largest packet that is read; of a longer one this much arrives.
+/// The largest packet that is read.
 const LARGEST: usize = 9216;
 /// One buffer behind the other, a cache line apart: at a multiple of the page size the beginnings of all would share few lines of the cache.
 const STRIDE: usize = LARGEST + 64;
@@ -19,7 +19,8 @@ const STRIDE: usize = LARGEST + 64;
 /// The packets of one receive, from senders of one family.
 pub struct Incoming<P = SocketAddrV4> {
     buffers: Box<[u8]>,
-    packets: [(usize, P); BATCH],
+    /// Of each its length, if it is whole.
+    packets: [(Option<usize>, P); BATCH],
     count: usize,
 }
 
@@ -53,7 +54,7 @@ impl<P: Peer> Default for Incoming<P> {
     fn default() -> Self {
         Self {
             buffers: vec![0; BATCH * STRIDE].into(),
-            packets: [(0, P::of(P::Name::NOBODY)); BATCH],
+            packets: [(None, P::of(P::Name::NOBODY)); BATCH],
             count: 0,
         }
     }
@@ -66,7 +67,13 @@ impl<P: Peer> Incoming<P> {
         let packets = self.packets.iter().take(self.count);
         buffers
             .zip(packets)
-            .filter_map(|(buffer, (length, peer))| Some((buffer.get(..*length)?, *peer)))
+            .filter_map(|(buffer, (length, peer))| Some((buffer.get(..(*length)?)?, *peer)))
+    }
+
+    /// Who sent more than any packet should have; that is not among the packets.
+    pub fn too_long(&self) -> impl Iterator<Item = P> {
+        let packets = self.packets.iter().take(self.count);
+        packets.filter(|(length, _)| length.is_none()).map(|(_, peer)| *peer)
     }
 
     /// How many came.
@@ -114,7 +121,8 @@ impl<P: Peer> Incoming<P> {
         };
         self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for ((header, name), packet) in headers.iter().zip(&names).zip(&mut self.packets).take(self.count) {
-            *packet = (header.msg_len as usize, P::of(*name));
+            let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            *packet = (whole.then_some(header.msg_len as usize), P::of(*name));
         }
         Ok(())
     }

@@ -311,7 +311,7 @@ impl Inbox {
             self.came.push(Came {
                 length: header.msg_len as usize,
                 whole: header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0,
-                met: met(peer, bound, control, header.msg_hdr.msg_controllen as usize),
+                met: met(peer, bound, control, header.msg_hdr.msg_controllen as _),
             });
         }
         Ok(())

@@ -83,7 +83,9 @@ impl NodesFile {
             _ => return,
         };
         self.apply(service, when, waiting);
-        tracing::info!(file = self.file.name(), "node file read again");
+        if when == When::Change {
+            tracing::info!(file = self.file.name(), "node file read again");
+        }
     }
 
     /// Reads the text, applies what may be, and says how it went. `waiting`: how long nodes that are gone from it stay.

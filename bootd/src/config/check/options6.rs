@@ -84,6 +84,16 @@ fn option(name: &str, value: toml::Value) -> Result<Option6, String> {
             options::MOST
         )
     })?;
+    // As IPv4's: by number the type is known as well.
+    let is_addresses = NAMES
+        .iter()
+        .any(|(_, known, _, shape)| *known == code && matches!(shape, Shape::Addresses));
+    if is_addresses && bytes.len() % 16 != 0 {
+        return Err(format!(
+            "option {code} is addresses of 16 bytes each, and '{text}' has {} bytes",
+            bytes.len()
+        ));
+    }
     Ok(Option6::new(code, When::Always, &bytes))
 }
 

@@ -312,13 +312,13 @@ mod tests {
             &[133, 0, 0, 0, 0, 0, 0, 0, 1],
             &[134, 0, 0, 0],
         ] {
-            let verdict = hear(&mut speaker, &bad, ASKER, NOW);
+            let verdict = hear(&mut speaker, bad, ASKER, NOW);
             assert!(matches!(verdict, Verdict::Malformed(_)), "{bad:?}: {verdict:?}");
         }
         let elsewhere = "2001:db8::1".parse().unwrap();
         for message in [&SOLICITATION[..], &of_router(1800)] {
             assert!(matches!(
-                hear(&mut speaker, &message, elsewhere, NOW),
+                hear(&mut speaker, message, elsewhere, NOW),
                 Verdict::Malformed(_)
             ));
         }

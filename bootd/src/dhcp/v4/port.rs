@@ -124,6 +124,9 @@ impl Receiver {
             for (packet, peer) in incoming.packets() {
                 shell.packet(packet, peer, &receiving, &self.outlet, &mut desk);
             }
+            for peer in incoming.too_long() {
+                desk.refusals.count("too_long", &peer, &"more than 9216 bytes");
+            }
             shell.send(&mut desk, &*self.outlet);
         }
     }

@@ -223,7 +223,7 @@ impl Shell {
             return ignored(Why::ByOperator, request, desk);
         }
         if arrived.turn == Turn::First
-            && let Err(shed) = desk.limit.admit(token(request, sender))
+            && let Err(shed) = desk.limit.admit(token(request, sender, arrived.peer))
         {
             return desk.refusals.count(shed.label(), request, &shed.text());
         }
@@ -458,12 +458,13 @@ impl Shell {
     }
 }
 
-fn token(request: &Request<'_>, mac: Mac) -> Token {
+fn token(request: &Request<'_>, mac: Mac, peer: SocketAddrV4) -> Token {
     Token {
         mac,
         xid: request.xid,
         kind: request.kind.map_or(0, Kind::number),
         relay: request.giaddr.to_bits().into(),
+        from: peer.ip().to_bits().into(),
     }
 }
 

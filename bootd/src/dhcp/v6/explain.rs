@@ -80,6 +80,10 @@ fn of_reply(reply: &Reply<'_>) -> Explained6 {
         Some(xname) => format!("is in the inventory as {xname}"),
         None => "is in the file of hosts".into(),
     };
+    let words = match &reply.grant {
+        Some(grant) => format!("{words}; here, and behind relays of {}", grant.subnet),
+        None => words,
+    };
     let booting = reply.grant.as_ref().map(|grant| &grant.booting);
     let verdict = match booting.and_then(|booting| booting.note) {
         Some(note) => format!("{words}; {note}"),
@@ -209,7 +213,7 @@ mod tests {
             explain6(&config, six, &nodes, &own, mac(number), Some(Arch::X86_64Efi), stage)
         };
         let expected = Explained6 {
-            verdict: "is in the inventory as x1000c0s0b0n1".into(),
+            verdict: "is in the inventory as x1000c0s0b0n1; here, and behind relays of fd00::/64".into(),
             xname: Some("x1000c0s0b0n1".into()),
             address: Some("fd00::1".parse().unwrap()),
             dns: vec!["fd00::fe".parse().unwrap()],

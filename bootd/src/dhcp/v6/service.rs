@@ -140,7 +140,7 @@ impl Shell {
             return ignored(Why::ByOperator, request, desk);
         }
         if arrived.turn == Turn::First
-            && let Err(shed) = desk.limit.admit(token(request, sender))
+            && let Err(shed) = desk.limit.admit(token(request, sender, arrived.peer))
         {
             return desk.refusals.count(shed.label(), request, &shed.text());
         }
@@ -211,13 +211,14 @@ impl Shell {
     }
 }
 
-fn token(request: &Request<'_>, mac: Mac) -> Token {
+fn token(request: &Request<'_>, mac: Mac, peer: SocketAddrV6) -> Token {
     let [a, b, c] = request.xid;
     Token {
         mac,
         xid: u32::from_be_bytes([0, a, b, c]),
         kind: request.kind.number(),
         relay: request.relays.iter().next().map_or(0, |relay| relay.link.to_bits()),
+        from: peer.ip().to_bits(),
     }
 }
 
