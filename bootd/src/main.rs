@@ -144,6 +144,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));
         serving.spawn(admin::look_for_missing_files(admin, shutdown.clone()));
         serving.spawn(warmer::run(Arc::clone(&app), readiness, shutdown.clone()));
+        serving.spawn(Arc::clone(&app.artifacts).scrub(config.cache.scrub, shutdown.clone()));
 
         cli::say_ready(&config, &app);
         let signal = wait_for_the_end().await?;
@@ -154,6 +155,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
             () = async { while serving.join_next().await.is_some() {} } => {}
             _ = wait_for_the_end() => tracing::info!("told twice: open downloads are cut off"),
         }
+        app.artifacts.end();
         anyhow::Ok(())
     })?;
     plugins.stop();

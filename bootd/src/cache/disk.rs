@@ -2,10 +2,11 @@
 //!
 //! `objects/<xx>/<id>.data` is the bare body, `<id>.meta` says whose it is and has checksums, its own among them; `tmp/` is what is being
 //! fetched, and emptied at the start. A file is under its final name only when its bytes are safe on disk, and it is kept only with a record
-//! that is whole. What else lies in the folder is left alone and counted. Everything here blocks: the runtime's threads never call it.
+//! that is whole. `lock` says while bootd runs that it does: whoever finds it so at a start knows that the end was none. What else lies in the folder
+//! is left alone and counted. Everything here blocks: the runtime's threads never call it.
 
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use crc_fast::{CrcAlgorithm, Digest, checksum};
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,8 @@ use super::shelf::{Number, Place, Version};
 /// The folder, held by this process alone.
 pub(super) struct Disk {
     root: PathBuf,
-    _lock: File,
+    lock: File,
+    ended_well: bool,
     /// A disk that fails after so many bytes of a body.
     #[cfg(test)]
     pub(super) fails_after: std::sync::atomic::AtomicU64,
@@ -61,8 +63,44 @@ pub(super) struct Record {
     pub(super) content_type: Option<String>,
     /// When it was fetched, in nanoseconds since 1970: of two versions the later one holds.
     pub(super) fetched: u64,
+    /// SHA-256 of the body, hexadecimal; what was kept by an older version has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sha256: Option<String>,
     /// CRC-32C of each [`BLOCK`] of the body.
     pub(super) blocks: Vec<u32>,
+}
+
+/// The body of a kept object, being compared with its record.
+pub(super) struct Comparison {
+    file: Arc<File>,
+    record: Record,
+    at: u64,
+    whole: Context,
+    /// A block, aligned as direct reads want it.
+    buffer: Vec<u8>,
+    aligned: usize,
+}
+
+/// Why a body is not what its record says.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Doubt {
+    /// It was removed meanwhile.
+    #[error("it is gone")]
+    Gone,
+    /// It cannot be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    /// It is other than what was fetched.
+    #[error("the bytes from {from} to {until} are not those that were fetched")]
+    Block {
+        /// The first one of the block.
+        from: u64,
+        /// The one behind the last.
+        until: u64,
+    },
+    /// The same, of all of it.
+    #[error("its SHA-256 is not that of what was fetched")]
+    Whole,
 }
 
 /// The name of a sealed object's files.
@@ -94,8 +132,9 @@ pub(super) struct Draft {
     pub(super) file: Arc<File>,
     path: PathBuf,
     written: u64,
-    /// Of the block that is not full yet.
+    /// Of the block that is not full yet, and of all.
     digest: Digest,
+    whole: Context,
     blocks: Vec<u32>,
     #[cfg(test)]
     fails_after: u64,
@@ -155,13 +194,8 @@ impl Record {
         for field in [self.len, self.modified.unwrap_or_default(), self.fetched] {
             digest.update(&field.to_be_bytes());
         }
-        let digest = digest.finish();
-        Id(digest
-            .as_ref()
-            .iter()
-            .take(ID / 2)
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        let digest = hex(digest.finish().as_ref());
+        Id(digest.get(..ID).unwrap_or(&digest).into())
     }
 }
 
@@ -174,21 +208,28 @@ impl Disk {
         };
         make_folder(root).map_err(failed)?;
         let mut open = OpenOptions::new();
-        let lock = open
+        let mut lock = open
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(root.join("lock"));
-        let lock = lock.map_err(failed)?;
+            .open(root.join("lock"))
+            .map_err(failed)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(CacheError::InUse(root.into())),
             Err(error) => return Err(failed(error.into())),
         }
+        let mut said = String::new();
+        // What cannot be read is no end either.
+        let ended_well = lock.read_to_string(&mut said).is_ok() && said.is_empty();
+        lock.write_all_at(RUNNING, 0).map_err(failed)?;
+        lock.sync_all().map_err(failed)?;
         let disk = Self {
             root: root.into(),
-            _lock: lock,
+            lock,
+            ended_well,
             #[cfg(test)]
             fails_after: u64::MAX.into(),
         };
@@ -203,6 +244,28 @@ impl Disk {
             gone.map_err(failed)?;
         }
         Ok(disk)
+    }
+
+    /// Whether the process before this one came to its end; true of a new folder.
+    pub(super) fn ended_well(&self) -> bool {
+        self.ended_well
+    }
+
+    /// This one comes to its end.
+    pub(super) fn end(&self) -> io::Result<()> {
+        self.lock.set_len(0)?;
+        self.lock.sync_all()
+    }
+
+    /// Begins to compare a kept object with its record, read from the disk itself where the file system can do that: nothing of it stays in memory.
+    pub(super) fn compare(&self, id: &Id) -> Result<Comparison, Doubt> {
+        let found = self.find(id).ok_or(Doubt::Gone)?;
+        let flags = OFlags::DIRECT | OFlags::CLOEXEC;
+        let direct = rustix::fs::open(self.path(id, "data"), flags, Mode::empty());
+        Ok(Comparison::of(
+            Arc::new(direct.map_or(found.file, File::from)),
+            found.record,
+        ))
     }
 
     /// Looks at all that is kept. What cannot be an object, or not any more, is removed if its name says that it was one.
@@ -319,6 +382,7 @@ impl Disk {
             path,
             written: 0,
             digest: Digest::new(CRC),
+            whole: Context::new(&SHA256),
             blocks: Vec::new(),
             #[cfg(test)]
             fails_after: self.fails_after.load(std::sync::atomic::Ordering::SeqCst),
@@ -340,12 +404,14 @@ impl Disk {
         let _ = fs::remove_file(&draft.path);
     }
 
-    /// Makes a complete body a kept object. Whatever ends this in the middle leaves only files that the next start removes.
-    pub(super) fn seal(&self, draft: &mut Draft, mut record: Record) -> io::Result<Id> {
+    /// Makes a complete body a kept object, and says its SHA-256. Whatever ends this in the middle leaves only files that the next start removes.
+    pub(super) fn seal(&self, draft: &mut Draft, mut record: Record) -> io::Result<(Id, String)> {
         if draft.written != record.len {
             return Err(io::Error::other("the body is not complete"));
         }
         record.blocks = draft.finished_blocks();
+        let sha256 = hex(draft.whole.clone().finish().as_ref());
+        record.sha256 = Some(sha256.clone());
         let id = record.id();
         let (data, meta) = (self.path(&id, "data"), self.path(&id, "meta"));
         let written = draft.path.with_extension("meta");
@@ -369,7 +435,7 @@ impl Disk {
         fs::rename(&draft.path, &data)?;
         fs::rename(&written, &meta)?;
         File::open(folder)?.sync_all()?;
-        Ok(id)
+        Ok((id, sha256))
     }
 
     /// Removes a kept object: the record first, since nothing is kept without one.
@@ -413,6 +479,7 @@ impl Draft {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.file.write_all_at(bytes, self.written)?;
+        self.whole.update(bytes);
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = usize::try_from(BLOCK - self.written % BLOCK).unwrap_or(usize::MAX);
@@ -438,6 +505,60 @@ impl Draft {
         let digest = std::mem::replace(&mut self.digest, Digest::new(CRC));
         self.blocks.push(low(digest.finalize()));
     }
+}
+
+impl Comparison {
+    /// Of a body with a record that has its checksums.
+    pub(super) fn of(file: Arc<File>, record: Record) -> Self {
+        let buffer = vec![0; BLOCK as usize + ALIGNMENT];
+        Self {
+            file,
+            record,
+            at: 0,
+            whole: Context::new(&SHA256),
+            aligned: buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT),
+            buffer,
+        }
+    }
+
+    /// Compares the next block; the number of bytes that are good from the beginning. `None`: that was all.
+    pub(super) fn next(&mut self) -> Result<Option<u64>, Doubt> {
+        let (from, len) = (self.at, self.record.len);
+        if from >= len {
+            return Ok(None);
+        }
+        let until = (from + BLOCK).min(len);
+        let wanted = (until - from) as usize;
+        let room = self.buffer.get_mut(self.aligned..).unwrap_or_default();
+        let room = room.get_mut(..BLOCK as usize).unwrap_or_default();
+        let mut read = 0;
+        while read < wanted {
+            let rest = room.get_mut(read..).unwrap_or_default();
+            match self.file.read_at(rest, from + read as u64) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let block = room.get(..wanted).unwrap_or_default();
+        let number = usize::try_from(from / BLOCK).unwrap_or(usize::MAX);
+        if self.record.blocks.get(number) != Some(&crc(block)) {
+            return Err(Doubt::Block { from, until });
+        }
+        self.whole.update(block);
+        self.at = until;
+        if until == len {
+            let whole = hex(self.whole.clone().finish().as_ref());
+            let is_same = self.record.sha256.as_ref().is_none_or(|sha256| *sha256 == whole);
+            return if is_same { Ok(Some(until)) } else { Err(Doubt::Whole) };
+        }
+        Ok(Some(until))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -468,6 +589,10 @@ pub(super) const BLOCK: u64 = 4 << 20;
 const CRC: CrcAlgorithm = CrcAlgorithm::Crc32Iscsi;
 /// A record begins so; the number is that of its form.
 const MAGIC: &str = "bootd object 1 crc32c ";
+/// What is in the lock while a process runs.
+const RUNNING: &[u8] = b"running\n";
+/// Of direct reads; no disk wants more.
+const ALIGNMENT: usize = 4096;
 /// Digits of an id.
 const ID: usize = 32;
 /// Bytes of a record at most: one of an object of 5 TB, S3's largest.
@@ -487,6 +612,7 @@ mod tests {
             modified: None,
             content_type: Some("text/plain".into()),
             fetched: 1,
+            sha256: None,
             blocks: Vec::new(),
         }
     }
@@ -496,7 +622,7 @@ mod tests {
         for chunk in body.chunks(70_000) {
             draft.write(chunk).unwrap();
         }
-        disk.seal(&mut draft, record.clone()).unwrap()
+        disk.seal(&mut draft, record.clone()).unwrap().0
     }
 
     fn names(scan: &Scan) -> Vec<String> {

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::disk::{Draft, Record};
 use super::keep::{Shared, Stored, version_of};
 use super::origin::Origin;
+use super::proof::Proof;
 use super::shelf::{Failure, Number, Place, Room, Version, Why};
 use super::{OPEN_TIMEOUT, Object, ObjectBody, OpenError, Want};
 use crate::http::range::Spec;
@@ -95,6 +96,8 @@ pub(super) async fn run(
         file: Arc::clone(&draft.file),
         record: record_of(&place, &origin, &object),
         id: Default::default(),
+        sha256: Default::default(),
+        proof: Proof::default(),
     });
     let (progress, hear) = watch::channel(Progress::default());
     let open = Open {
@@ -242,8 +245,9 @@ impl Fill {
             sealed
         });
         match sealed.await.unwrap_or_else(|error| Err(error.into())) {
-            Ok(id) => {
+            Ok((id, sha256)) => {
                 let _ = stored.id.set(id);
+                let _ = stored.sha256.set(sha256);
                 self.is_over = true;
                 self.shared.sealed(stored);
             }
@@ -337,6 +341,7 @@ fn record_of(place: &Place, origin: &Origin, object: &Object) -> Record {
         modified: version.modified,
         content_type: object.content_type.clone(),
         fetched: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        sha256: None,
         blocks: Vec::new(),
     }
 }

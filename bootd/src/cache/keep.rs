@@ -16,9 +16,10 @@ use prometheus_client::metrics::counter::Counter;
 use rustix::io::ReadWriteFlags;
 use tokio::sync::{Semaphore, watch};
 
-use super::disk::{CacheError, Disk, Id, Record};
+use super::disk::{CacheError, Disk, Doubt, Id, Record};
 use super::fill::{self, Open, Told};
 use super::origin::Origin;
+use super::proof::Proof;
 use super::read::{Reader, counted};
 use super::shelf::{
     BETWEEN_CHECKS, Checked, Failure, Item, Kept, Limits, MOST_PINS, Number, Pinned, Place, Room, Shelf, Stands,
@@ -61,6 +62,9 @@ pub(super) struct Stored {
     pub(super) record: Record,
     /// Once it is sealed.
     pub(super) id: OnceLock<Id>,
+    /// Hexadecimal, once it is sealed.
+    pub(super) sha256: OnceLock<String>,
+    pub(super) proof: Proof,
 }
 
 /// What is counted.
@@ -125,11 +129,17 @@ impl Keep {
         let mut objects = HashMap::new();
         for found in scan.objects {
             let (number, _) = shelf.found(found.record.place(), found.record.version());
+            let sha256 = found.record.sha256.clone();
             let stored = Stored {
                 number,
                 file: Arc::new(found.file),
-                record: found.record.without_blocks(),
+                sha256: sha256.map(OnceLock::from).unwrap_or_default(),
+                record: found.record.clone().without_blocks(),
                 id: found.id.into(),
+                proof: match disk.ended_well() {
+                    true => Proof::default(),
+                    false => Proof::needed(found.record),
+                },
             };
             objects.insert(number, Arc::new(stored));
         }
@@ -145,6 +155,7 @@ impl Keep {
             budget,
             removed,
             foreign,
+            ended_well = disk.ended_well(),
             "cache opened"
         );
         let counts = Counts::new(metrics);
@@ -168,6 +179,22 @@ impl Keep {
         };
         shared.tell(&shared.state());
         Ok(Self(Arc::new(shared)))
+    }
+
+    /// Another handle.
+    pub(super) fn of(shared: &Arc<Shared>) -> Self {
+        Self(Arc::clone(shared))
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// Says to the next start that this was no crash. Blocks shortly.
+    pub(super) fn end(&self) {
+        if let Err(error) = self.0.disk.end() {
+            tracing::warn!(%error, "the cache looks as after a crash: the next start compares all that is kept");
+        }
     }
 
     /// Opens the object of a checked key. Dropping this, or the object, ends no fill.
@@ -411,6 +438,7 @@ impl State {
                     let record = &stored.record;
                     (cached.have, cached.len) = (record.len, Some(record.len));
                     cached.etag = record.etag.clone();
+                    cached.sha256 = stored.sha256.get().cloned();
                     cached.origin = record.origin.clone();
                     let fetched = SystemTime::UNIX_EPOCH + Duration::from_nanos(record.fetched);
                     cached.age_s = fetched.elapsed().ok().map(|age| age.as_secs());
@@ -574,9 +602,24 @@ impl Shared {
         self.tell(&state);
     }
 
+    /// All that is kept.
+    pub(super) fn stored(&self) -> Vec<Arc<Stored>> {
+        self.state().objects.values().map(Arc::clone).collect()
+    }
+
+    /// A kept object is not what was fetched.
+    pub(super) fn damaged(&self, stored: &Stored, doubt: &Doubt) {
+        self.counts.disk_trouble("damaged", &stored.record.key, doubt);
+        self.take_off(stored);
+    }
+
     /// A kept object cannot be read.
     pub(super) fn broken(&self, stored: &Stored, error: &io::Error) {
         self.counts.disk_trouble("disk_read_failed", &stored.record.key, error);
+        self.take_off(stored);
+    }
+
+    fn take_off(&self, stored: &Stored) {
         let mut state = self.state();
         let gone = state.shelf.broken(stored.number);
         self.retire(&mut state, gone);

@@ -713,6 +713,140 @@ async fn a_kept_file_that_cannot_be_read_is_replaced_by_its_origin_in_the_middle
     assert_eq!(web.gets(), 3);
 }
 
+/// Flips a bit of the only object that is kept.
+fn flip(dir: &Path, at: u64) {
+    let folders = std::fs::read_dir(dir.join("objects")).unwrap();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let mut files = files.map(|file| file.unwrap().path());
+    let data = files
+        .find(|path| path.extension().is_some_and(|end| end == "data"))
+        .unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(data).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+    file.sync_all().unwrap();
+}
+
+const TWO_BLOCKS_AND_MORE: u32 = 9_000_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_an_unclean_end_a_flipped_bit_is_not_served_and_the_object_is_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(TWO_BLOCKS_AND_MORE);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    assert_eq!(get(&artifacts, "image").await.unwrap(), body);
+    until_kept(&artifacts, 1).await;
+    let sha256 = artifacts.cached().unwrap()[0].sha256.clone().unwrap();
+    drop(artifacts);
+    flip(dir.path(), 5_000_000);
+
+    let artifacts = over(dir.path(), &source, None).await;
+    assert_eq!(artifacts.cached().unwrap()[0].sha256, Some(sha256.clone()));
+    assert_eq!(get(&artifacts, "image").await.unwrap(), body);
+    assert!(counted_as(
+        &artifacts,
+        "bootd_refused_total{part=\"cache\",what=\"damaged\"} 1"
+    ));
+    let warnings = artifacts.warnings();
+    let text = "the bytes from 4194304 to 8388608 are not those that were fetched";
+    assert!(warnings.iter().any(|warning| warning.contains(text)), "{warnings:?}");
+    until_kept(&artifacts, 1).await;
+    assert_eq!(web.gets(), 3, "the first time, the rest, and the second time");
+    // What was fetched by this process is not in doubt.
+    assert_eq!(get(&artifacts, "image").await.unwrap(), body);
+    assert_eq!(web.gets(), 3);
+    assert_eq!(artifacts.cached().unwrap()[0].sha256, Some(sha256));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_an_unclean_end_with_the_origin_dead_what_is_good_is_served_and_what_is_not_breaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(TWO_BLOCKS_AND_MORE);
+    let web = Web::new(body.clone());
+    let (source, serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    get(&artifacts, "image").await.unwrap();
+    until_kept(&artifacts, 1).await;
+    drop(artifacts);
+    serving.abort();
+
+    let artifacts = Arc::new(over(dir.path(), &source, None).await);
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let artifacts = Arc::clone(&artifacts);
+        readers.spawn(async move { get(&artifacts, "image").await.unwrap() });
+    }
+    while let Some(read) = readers.join_next().await {
+        assert!(read.unwrap() == body);
+    }
+    assert!(counted_as(
+        &artifacts,
+        "bootd_done_total{part=\"cache\",what=\"proven\"} 1"
+    ));
+    drop(artifacts);
+    flip(dir.path(), 8_500_000);
+    let artifacts = over(dir.path(), &source, None).await;
+    let mut object = artifacts.open("b", "image", Want::whole()).await.unwrap();
+    let mut got = Vec::new();
+    let end = loop {
+        match object.body.try_next().await {
+            Ok(Some(bytes)) => got.extend_from_slice(&bytes),
+            Ok(None) => panic!("{} bytes, and a good end", got.len()),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(got.len() <= 8_388_608 && body.starts_with(&got), "{} bytes", got.len());
+    assert!(!end.is_empty());
+    assert_eq!(get(&artifacts, "image").await.unwrap_err(), "origin_unreachable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scrub_finds_a_flipped_bit_and_the_object_is_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(TWO_BLOCKS_AND_MORE);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = Arc::new(over(dir.path(), &source, None).await);
+    get(&artifacts, "image").await.unwrap();
+    until_kept(&artifacts, 1).await;
+    artifacts.end();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let period = Duration::from_millis(30);
+    let scrub = tokio::spawn(Arc::clone(&artifacts).scrub(period, stop.clone()));
+    let scrubbed =
+        |artifacts: &Artifacts| counted_as(artifacts, "bootd_done_total{part=\"cache\",what=\"scrubbed\"} 0");
+    eventually("scrubbed", async || {
+        artifacts.metrics.text().contains("what=\"scrubbed\"") && !scrubbed(&artifacts)
+    })
+    .await;
+    assert!(!artifacts.metrics.text().contains("what=\"damaged\""));
+    // A reader that has begun goes on with what is good.
+    let mut object = artifacts.open("b", "image", Want::whole()).await.unwrap();
+    let mut got = object.body.try_next().await.unwrap().unwrap().to_vec();
+    flip(dir.path(), 8_999_999);
+    eventually("found", async || {
+        counted_as(&artifacts, "bootd_refused_total{part=\"cache\",what=\"damaged\"} 1")
+    })
+    .await;
+    while let Some(bytes) = object.body.try_next().await.unwrap() {
+        got.extend_from_slice(&bytes);
+    }
+    assert!(got == body);
+    until_kept(&artifacts, 1).await;
+    assert_eq!(get(&artifacts, "image").await.unwrap(), body);
+    stop.cancel();
+    scrub.await.unwrap();
+    drop(object);
+    drop(artifacts);
+    // It came to its end: nothing is in doubt.
+    let artifacts = over(dir.path(), &source, None).await;
+    assert_eq!(get(&artifacts, "image").await.unwrap(), body);
+    assert!(!artifacts.metrics.text().contains("proven"));
+}
+
 #[tokio::test]
 async fn what_another_origin_had_under_the_same_name_is_not_served() {
     let dir = tempfile::tempdir().unwrap();

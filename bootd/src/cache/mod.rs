@@ -12,6 +12,7 @@ mod keep;
 pub mod list;
 mod name;
 mod origin;
+mod proof;
 mod read;
 mod shelf;
 mod store;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::http::BodyError;
@@ -182,6 +184,22 @@ impl Artifacts {
             self.keep = Some(Keep::open(config, Arc::clone(&self.metrics))?);
         }
         Ok(())
+    }
+
+    /// Compares what is kept with what was fetched, all of it in about this period, again and again, until the shutdown; zero: never.
+    pub async fn scrub(self: Arc<Self>, period: Duration, shutdown: CancellationToken) {
+        if let Some(keep) = &self.keep
+            && !period.is_zero()
+        {
+            shutdown.run_until_cancelled(keep.scrub(&self.origins, period)).await;
+        }
+    }
+
+    /// Notes that this process comes to its end; whoever does not do that has all that is kept compared at the next start. Blocks shortly.
+    pub fn end(&self) {
+        if let Some(keep) = &self.keep {
+            keep.end();
+        }
     }
 
     /// What is kept, in a line; `None` when nothing is.

@@ -16,7 +16,7 @@ use super::fill::{Broken, Open, Progress};
 use super::keep::{Shared, Stored};
 use super::origin::Origin;
 use super::shelf::{Failure, Step, step};
-use super::{OPEN_TIMEOUT, Object, ObjectBody, Want};
+use super::{OPEN_TIMEOUT, Object, ObjectBody, Want, proof};
 use crate::http::BodyError;
 use crate::http::range::Spec;
 
@@ -25,7 +25,7 @@ pub(super) struct Reader {
     shared: Arc<Shared>,
     origin: Arc<Origin>,
     stored: Arc<Stored>,
-    /// Of the fill, unless the object is complete.
+    /// Of the fill, or of the proof, unless all of the object is there and good.
     progress: Option<watch::Receiver<Progress>>,
     start: u64,
     at: u64,
@@ -42,7 +42,8 @@ impl Reader {
         stored: &Arc<Stored>,
         range: Range<u64>,
     ) -> ObjectBody {
-        Self::body(shared, origin, stored, None, range)
+        let progress = proof::progress(shared, origin, stored);
+        Self::body(shared, origin, stored, progress, range)
     }
 
     /// A body that is this part of an object that is being fetched.
@@ -86,6 +87,10 @@ impl Reader {
         loop {
             if let Some(rest) = &mut self.rest {
                 return rest.next().await.transpose();
+            }
+            if self.stored.proof.is_damaged() {
+                self.rest = Some(self.rest_from_origin().await?);
+                continue;
             }
             let Progress { watermark, broken } = match &mut self.progress {
                 None => Progress {

@@ -20,6 +20,9 @@ pub struct Cached {
     /// Its entity tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// SHA-256 of its bytes as they were fetched, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Where it came from.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub origin: String,

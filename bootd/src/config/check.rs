@@ -84,6 +84,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     let cache = Cache {
         size: m.bytes("cache.size", cache.size),
         warm: m.optional("cache.warm", cache.warm).unwrap_or(true),
+        scrub: m.time("cache.scrub", cache.scrub).unwrap_or(A_WEEK),
     };
     let plugins = plugins(&mut m, raw.plugin);
     sites(&mut m, &plugins, &http.listeners, address);
@@ -200,6 +201,7 @@ pub(super) fn admin_socket(raw: Raw, path: &Path) -> Option<PathBuf> {
 }
 
 const ADMIN_SOCKET: &str = "/run/bootd/admin.sock";
+const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn tftp(m: &mut Mistakes, raw: Field<raw::Tftp>) -> Tftp {
     let raw = m.table("tftp", raw);

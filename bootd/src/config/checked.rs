@@ -343,6 +343,8 @@ pub struct Cache {
     pub size: Option<u64>,
     /// Whether files that boot scripts name are fetched before nodes ask.
     pub warm: bool,
+    /// In which time all that is kept is compared with what was fetched; zero: never.
+    pub scrub: Duration,
 }
 
 /// Kinds of origin.

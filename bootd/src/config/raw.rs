@@ -296,6 +296,7 @@ table! {
     Cache {
         size: String,
         warm: bool,
+        scrub: String,
     }
 }
 
