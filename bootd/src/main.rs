@@ -116,6 +116,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
             certificates: Arc::clone(&certificates),
             auth: Some(Arc::clone(&auth)),
             metrics: Arc::clone(&metrics),
+            readiness: Arc::default(),
             bounds: Bounds::default(),
         });
         let shutdown = CancellationToken::new();
@@ -127,7 +128,6 @@ fn serve(start: Start) -> anyhow::Result<()> {
         serving.spawn(Arc::clone(&auth).keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         serving.spawn(certificates.keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         let socket = admin::bind(&config.admin_socket)?;
-        let readiness = Arc::<warmer::Readiness>::default();
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),
             store: store.clone(),
@@ -139,11 +139,10 @@ fn serve(start: Start) -> anyhow::Result<()> {
             served: dhcp.served(),
             tftp: tftp.as_ref().map(tftp::Service::trouble),
             missing: ArcSwap::default(),
-            readiness: Arc::clone(&readiness),
         });
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));
         serving.spawn(admin::look_for_missing_files(admin, shutdown.clone()));
-        serving.spawn(warmer::run(Arc::clone(&app), readiness, shutdown.clone()));
+        serving.spawn(warmer::run(Arc::clone(&app), shutdown.clone()));
         serving.spawn(Arc::clone(&app.artifacts).scrub(config.cache.scrub, shutdown.clone()));
 
         cli::say_ready(&config, &app);

@@ -44,6 +44,12 @@ impl Readiness {
         })
     }
 
+    /// Whether all nodes boot without their origins, as far as files are concerned; so where nothing is to be kept for them. Before the first look: not
+    /// yet.
+    pub fn is_ready(&self) -> bool {
+        self.0.load().as_ref().is_some_and(|found| found.here == found.named)
+    }
+
     /// What could not be fetched, and why.
     pub fn failures(&self) -> Vec<String> {
         self.0
@@ -62,13 +68,14 @@ impl Readiness {
 }
 
 /// Runs until the shutdown token is cancelled; at once over where nothing is kept.
-pub async fn run(app: Arc<App>, readiness: Arc<Readiness>, shutdown: CancellationToken) {
+pub async fn run(app: Arc<App>, shutdown: CancellationToken) {
+    let readiness = &app.readiness;
     if app.artifacts.cached().is_none() || !app.config.cache.warm {
         return;
     }
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = keep_warm(&app, &readiness) => {}
+        () = keep_warm(&app, readiness) => {}
     }
 }
 

@@ -14,6 +14,7 @@ use bootd::dhcp::router::advertisement::{Dhcp6, encode};
 use bootd::dhcp::router::speaker::Speaker;
 use bootd::dhcp::v6::rehearsal::{Outcome, Rehearsal};
 use bootd::inventory::{Entry, Snapshot};
+use bootd::net::Heard;
 use bootd_sdk::mac::Mac;
 use bootd_sdk::wire::{Address, Interface, Node};
 
@@ -37,8 +38,15 @@ pub(crate) fn packets(mut bytes: &[u8]) {
             0 => ask(&server, packet, from),
             1 => ask(&server, &relayed(packet, what >> 4), from),
             _ => {
-                // Whatever it is, it is no panic, and costs no more than a router's name.
-                speaker.hear(packet, from, Duration::from_secs(u64::from(what >> 4)));
+                // Whatever it is, it is no panic, and costs no more than a few routers' names.
+                let heard = Heard {
+                    message: packet,
+                    from,
+                    hop_limit: 255,
+                };
+                let now = Duration::from_secs(u64::from(what >> 4));
+                speaker.hear(heard, now);
+                speaker.asked(now);
                 speaker.is_due(Duration::from_secs(u64::from(*what)));
             }
         }

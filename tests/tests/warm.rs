@@ -54,6 +54,8 @@ fn a_boot_parameter_that_is_set_has_its_files_fetched_with_no_client_involved() 
             objects(&rack).is_ok_and(|all| all.contains(&other))
         })?;
 
+        let ready = curl(&["http://127.0.0.1:8081/bootd/v1/ready"])?;
+        ensure!(ready.contains("nodes boot without their origins"), "{ready}");
         // The store may go now; and come with nothing, for what is pinned and removed by its operator.
         drop(store);
         ensure!(curl(&["http://127.0.0.1:9000/boot-images/other-kernel"])? == "another kernel");

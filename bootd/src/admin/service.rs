@@ -28,7 +28,6 @@ use crate::explain;
 use crate::http::{App, Body, full};
 use crate::state::Store;
 use crate::tftp;
-use crate::warmer::Readiness;
 
 /// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +67,6 @@ pub struct Admin {
     pub missing: ArcSwap<Vec<String>>,
     /// Whether TFTP has places for all who ask; `None`: there is no TFTP.
     pub tftp: Option<Arc<tftp::Trouble>>,
-    /// Whether nodes boot without their origins.
-    pub readiness: Arc<Readiness>,
 }
 
 /// Opens the socket, for the owner and group of the process. One that a dead bootd left behind is replaced.

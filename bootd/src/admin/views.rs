@@ -181,7 +181,7 @@ pub(super) fn status(admin: &Admin) -> Status {
     warnings.extend(admin.interfaces.load().iter().cloned());
     warnings.extend(admin.missing.load().iter().cloned());
     warnings.extend(admin.tftp.as_ref().and_then(|tftp| tftp.text()));
-    warnings.extend(admin.readiness.failures());
+    warnings.extend(app.readiness.failures());
     warnings.extend(
         admin
             .store
@@ -237,7 +237,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         uptime_s: admin.started.elapsed().as_secs(),
         inventory: app.inventory.snapshot().count(),
         cache: app.artifacts.kept().unwrap_or_default(),
-        boot_files: admin.readiness.text().unwrap_or_default(),
+        boot_files: app.readiness.text().unwrap_or_default(),
         mirrors,
         warnings,
     }

@@ -95,16 +95,10 @@ impl Keep {
         };
         let disk = Disk::open(&config.cache_dir)?;
         let mut scan = disk.scan().map_err(failed)?;
-        let sources: HashMap<&str, String> = config
-            .origins
-            .iter()
-            .map(|origin| (&*origin.bucket, origin.source.to_string()))
-            .collect();
         // What another origin had under that name is another object.
         scan.objects.retain(|found| {
-            let is_other = sources
-                .get(&*found.record.bucket)
-                .is_some_and(|source| *source != found.record.origin);
+            let origin = config.origin_of(&found.record.bucket, &found.record.key);
+            let is_other = origin.is_some_and(|origin| origin.source.to_string() != found.record.origin);
             if is_other {
                 disk.remove(&found.id);
                 scan.removed += 1;

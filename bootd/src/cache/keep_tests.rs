@@ -184,6 +184,7 @@ async fn over(dir: &Path, source: &Source, size: Option<u64>) -> Artifacts {
     config.origins = vec![config::Origin {
         bucket: "b".into(),
         source: source.clone(),
+        prefix: String::new(),
         prefixes: Vec::new(),
         rewrite: true,
     }];

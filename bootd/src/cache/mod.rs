@@ -5,10 +5,12 @@
 //! With [`Artifacts::keep`], objects of remote origins are kept on disk and served from there; without it, as in `bootd check`, every open goes
 //! through to the origin. Callers are the artifacts listener and the operator's commands.
 
+mod bucket;
 mod dir;
 mod disk;
 mod fill;
 mod keep;
+mod keys;
 pub mod list;
 mod name;
 mod origin;
@@ -20,7 +22,6 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,6 +37,7 @@ use crate::http::range::Spec;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 
+use bucket::Bucket;
 pub use disk::CacheError;
 use keep::Keep;
 use list::{Listing, Page};
@@ -46,7 +48,7 @@ pub use view::{Cached, CachedState, PinError};
 
 /// The configured buckets.
 pub struct Artifacts {
-    origins: BTreeMap<String, Arc<Origin>>,
+    buckets: BTreeMap<String, Bucket>,
     keep: Option<Keep>,
     metrics: Arc<Metrics>,
     lines: Arc<Lines>,
@@ -131,13 +133,13 @@ pub enum OpenError {
 /// An origin that cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactsError {
-    /// A file with credentials cannot be read, or has not two lines.
-    #[error("the credentials of bucket {bucket}, {}: {why}", file.display())]
+    /// There are no credentials where they should be.
+    #[error("the credentials of bucket {bucket}, {from}: {why}")]
     Credentials {
         /// Whose.
         bucket: String,
-        /// The file.
-        file: PathBuf,
+        /// Where they should be.
+        from: String,
         /// Why not.
         why: String,
     },
@@ -156,19 +158,20 @@ impl Artifacts {
     /// bucket's mistake must not cost the others.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> (Self, Vec<ArtifactsError>) {
         let mut mistakes = Vec::new();
-        let mut origins = BTreeMap::new();
+        let mut buckets: BTreeMap<String, Bucket> = BTreeMap::new();
         for origin in &config.origins {
             let ready = Origin::new(origin).unwrap_or_else(|mistake| {
                 let unusable = Origin::Unusable(mistake.to_string());
                 mistakes.push(mistake);
                 unusable
             });
-            origins.insert(origin.bucket.clone(), Arc::new(ready));
+            let bucket = buckets.entry(origin.bucket.clone()).or_default();
+            bucket.add(&origin.prefix, ready);
         }
         let lines = Arc::new(Lines::new(Instant::now()));
         (
             Self {
-                origins,
+                buckets,
                 keep: None,
                 metrics,
                 lines,
@@ -180,7 +183,8 @@ impl Artifacts {
     /// Keeps objects of remote origins in the cache folder from now on, and serves those that are there. Blocks as long as it takes to look
     /// through the folder. After an error every open goes through to the origin.
     pub fn keep(&mut self, config: &Config) -> Result<(), CacheError> {
-        if config.cache.size != Some(0) && self.origins.values().any(|origin| origin.is_remote()) {
+        let mut origins = self.buckets.values().flat_map(Bucket::origins);
+        if config.cache.size != Some(0) && origins.any(Origin::is_remote) {
             self.keep = Some(Keep::open(config, Arc::clone(&self.metrics))?);
         }
         Ok(())
@@ -191,7 +195,7 @@ impl Artifacts {
         if let Some(keep) = &self.keep
             && !period.is_zero()
         {
-            shutdown.run_until_cancelled(keep.scrub(&self.origins, period)).await;
+            shutdown.run_until_cancelled(keep.scrub(&self.buckets, period)).await;
         }
     }
 
@@ -200,6 +204,11 @@ impl Artifacts {
         if let Some(keep) = &self.keep {
             keep.end();
         }
+    }
+
+    /// Whether objects of remote origins are kept.
+    pub fn keeps(&self) -> bool {
+        self.keep.is_some()
     }
 
     /// What is kept, in a line; `None` when nothing is.
@@ -215,7 +224,7 @@ impl Artifacts {
     /// Opens an object; both names are decoded already. Dropping this, or the object, ends the work for it, but for what is
     /// fetched to be kept.
     pub async fn open(&self, bucket: &str, key: &str, want: Want) -> Result<Object, OpenError> {
-        let origin = self.origins.get(bucket).ok_or(OpenError::NoSuchBucket)?;
+        let origin = self.origin(bucket, key)?;
         name::check_key(key)?;
         let opening = async {
             match &self.keep {
@@ -282,26 +291,36 @@ impl Artifacts {
         let Name::Object { bucket, key } = Name::parse(path)? else {
             return Err(OpenError::NoSuchKey);
         };
-        let origin = self.origins.get(&bucket).ok_or(OpenError::NoSuchBucket)?;
+        let origin = self.origin(&bucket, &key)?;
         Ok((Place { bucket, key }, origin))
+    }
+
+    fn origin(&self, bucket: &str, key: &str) -> Result<&Arc<Origin>, OpenError> {
+        self.buckets.get(bucket).ok_or(OpenError::NoSuchBucket)?.of(key)
     }
 
     /// A page of a bucket's list, as its origin has it now.
     pub async fn list(&self, bucket: &str, page: &Page) -> Result<Listing, OpenError> {
-        let origin = self.origins.get(bucket).ok_or(OpenError::NoSuchBucket)?;
-        tokio::time::timeout(OPEN_TIMEOUT, origin.list(page))
+        let bucket = self.buckets.get(bucket).ok_or(OpenError::NoSuchBucket)?;
+        tokio::time::timeout(OPEN_TIMEOUT, bucket.list(page))
             .await
             .map_err(|_| OpenError::Timeout)?
     }
 
     /// The names of the buckets.
     pub fn buckets(&self) -> impl Iterator<Item = &str> {
-        self.origins.keys().map(String::as_str)
+        self.buckets.keys().map(String::as_str)
     }
 
-    /// Where the objects of a bucket are written, for humans. `None`: there is no such bucket.
-    pub fn written_to(&self, bucket: &str) -> Option<&str> {
-        self.origins.get(bucket).map(|origin| origin.written_to())
+    /// Where an object is written, for humans.
+    pub fn written_to(&self, bucket: &str, key: &str) -> Result<&str, OpenError> {
+        self.origin(bucket, key).map(|origin| origin.written_to())
+    }
+
+    /// The origins of a bucket, for humans.
+    pub fn origins(&self, bucket: &str) -> Result<Vec<&str>, OpenError> {
+        let bucket = self.buckets.get(bucket).ok_or(OpenError::NoSuchBucket)?;
+        Ok(bucket.origins().map(Origin::written_to).collect())
     }
 
     /// The length of the object at this path of the artifacts listener, `/<bucket>/<key>`, as its origin tells it now.
@@ -315,7 +334,7 @@ impl Artifacts {
 
     /// Whether there is such a bucket.
     pub fn has_bucket(&self, bucket: &str) -> bool {
-        self.origins.contains_key(bucket)
+        self.buckets.contains_key(bucket)
     }
 
     /// How many log lines reading objects may cause.

@@ -25,7 +25,7 @@ impl Origin {
                 endpoint,
                 region,
                 credentials,
-            } => Self::Store(Store::s3(bucket, endpoint, region, credentials.as_deref())?, name),
+            } => Self::Store(Store::s3(bucket, endpoint, region, credentials)?, name),
             Source::Http(url) => Self::Store(Store::http(bucket, url)?, name),
             Source::Dir(root) => Self::Dir(Dir::new(root)),
         })

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::Want;
+use super::bucket::Bucket;
 use super::disk::{BLOCK, Comparison, Doubt, Record};
 use super::fill::{Broken, Progress};
 use super::keep::{Keep, Shared, Stored};
@@ -110,7 +111,7 @@ fn damaged(shared: &Arc<Shared>, origin: &Arc<Origin>, stored: &Arc<Stored>, dou
 
 impl Keep {
     /// Compares all that is kept, again and again, each time in about this period; does not return.
-    pub(super) async fn scrub(&self, origins: &BTreeMap<String, Arc<Origin>>, period: Duration) -> ! {
+    pub(super) async fn scrub(&self, buckets: &BTreeMap<String, Bucket>, period: Duration) -> ! {
         loop {
             sleep(FIRST_PAUSE.min(period)).await;
             let all = self.shared().stored();
@@ -119,14 +120,14 @@ impl Keep {
             let pause = (period / blocks).min(LONGEST_PAUSE);
             let all: Vec<Weak<Stored>> = all.iter().map(Arc::downgrade).collect();
             for stored in all {
-                self.scrub_one(origins, &stored, pause).await;
+                self.scrub_one(buckets, &stored, pause).await;
             }
             self.shared().counts.one("scrubbed");
         }
     }
 
     /// An object that goes meanwhile is let go: it is held for a block at a time.
-    async fn scrub_one(&self, origins: &BTreeMap<String, Arc<Origin>>, stored: &Weak<Stored>, pause: Duration) {
+    async fn scrub_one(&self, buckets: &BTreeMap<String, Bucket>, stored: &Weak<Stored>, pause: Duration) {
         let shared = self.shared();
         let Some(id) = stored.upgrade().and_then(|stored| stored.id.get().cloned()) else {
             return;
@@ -149,7 +150,10 @@ impl Keep {
                 Err(doubt) => {
                     let Some(stored) = stored.upgrade() else { return };
                     // Objects of buckets that there are no more are read by nobody.
-                    if let Some(origin) = origins.get(&stored.record.bucket) {
+                    let origin = buckets
+                        .get(&stored.record.bucket)
+                        .map(|bucket| bucket.of(&stored.record.key));
+                    if let Some(Ok(origin)) = origin {
                         damaged(shared, origin, &stored, &doubt, &Handle::current());
                     }
                     return;

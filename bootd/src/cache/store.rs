@@ -5,7 +5,6 @@
 //! a fill of the cache, which goes on where a body broke for good.
 
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,8 +17,10 @@ use object_store::{
     Attribute, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig,
 };
 
+use super::keys::{self, Keys};
 use super::list::{Listed, Listing, Page};
 use super::{ArtifactsError, Object, ObjectBody, OpenError, Want};
+use crate::config::Credentials;
 use crate::http::BodyError;
 use crate::http::range::{Slice, Spec};
 
@@ -36,7 +37,7 @@ impl Store {
         bucket: &str,
         endpoint: &str,
         region: &str,
-        credentials: Option<&Path>,
+        credentials: &Credentials,
     ) -> Result<Self, ArtifactsError> {
         // `new` and not `from_env`: what the environment says about AWS is not about this origin.
         let builder = AmazonS3Builder::new()
@@ -46,15 +47,22 @@ impl Store {
             .with_virtual_hosted_style_request(false)
             .with_client_options(client())
             .with_retry(retry());
+        let unusable = |from: String, why| ArtifactsError::Credentials {
+            bucket: bucket.into(),
+            from,
+            why,
+        };
         let builder = match credentials {
-            None => builder.with_skip_signature(true),
-            Some(file) => {
-                let (id, secret) = read_credentials(file).map_err(|why| ArtifactsError::Credentials {
-                    bucket: bucket.into(),
-                    file: file.into(),
-                    why,
-                })?;
-                builder.with_access_key_id(id).with_secret_access_key(secret)
+            Credentials::None => builder.with_skip_signature(true),
+            // Without keys of its own it asks the metadata service for them, and again before they end.
+            Credentials::Instance => builder,
+            Credentials::File(file, profile) => {
+                let keys = keys::of_file(file, profile.as_deref());
+                with(builder, keys.map_err(|why| unusable(file.display().to_string(), why))?)
+            }
+            Credentials::Environment => {
+                let keys = keys::of_environment(|name| std::env::var(name).ok());
+                with(builder, keys.map_err(|why| unusable("the environment".into(), why))?)
             }
         };
         let store = Arc::new(built(bucket, builder.build())?);
@@ -246,13 +254,11 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// The access key id in the first line, the secret in the second.
-fn read_credentials(file: &Path) -> Result<(String, String), String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let mut lines = text.lines().map(str::trim);
-    match (lines.next(), lines.next()) {
-        (Some(id), Some(secret)) if !id.is_empty() && !secret.is_empty() => Ok((id.into(), secret.into())),
-        _ => Err("the access key id belongs in the first line, the secret in the second".into()),
+fn with(builder: AmazonS3Builder, keys: Keys) -> AmazonS3Builder {
+    let builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
+    match keys.token {
+        Some(token) => builder.with_token(token),
+        None => builder,
     }
 }
 

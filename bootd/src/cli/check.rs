@@ -140,6 +140,7 @@ async fn look(config: Config) -> Findings {
         certificates: Arc::default(),
         auth: None,
         metrics,
+        readiness: Arc::default(),
         bounds: Bounds::default(),
     };
     let files = explain::boot_files(&app).await;

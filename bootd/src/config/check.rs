@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use super::LOADERS;
 use super::checked::{
-    Arch, AuthConfig, BootloopNak, Cache, Compat, Config, Glob, Jwks, Listener, Loader, Mistake, Mode, Origin,
-    PluginConfig, Selector, Service, Source, Tftp,
+    Arch, AuthConfig, BootloopNak, Cache, Compat, Config, Credentials, Glob, Jwks, Listener, Loader, Mistake, Mode,
+    Origin, PluginConfig, Selector, Service, Source, Tftp,
 };
 use super::raw::{self, Field, Raw};
 use crate::auth::Rules;
@@ -289,15 +289,18 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
             }
             good
         });
-        if let Some(other) = origins.iter().position(|o| Some(&o.bucket) == bucket.as_ref()) {
-            m.wrong(&bucket_key, format!("is origin[{other}]'s already"));
+        let prefix = key_prefix(m, &format!("{key}.prefix"), raw.prefix);
+        let is_same = |other: &Origin| Some(&other.bucket) == bucket.as_ref() && other.prefix == prefix;
+        if let Some(other) = origins.iter().position(is_same) {
+            let text = format!("is origin[{other}]'s already; several origins of a bucket need a prefix each");
+            m.wrong(&bucket_key, text);
         }
         let endpoint = m.url(&format!("{key}.endpoint"), raw.endpoint);
         let http = m.url(&format!("{key}.http"), raw.http);
         let dir: Option<String> = m.optional(&format!("{key}.dir"), raw.dir);
         let region: Option<String> = m.optional(&format!("{key}.region"), raw.region);
-        let credentials: Option<String> = m.optional(&format!("{key}.credentials"), raw.credentials);
-        if endpoint.is_none() && (region.is_some() || credentials.is_some()) {
+        let credentials = credentials(m, &key, raw.credentials, raw.profile, raw.credentials_from);
+        if endpoint.is_none() && (region.is_some() || credentials != Credentials::None) {
             m.wrong(&key, "region and credentials go with endpoint");
         }
         let mut from: Vec<String> = m.optional(&format!("{key}.from"), raw.from).unwrap_or_default();
@@ -318,7 +321,6 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
         let source = match (endpoint, http, dir) {
             (Some(endpoint), None, None) => {
                 prefixes.push(format!("{endpoint}/{bucket}/"));
-                let credentials = credentials.map(|file| m.folder.join(file));
                 Source::S3 {
                     endpoint,
                     region: region.unwrap_or_else(|| "us-east-1".into()),
@@ -339,12 +341,59 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
         prefixes.dedup();
         origins.push(Origin {
             bucket,
+            prefix,
             source,
             prefixes,
             rewrite,
         });
     }
     origins
+}
+
+/// The beginning of keys; none begins with a slash, or leads anywhere.
+fn key_prefix(m: &mut Mistakes, key: &str, raw: Field<String>) -> String {
+    let prefix: String = m.optional(key, raw).unwrap_or_default();
+    let mut segments = prefix.split('/').rev();
+    // The last one may be the beginning of a name.
+    let last = segments.next().unwrap_or_default();
+    let is_bad = |segment: &str| matches!(segment, "" | "." | "..");
+    if segments.any(is_bad) || matches!(last, "." | "..") || prefix.chars().any(char::is_control) {
+        m.wrong(
+            key,
+            format!("'{prefix}' is not the beginning of a key, such as \"efi-images/\""),
+        );
+    }
+    prefix
+}
+
+fn credentials(
+    m: &mut Mistakes,
+    key: &str,
+    file: Field<String>,
+    profile: Field<String>,
+    from: Field<String>,
+) -> Credentials {
+    let file: Option<String> = m.optional(&format!("{key}.credentials"), file);
+    let profile: Option<String> = m.optional(&format!("{key}.profile"), profile);
+    let from_key = format!("{key}.credentials_from");
+    let from: Option<String> = m.optional(&from_key, from);
+    if profile.is_some() && file.is_none() {
+        m.wrong(format!("{key}.profile"), "goes with credentials, the file that has it");
+    }
+    match (file, from.as_deref()) {
+        (None, None) => Credentials::None,
+        (Some(file), None) => Credentials::File(m.folder.join(file), profile),
+        (None, Some("environment")) => Credentials::Environment,
+        (None, Some("instance")) => Credentials::Instance,
+        (Some(_), Some(_)) => {
+            m.wrong(from_key, "there are credentials already: only one of the two");
+            Credentials::None
+        }
+        (None, Some(other)) => {
+            m.wrong(from_key, format!("'{other}' is not \"environment\" or \"instance\""));
+            Credentials::None
+        }
+    }
 }
 
 /// A box that mirrors itself would look well, and have nothing.

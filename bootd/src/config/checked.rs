@@ -328,6 +328,8 @@ impl Access {
 pub struct Origin {
     /// The bucket's name: the first segment of the path on the artifacts listener.
     pub bucket: String,
+    /// It has the keys that begin so, and are no other origin's with a longer one; all when it is empty.
+    pub prefix: String,
     /// What answers.
     pub source: Source,
     /// URL prefixes that mean this bucket, in boot parameters; each ends with `/` and is followed by a key.
@@ -356,13 +358,27 @@ pub enum Source {
         endpoint: String,
         /// Its region.
         region: String,
-        /// A file with the access key id in its first line and the secret in its second; without it requests are not signed.
-        credentials: Option<PathBuf>,
+        /// Where the keys are that requests are signed with.
+        credentials: Credentials,
     },
     /// A web server: keys are paths below this URL, which ends without a slash.
     Http(String),
     /// A folder: keys are paths in it.
     Dir(PathBuf),
+}
+
+/// Where the keys of an S3 service are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Credentials {
+    /// Nowhere: requests are not signed.
+    #[default]
+    None,
+    /// In a file: the access key id in its first line and the secret in its second, or sections as AWS's tools have them, of which this is one.
+    File(PathBuf, Option<String>),
+    /// In the environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, and maybe `AWS_SESSION_TOKEN`.
+    Environment,
+    /// At the metadata service of the cloud instance that this box is.
+    Instance,
 }
 
 /// What it is, and where.
@@ -511,6 +527,13 @@ impl Config {
         all().find(|listener| listener.tls.is_none()).or_else(|| all().next())
     }
 
+    /// The origin that has a key.
+    pub fn origin_of(&self, bucket: &str, key: &str) -> Option<&Origin> {
+        let origins = self.origins.iter();
+        let theirs = origins.filter(|origin| origin.bucket == bucket && key.starts_with(&origin.prefix));
+        theirs.max_by_key(|origin| origin.prefix.len())
+    }
+
     /// How URLs of boot parameters are led to the artifacts listener of this box, which a node reaches at `host`, an address without port.
     pub fn rewrites(&self, host: &str) -> Vec<Rewrite> {
         let Some(listener) = self.listener_of(Service::Artifacts) else {
@@ -521,9 +544,9 @@ impl Config {
             .iter()
             .filter(|origin| origin.rewrite)
             .flat_map(|origin| {
-                let to = format!("{scheme}://{host}:{port}/{}/", origin.bucket);
+                let to = format!("{scheme}://{host}:{port}/{}/{}", origin.bucket, origin.prefix);
                 origin.prefixes.iter().map(move |from| Rewrite {
-                    from: from.clone(),
+                    from: format!("{from}{}", origin.prefix),
                     to: to.clone(),
                 })
             })

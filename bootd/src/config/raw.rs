@@ -281,9 +281,12 @@ table! {
     /// `[[origin]]`
     Origin {
         bucket: String,
+        prefix: String,
         endpoint: String,
         region: String,
         credentials: String,
+        credentials_from: String,
+        profile: String,
         http: String,
         dir: String,
         from: Vec<String>,

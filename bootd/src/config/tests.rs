@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Arch, ConfigError, parse};
+use super::{Arch, ConfigError, Credentials, Source, parse};
 
 const SMALLEST: &str =
     "[server]\ninterfaces = [\"br0\"]\naddress = \"172.16.0.254\"\n[[dhcp.subnet]]\ncidr = \"172.16.0.0/24\"\n";
@@ -129,6 +129,63 @@ fn every_mistake_is_listed_at_once_with_its_key() {
         );
     }
     assert_eq!(found.len(), 12, "{found:#?}");
+}
+
+#[test]
+fn a_bucket_has_several_origins_with_a_prefix_each_and_keys_from_one_place() {
+    let text = &format!(
+        r#"{SMALLEST}
+        [[http.listener]]
+        address = "172.16.0.254:9000"
+        serve = ["artifacts"]
+        [[origin]]
+        bucket = "b"
+        endpoint = "http://s3:9000"
+        credentials = "keys"
+        profile = "rack"
+        [[origin]]
+        bucket = "b"
+        prefix = "efi/"
+        endpoint = "http://other:9000"
+        credentials_from = "instance"
+    "#
+    );
+    let config = parse(text, Path::new("/etc/bootd/bootd.toml")).unwrap();
+    let endpoint = |key: &str| match &config.origin_of("b", key).unwrap().source {
+        Source::S3 {
+            endpoint, credentials, ..
+        } => (endpoint.clone(), credentials.clone()),
+        other => panic!("{other}"),
+    };
+    let file = Credentials::File("/etc/bootd/keys".into(), Some("rack".into()));
+    assert_eq!(endpoint("ef"), ("http://s3:9000".into(), file));
+    assert_eq!(endpoint("efi/x"), ("http://other:9000".into(), Credentials::Instance));
+    assert!(config.origin_of("c", "efi/x").is_none());
+    let rewrites = config.rewrites("172.16.0.254");
+    let is_there = rewrites
+        .iter()
+        .any(|rewrite| rewrite.from == "http://other:9000/b/efi/" && rewrite.to == "http://172.16.0.254:9000/b/efi/");
+    assert!(is_there, "{rewrites:?}");
+
+    for (from, to, key) in [
+        (
+            "prefix = \"efi/\"",
+            "prefix = \"\"",
+            "origin[1].bucket: is origin[0]'s already",
+        ),
+        ("prefix = \"efi/\"", "prefix = \"/efi/\"", "origin[1].prefix:"),
+        ("prefix = \"efi/\"", "prefix = \"a/../\"", "origin[1].prefix:"),
+        ("\"instance\"", "\"heaven\"", "origin[1].credentials_from:"),
+        ("credentials = \"keys\"", "", "origin[0].profile: goes with credentials"),
+        (
+            "profile = \"rack\"",
+            "credentials_from = \"environment\"",
+            "origin[0].credentials_from:",
+        ),
+    ] {
+        let found = mistakes(&text.replace(from, to));
+        assert!(found.len() == 1 && found[0].starts_with(key), "{to}: {found:#?}");
+    }
 }
 
 #[test]

@@ -166,13 +166,15 @@ async fn answer(
 /// Whoever writes is told where, if there is such a bucket.
 fn no_write(artifacts: &Artifacts, path: &str) -> Result<Refusal, OpenError> {
     let to = match Name::parse(path)? {
-        Name::Object { bucket, .. } | Name::Bucket(bucket) => {
-            let origin = artifacts.written_to(&bucket).ok_or(OpenError::NoSuchBucket)?;
-            format!("bootd only reads. The objects of {bucket} are written to its origin: {origin}.")
-        }
+        Name::Bucket(bucket) => written_to(&bucket, &artifacts.origins(&bucket)?.join(", ")),
+        Name::Object { bucket, key } => written_to(&bucket, artifacts.written_to(&bucket, &key)?),
         Name::Root => "bootd only reads. Objects are written to the site's store.".into(),
     };
     Ok(Refusal::Write(to))
+}
+
+fn written_to(bucket: &str, origin: &str) -> String {
+    format!("bootd only reads. The objects of {bucket} are written to its origin: {origin}.")
 }
 
 /// What is asked of a bucket.

@@ -13,6 +13,7 @@ mod listing;
 pub mod loaders;
 mod paths;
 pub mod range;
+mod ready;
 mod router;
 mod service;
 mod tls;

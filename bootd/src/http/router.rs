@@ -20,7 +20,7 @@ use percent_encoding::percent_decode_str;
 use super::answers::Answers;
 use super::bodies::{Bodies, Sender};
 use super::paths::{Lead, lead};
-use super::{Body, Certificates, artifacts, full, keys, loaders};
+use super::{Body, Certificates, artifacts, full, keys, loaders, ready};
 use crate::auth::{Auth, Refused, Wanted};
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
@@ -29,6 +29,7 @@ use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::plugins::{Asked, CallError, Plugins, Ready, Routed};
 use crate::tftp::Files;
+use crate::warmer::Readiness;
 
 /// What the router leads to.
 pub struct App {
@@ -48,6 +49,8 @@ pub struct App {
     pub auth: Option<Arc<Auth>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether the files that boot scripts name are here.
+    pub readiness: Arc<Readiness>,
     /// What all connections share.
     pub bounds: Bounds,
 }
@@ -142,6 +145,10 @@ impl App {
             && let Some(auth) = &self.auth
         {
             return keys::respond(auth, &head.method, &head.headers);
+        }
+        if path == ready::PATH {
+            let keeps = self.artifacts.keeps() && self.config.cache.warm;
+            return ready::respond(&self.readiness, keeps);
         }
         let (plugin, route) = match self.plugins.route(head.method.as_str(), &path) {
             Routed::To(plugin, route) => (plugin, route),

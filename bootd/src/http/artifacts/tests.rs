@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::config::{self, Origin, Source};
+use crate::config::{self, Credentials, Origin, Source};
 use crate::tftp::testing::config;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -46,6 +46,7 @@ fn over(origins: Vec<(&str, Source)>) -> config::Config {
         .map(|(bucket, source)| Origin {
             bucket: bucket.into(),
             source,
+            prefix: String::new(),
             prefixes: Vec::new(),
             rewrite: true,
         })
@@ -438,10 +439,10 @@ async fn s3(dir: &tempfile::TempDir, credentials: Option<(&str, &str)>) -> Sourc
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
-    let credentials = credentials.map(|(id, secret)| {
+    let credentials = credentials.map_or(Credentials::None, |(id, secret)| {
         let file = dir.path().join("credentials");
         std::fs::write(&file, format!("{id}\n{secret}\n")).unwrap();
-        file
+        Credentials::File(file, None)
     });
     Source::S3 {
         endpoint,
@@ -475,7 +476,7 @@ async fn an_s3_service_serves_objects_signed() {
     let unsigned = Source::S3 {
         endpoint,
         region,
-        credentials: None,
+        credentials: Credentials::None,
     };
     let denied = get(&artifacts(vec![("boot-images", unsigned)]), KERNEL, &[]).await;
     assert_eq!(denied.status, 403);
@@ -729,7 +730,7 @@ async fn an_origin_in_trouble_is_logged_in_one_line_with_its_cause() {
     let signed = Source::S3 {
         endpoint: format!("http://{nowhere}"),
         region: "us-east-1".into(),
-        credentials: Some(file),
+        credentials: Credentials::File(file, None),
     };
     let artifacts = artifacts(vec![("broken", broken), ("signed", signed)]);
     for (bucket, cause) in [("broken", "500"), ("signed", "refused")] {
@@ -753,7 +754,7 @@ async fn an_origin_that_cannot_be_used_is_503_and_the_others_answer() {
     let s3 = |credentials: std::path::PathBuf| Source::S3 {
         endpoint: "http://127.0.0.1:9".into(),
         region: "us-east-1".into(),
-        credentials: Some(credentials),
+        credentials: Credentials::File(credentials, None),
     };
     let mut config = config(Path::new("/nowhere"));
     config.origins = [
@@ -764,6 +765,7 @@ async fn an_origin_that_cannot_be_used_is_503_and_the_others_answer() {
     .map(|(bucket, source)| Origin {
         bucket: bucket.into(),
         source,
+        prefix: String::new(),
         prefixes: Vec::new(),
         rewrite: true,
     })
