@@ -5,15 +5,19 @@
 pub mod allocations;
 pub mod appliance;
 pub mod bad_plugins;
+pub mod cache;
+pub mod cache_servers;
 pub mod client;
 pub mod dhcp;
 pub mod dhcp6;
 pub mod dhcp_core;
 pub mod dhcp_servers;
 pub mod discover;
+pub mod fetches;
 pub mod generator;
 pub mod histogram;
 pub mod meta_data;
+pub mod origin;
 pub mod perfdhcp;
 pub mod process;
 pub mod publish;
@@ -42,6 +46,10 @@ pub struct Options {
     pub in_flight: Option<usize>,
     /// Exchanges of DHCP that are begun a second; none: half of what bootd reaches.
     pub rate: Option<u32>,
+    /// Rounds of `cache`; none: as each of its tables says.
+    pub rounds: Option<usize>,
+    /// Megabytes of the large object of `cache`.
+    pub object: Option<u64>,
 }
 
 /// What came of a measurement.
@@ -70,6 +78,16 @@ impl Table {
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into());
+    }
+
+    /// The same in Markdown, for a page.
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let names: Vec<String> = self.columns.iter().map(|&name| name.to_owned()).collect();
+        let rows: String = self.rows.iter().map(|row| line(row)).collect();
+        let notes: String = self.notes.iter().map(|note| format!("\n{note}\n")).collect();
+        let rule = "|---".repeat(names.len());
+        format!("{}\n\n{}{rule}|\n{rows}{notes}", self.title, line(&names))
     }
 }
 

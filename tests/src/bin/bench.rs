@@ -43,12 +43,15 @@ const ALL: &[Measurement] = &[
     ("upstream", Needs::Network, |_| bench::upstream::run()),
     ("discover", Needs::Network, |_| bench::discover::run()),
     ("process", Needs::Network, |_| bench::process::run()),
+    ("cache", Needs::Network, |options| bench::cache::run(options)),
 ];
 
-const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--rate N] [--with-so FILE]... [NAME...]
-  --short          dhcp, dhcp6, dhcp-latency, tftp: one short run of each server, to see that it works
+const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--rate N] [--rounds N] [--object MB] [--with-so FILE]... [NAME...]
+  --short          dhcp, dhcp6, dhcp-latency, tftp, cache: one short run of each server, to see that it works
   --in-flight N    dhcp, dhcp6: so many exchanges in flight
   --rate N         dhcp-latency: so many exchanges begun a second
+  --rounds N       cache: so many runs of each server by turns
+  --object MB      cache: so large is the large object that everybody has; 1400
   --with-so FILE   load this plugin too where bootd itself runs, to see what it costs the others";
 
 fn main() -> ExitCode {
@@ -96,6 +99,10 @@ fn again(options: &Options, name: &str) -> Result<()> {
     words.extend(in_flight.iter().flat_map(|number| ["--in-flight", number]));
     let rate = options.rate.map(|number| number.to_string());
     words.extend(rate.iter().flat_map(|number| ["--rate", number]));
+    let rounds = options.rounds.map(|number| number.to_string());
+    words.extend(rounds.iter().flat_map(|number| ["--rounds", number]));
+    let object = options.object.map(|number| number.to_string());
+    words.extend(object.iter().flat_map(|number| ["--object", number]));
     words.push(name);
     namespace::again_with(&words)
 }
@@ -110,6 +117,8 @@ fn read(args: &[String]) -> Option<(Options, Vec<String>)> {
             "--short" => options.short = true,
             "--in-flight" => options.in_flight = Some(args.next()?.parse().ok()?),
             "--rate" => options.rate = Some(args.next()?.parse().ok()?),
+            "--rounds" => options.rounds = Some(args.next()?.parse().ok().filter(|rounds| *rounds > 0)?),
+            "--object" => options.object = Some(args.next()?.parse().ok().filter(|size| *size > 0)?),
             "--list" => names.push(arg.clone()),
             name if ALL.iter().any(|(of, ..)| *of == name) => names.push(arg.clone()),
             _ => return None,
