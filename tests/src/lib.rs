@@ -18,6 +18,7 @@ pub mod prepare;
 pub mod process;
 pub mod readers;
 pub mod root;
+pub mod s3cmd;
 pub mod scripted;
 pub mod server;
 pub mod signer;

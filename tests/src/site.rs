@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::ochami::Ochami;
-use crate::ochami::commands::{self, Image};
 use crate::signer::{ISSUER, Signer};
 use crate::{Bootd, Journal, Machine, Rack};
 
@@ -78,16 +77,7 @@ impl Site {
 
     /// Tells the site what the tutorial tells: five nodes, their boot parameters, cloud-init's defaults and group.
     pub fn fill(&self) -> Result<()> {
-        let ochami = self.ochami();
-        for command in [
-            commands::discover(),
-            commands::boot_params("set", Image::Base),
-            commands::defaults_set(),
-            commands::ci_group_set(),
-        ] {
-            ochami.succeed(&command)?;
-        }
-        Ok(())
+        self.ochami().tell_the_tutorial()
     }
 
     /// The text of a `bootd.toml` for the rack whose three plugins mirror this site, each second, and whose artifacts come from there.

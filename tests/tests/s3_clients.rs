@@ -1,12 +1,11 @@
 //! S3's own clients at the artifacts listener: they list and read as from the site's store, and hear where to write.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
-use bootd_tests::Rack;
+use anyhow::{Context, ensure};
 use bootd_tests::namespace::in_rack;
 use bootd_tests::wire::Client;
+use bootd_tests::{Rack, s3cmd};
 
 #[test]
 fn s3cmd_lists_and_reads_and_is_told_where_to_write() {
@@ -15,7 +14,7 @@ fn s3cmd_lists_and_reads_and_is_told_where_to_write() {
         let mut bootd = rack.start_bootd()?;
         let client = Client::plug(&rack)?;
         client.ip("addr add 172.16.0.1/24 dev cable0")?;
-        let s3cmd = |args: &[&str]| s3cmd(&client, args);
+        let s3cmd = |args: &[&str]| client.at(|| s3cmd::run("172.16.0.254:9000", ("any", "any"), args));
 
         let buckets = s3cmd(&["ls"])?;
         ensure!(buckets.good && buckets.text.contains("s3://boot-images"), "{buckets:?}");
@@ -60,32 +59,4 @@ fn s3cmd_lists_and_reads_and_is_told_where_to_write() {
         }
         bootd.must_run()
     });
-}
-
-#[derive(Debug)]
-struct Said {
-    good: bool,
-    text: String,
-}
-
-fn s3cmd(client: &Client, args: &[&str]) -> Result<Said> {
-    client.at(|| {
-        let mut command = Command::new("s3cmd");
-        let host = "172.16.0.254:9000";
-        command.args([
-            "--config=/dev/null",
-            "--no-ssl",
-            "--no-progress",
-            "--access_key=any",
-            "--secret_key=any",
-        ]);
-        command.args([format!("--host={host}"), format!("--host-bucket={host}")]);
-        let output = command.args(args).stdin(Stdio::null()).output();
-        let output = output.context("install the Debian package s3cmd")?;
-        let text = [output.stdout, output.stderr].concat();
-        Ok(Said {
-            good: output.status.success(),
-            text: String::from_utf8_lossy(&text).into_owned(),
-        })
-    })
 }

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 pub use commands::Command;
+use commands::Image;
 
 use crate::{Rack, SERVER, server};
 
@@ -105,6 +106,19 @@ impl Ochami {
         let mut answers = self.succeed(command)?;
         ensure!(answers.len() == 1, "{} answers", answers.len());
         answers.pop().context("an answer")
+    }
+
+    /// Tells what the tutorial tells: five nodes, their boot parameters, cloud-init's defaults and group.
+    pub fn tell_the_tutorial(&self) -> Result<()> {
+        for command in [
+            commands::discover(),
+            commands::boot_params("set", Image::Base),
+            commands::defaults_set(),
+            commands::ci_group_set(),
+        ] {
+            self.succeed(&command)?;
+        }
+        Ok(())
     }
 
     /// The JSON of the only answer of a command that must succeed.
