@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::appliance::median;
 use super::cache_servers::{Nginx, Place, Server};
-use super::fetches::{Fetches, Seen};
+use super::fetches::{Fetches, Outcome, Seen};
 use super::origin::Sent;
 use super::{Options, Table};
 
@@ -57,33 +57,9 @@ fn hot(options: &Options) -> Result<Table> {
                 seen.push(outcome.with_context(|| format!("{clients} clients of {}", server.name))?);
             }
         }
-        let middle = seen.map(|seen| {
-            let of = |value: fn(&super::fetches::Outcome) -> f64| median(seen.iter().map(value).collect());
-            Middle {
-                bytes: of(|one| one.bytes as f64 / one.time.as_secs_f64()),
-                answers: of(|one| one.answers as f64 / one.time.as_secs_f64()),
-                byte: of(|one| one.used.as_secs_f64() / one.bytes.max(1) as f64),
-            }
-        });
+        let middle = seen.map(|seen| Middle::of(&seen));
         for (server, own) in servers.iter().zip(&middle) {
-            let small = len < MB;
-            table.row([
-                format!("{}, {clients}", size(len)),
-                server.name.to_owned(),
-                format!("{:.0}", own.bytes / MB as f64),
-                if len > 100 * MB {
-                    String::new()
-                } else {
-                    format!("{:.0}", own.answers)
-                },
-                if small {
-                    format!("{:.1} us an answer", own.byte * len as f64 * 1e6)
-                } else {
-                    format!("{:.3} s a GB", own.byte * 1e9)
-                },
-                format!("{:.2}", own.bytes / middle[1].bytes),
-                format!("{:.2}", own.byte / middle[1].byte),
-            ]);
+            table.row(own.row(len, clients, server.name, &middle[1]));
         }
     }
     table.notes.push(format!(
@@ -95,11 +71,43 @@ fn hot(options: &Options) -> Result<Table> {
     Ok(table)
 }
 
+/// Medians.
 struct Middle {
+    /// A second.
     bytes: f64,
+    /// A second.
     answers: f64,
-    /// Seconds of a processor for one.
-    byte: f64,
+    /// Seconds of a processor for one byte.
+    cost: f64,
+}
+
+impl Middle {
+    fn of(seen: &[Outcome]) -> Self {
+        let of = |value: fn(&Outcome) -> f64| median(seen.iter().map(value).collect());
+        Self {
+            bytes: of(|one| one.bytes as f64 / one.time.as_secs_f64()),
+            answers: of(|one| one.answers as f64 / one.time.as_secs_f64()),
+            cost: of(|one| one.used.as_secs_f64() / one.bytes.max(1) as f64),
+        }
+    }
+
+    fn row(&self, len: u64, clients: usize, name: &str, nginx: &Self) -> [String; 7] {
+        // Of a large one only parts come in the time.
+        let answers = (len < 100 * MB).then(|| format!("{:.0}", self.answers));
+        let cost = match len {
+            ..MB => format!("{:.1} us an answer", self.cost * len as f64 * 1e6),
+            _ => format!("{:.3} s a GB", self.cost * 1e9),
+        };
+        [
+            format!("{}, {clients}", size(len)),
+            name.to_owned(),
+            format!("{:.0}", self.bytes / MB as f64),
+            answers.unwrap_or_default(),
+            cost,
+            format!("{:.2}", self.bytes / nginx.bytes),
+            format!("{:.2}", self.cost / nginx.cost),
+        ]
+    }
 }
 
 /// An object that nobody has, and many want at once.
@@ -139,27 +147,18 @@ fn cold(options: &Options) -> Result<Table> {
             }
         }
         let alone = median(own.iter().map(|rush| rush.end).collect());
+        let nothing = String::new;
         table.row([
             about.clone(),
             "the origin, one client".into(),
-            String::new(),
-            String::new(),
-            String::new(),
+            nothing(),
+            nothing(),
+            nothing(),
             format!("{alone:.2} s"),
             "1".into(),
         ]);
         for (server, seen) in servers.iter().zip(&seen) {
-            let of = |value: fn(&Rush) -> f64| median(seen.iter().map(value).collect());
-            let end = of(|rush| rush.end);
-            table.row([
-                about.clone(),
-                server.name.to_owned(),
-                format!("{:.2} times", of(|rush| rush.sent.bytes as f64) / len as f64),
-                format!("{:.1} ms", of(|rush| rush.first * 1e3)),
-                format!("{:.1} ms", of(|rush| rush.worst * 1e3)),
-                format!("{end:.2} s"),
-                format!("{:.2}", end / alone),
-            ]);
+            table.row(cold_row(&about, server.name, seen, len, alone));
         }
     }
     table.notes.push(format!(
@@ -167,6 +166,20 @@ fn cold(options: &Options) -> Result<Table> {
          reads from it. Where the origin has no limit, {CLIENTS} times as many bytes go to clients."
     ));
     Ok(table)
+}
+
+fn cold_row(about: &str, name: &str, seen: &[Rush], len: u64, alone: f64) -> [String; 7] {
+    let of = |value: fn(&Rush) -> f64| median(seen.iter().map(value).collect());
+    let end = of(|rush| rush.end);
+    [
+        about.to_owned(),
+        name.to_owned(),
+        format!("{:.2} times", of(|rush| rush.sent.bytes as f64) / len as f64),
+        format!("{:.1} ms", of(|rush| rush.first * 1e3)),
+        format!("{:.1} ms", of(|rush| rush.worst * 1e3)),
+        format!("{end:.2} s"),
+        format!("{:.2}", end / alone),
+    ]
 }
 
 /// What came of many clients that asked at once.

@@ -131,7 +131,9 @@ http {{
     );
     let path = site.dir.join(format!("nginx{port}.conf"));
     fs::write(&path, config)?;
-    let mut command = Child::command("nginx");
+    // Its worker outlives a master that is killed, unless it is in its process namespace.
+    let mut command = Child::command("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--", "nginx"]);
     command.arg("-p").arg(&site.dir).arg("-c").arg(&path);
     command.arg("-e").arg(site.dir.join("nginx.log"));
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
