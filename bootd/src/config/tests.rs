@@ -136,6 +136,9 @@ fn a_bucket_has_several_origins_with_a_prefix_each_and_keys_from_one_place() {
     let text = &format!(
         r#"{SMALLEST}
         [[http.listener]]
+        address = "172.16.0.254:8081"
+        serve = ["boot"]
+        [[http.listener]]
         address = "172.16.0.254:9000"
         serve = ["artifacts"]
         [[origin]]
