@@ -97,6 +97,7 @@ pub(super) async fn run(
         record: record_of(&place, &origin, &object),
         id: Default::default(),
         sha256: Default::default(),
+        map: Default::default(),
         proof: Proof::default(),
     });
     let (progress, hear) = watch::channel(Progress::default());
@@ -283,8 +284,8 @@ async fn resumed(
     let want = Want {
         range: Spec::From(watermark),
         if_match: Some(etag.clone()),
-        head: false,
         fresh: true,
+        ..Want::whole()
     };
     let mut pause = FIRST_PAUSE;
     while last_bytes.elapsed() + pause < RESUME_FOR {

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::disk::{CacheError, Disk, Doubt, Id, Record};
 use super::fill::{self, Open, Told};
+use super::map::Map;
 use super::origin::Origin;
 use super::proof::Proof;
 use super::read::{Reader, counted};
@@ -64,6 +65,8 @@ pub(super) struct Stored {
     pub(super) id: OnceLock<Id>,
     /// Hexadecimal, once it is sealed.
     pub(super) sha256: OnceLock<String>,
+    /// Once somebody reads it so; `None`: it cannot be mapped.
+    pub(super) map: OnceLock<Option<Map>>,
     pub(super) proof: Proof,
 }
 
@@ -128,6 +131,7 @@ impl Keep {
                 number,
                 file: Arc::new(found.file),
                 sha256: sha256.map(OnceLock::from).unwrap_or_default(),
+                map: OnceLock::new(),
                 record: found.record.clone().without_blocks(),
                 id: found.id.into(),
                 proof: match disk.ended_well() {
@@ -391,14 +395,16 @@ impl Keep {
             let shared = Arc::clone(shared);
             tokio::task::spawn_blocking(move || shared.disk.touch(&id));
         }
-        let mut object = stored.object(want, |range| Reader::of_kept(shared, origin, stored, range))?;
+        let mut object = stored.object(want, |range| {
+            Reader::of_kept(shared, origin, stored, range, want.mapped)
+        })?;
         object.stale = kept.stale.map(|stale| stale.text());
         Ok(object)
     }
 
     fn follow(&self, origin: &Arc<Origin>, open: &Arc<Open>, want: &Want) -> Result<Object, OpenError> {
         open.stored
-            .object(want, |range| Reader::of_fill(&self.0, origin, open, range))
+            .object(want, |range| Reader::of_fill(&self.0, origin, open, range, want.mapped))
     }
 
     async fn through(&self, origin: &Arc<Origin>, place: &Place, want: &Want) -> Result<Object, OpenError> {
@@ -506,6 +512,12 @@ pub(super) fn version_of(object: &Object) -> Version {
 }
 
 impl Stored {
+    /// The file as memory.
+    pub(super) fn map(&self) -> Option<&Map> {
+        let map = || Map::of(&self.file, self.record.len).ok();
+        self.map.get_or_init(map).as_ref()
+    }
+
     /// What a reader that wants this gets of it.
     fn object(&self, want: &Want, body: impl FnOnce(std::ops::Range<u64>) -> ObjectBody) -> Result<Object, OpenError> {
         let record = &self.record;

@@ -207,8 +207,13 @@ async fn bytes(object: Object) -> Result<Vec<u8>, String> {
     chunks.try_concat().await.map_err(|error| error.to_string())
 }
 
+/// As over a plain connection: from the mapped file, where that is in memory.
 async fn get(artifacts: &Artifacts, key: &str) -> Result<Vec<u8>, String> {
-    match artifacts.open("b", key, Want::whole()).await {
+    let want = Want {
+        mapped: true,
+        ..Want::whole()
+    };
+    match artifacts.open("b", key, want).await {
         Ok(object) => bytes(object).await,
         Err(error) => Err(error.label().into()),
     }

@@ -12,6 +12,7 @@ mod fill;
 mod keep;
 mod keys;
 pub mod list;
+mod map;
 mod name;
 mod origin;
 mod proof;
@@ -65,6 +66,8 @@ pub struct Want {
     pub head: bool,
     /// As the origin has it now, not as it is kept.
     pub fresh: bool,
+    /// The kernel alone will look at the bytes, so they may be those of a mapped file.
+    pub mapped: bool,
 }
 
 /// An open object.
@@ -356,6 +359,7 @@ impl Want {
             if_match: None,
             head: false,
             fresh: false,
+            mapped: false,
         }
     }
 

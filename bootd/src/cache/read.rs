@@ -32,6 +32,8 @@ pub(super) struct Reader {
     end: u64,
     /// The rest, from the origin.
     rest: Option<ObjectBody>,
+    /// Whether bytes of the mapped file will do.
+    mapped: bool,
 }
 
 impl Reader {
@@ -41,9 +43,10 @@ impl Reader {
         origin: &Arc<Origin>,
         stored: &Arc<Stored>,
         range: Range<u64>,
+        mapped: bool,
     ) -> ObjectBody {
         let progress = proof::progress(shared, origin, stored);
-        Self::body(shared, origin, stored, progress, range)
+        Self::body(shared, origin, stored, progress, range, mapped)
     }
 
     /// A body that is this part of an object that is being fetched.
@@ -52,8 +55,9 @@ impl Reader {
         origin: &Arc<Origin>,
         open: &Arc<Open>,
         range: Range<u64>,
+        mapped: bool,
     ) -> ObjectBody {
-        Self::body(shared, origin, &open.stored, Some(open.progress.clone()), range)
+        Self::body(shared, origin, &open.stored, Some(open.progress.clone()), range, mapped)
     }
 
     fn body(
@@ -62,6 +66,7 @@ impl Reader {
         stored: &Arc<Stored>,
         progress: Option<watch::Receiver<Progress>>,
         range: Range<u64>,
+        mapped: bool,
     ) -> ObjectBody {
         if range.is_empty() {
             return ObjectBody::empty();
@@ -75,6 +80,7 @@ impl Reader {
             at: range.start,
             end: range.end,
             rest: None,
+            mapped: mapped && range.end - range.start >= WORTH_A_MAP,
         };
         let chunks = try_unfold(reader, async |mut reader: Self| {
             let chunk = reader.next().await?;
@@ -102,6 +108,10 @@ impl Reader {
             match step(self.at, self.end, watermark, broken.is_some()) {
                 Step::Done => return Ok(None),
                 Step::Read(range) => {
+                    if let Some(chunk) = self.at_hand(&range) {
+                        self.at += chunk.len() as u64;
+                        return Ok(Some(chunk));
+                    }
                     let most = chunk_after(self.at - self.start);
                     let most = usize::try_from(range.end - range.start).map_or(most, |there| there.min(most));
                     match self.shared.read(&self.stored.file, range.start, most).await {
@@ -136,6 +146,15 @@ impl Reader {
         }
     }
 
+    /// The next bytes of the mapped file, if they are in memory.
+    fn at_hand(&self, range: &Range<u64>) -> Option<Bytes> {
+        let map = self.mapped.then(|| self.stored.map())??;
+        let until = range.end.min(range.start + MAPPED_AT_ONCE);
+        let chunk = map.at_hand(range.start..until)?;
+        self.shared.counts.disk.inc_by(chunk.len() as u64);
+        Some(chunk)
+    }
+
     /// All that is not read yet, of this version and no other.
     async fn rest_from_origin(&mut self) -> Result<ObjectBody, BodyError> {
         let record = &self.stored.record;
@@ -145,8 +164,8 @@ impl Reader {
         let want = Want {
             range: Spec::FromTo(self.at, self.end - 1),
             if_match: Some(etag.clone()),
-            head: false,
             fresh: true,
+            ..Want::whole()
         };
         let object = tokio::time::timeout(OPEN_TIMEOUT, self.origin.open(&record.key, &want)).await??;
         if object.len != record.len || object.range != (self.at..self.end) {
@@ -156,6 +175,11 @@ impl Reader {
         Ok(counted(object, &self.shared.counts.passed).body)
     }
 }
+
+/// Smaller parts cost more to map than to copy.
+const WORTH_A_MAP: u64 = 64 << 10;
+/// Of a mapped file; who stops reading holds none of it.
+const MAPPED_AT_ONCE: u64 = 1 << 20;
 
 /// The object, its bytes counted as they come.
 pub(super) fn counted(mut object: Object, counter: &Counter) -> Object {

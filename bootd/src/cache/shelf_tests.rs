@@ -67,6 +67,7 @@ fn want(range: Spec, if_match: Option<&str>) -> Want {
         if_match: if_match.map(str::to_owned),
         head: false,
         fresh: false,
+        mapped: false,
     }
 }
 

@@ -31,6 +31,15 @@ use crate::cache::{Artifacts, Name, Object, ObjectBody, OpenError, Want};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 
+/// What bodies leave through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// A socket: the kernel alone looks at them.
+    Plain,
+    /// A cipher, which may not be given what may not be touched ([`Want::mapped`]).
+    Tls,
+}
+
 /// Answers a request for this path and query, as they came, still percent-encoded. Dropping this, or the body of the answer, ends the work for it.
 pub async fn respond(
     artifacts: &Artifacts,
@@ -39,9 +48,10 @@ pub async fn respond(
     path: &str,
     query: &str,
     headers: &HeaderMap,
+    wire: Wire,
 ) -> Response<Body> {
     let started = Instant::now();
-    match answer(artifacts, method, path, query, headers).await {
+    match answer(artifacts, method, path, query, headers, wire).await {
         Ok(Answer::Object(bucket, object)) => {
             let read = Read {
                 started,
@@ -116,6 +126,7 @@ async fn answer(
     path: &str,
     query: &str,
     headers: &HeaderMap,
+    wire: Wire,
 ) -> Result<Answer, Refusal> {
     let head = match *method {
         Method::GET => false,
@@ -129,8 +140,11 @@ async fn answer(
         Name::Bucket(bucket) => return about(artifacts, &bucket, query, head).await,
         Name::Root => return Ok(Answer::About(listing::buckets(artifacts.buckets()))),
     };
-    let mut want = Want::whole();
-    want.range = Spec::of(headers);
+    let mut want = Want {
+        range: Spec::of(headers),
+        mapped: wire == Wire::Plain,
+        ..Want::whole()
+    };
     if head || range::conditional(headers) {
         let mut object = artifacts.open(&bucket, &key, Want::head()).await?;
         // Who insists on a version that is not kept may know more than the cache: its origin decides, as long as it does.
@@ -157,7 +171,14 @@ async fn answer(
     }
     let object = match artifacts.open(&bucket, &key, want).await {
         // Changed between the two: what the client has is old, and it did not insist on it.
-        Err(OpenError::Changed) if !range::insists(headers) => artifacts.open(&bucket, &key, Want::whole()).await?,
+        Err(OpenError::Changed) if !range::insists(headers) => {
+            let mapped = wire == Wire::Plain;
+            let anew = Want {
+                mapped,
+                ..Want::whole()
+            };
+            artifacts.open(&bucket, &key, anew).await?
+        }
         opened => opened?,
     };
     Ok(Answer::Object(bucket, object))

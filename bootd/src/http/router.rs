@@ -18,6 +18,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::answers::Answers;
+use super::artifacts::Wire;
 use super::bodies::{Bodies, Sender};
 use super::paths::{Lead, lead};
 use super::{Body, Certificates, artifacts, full, keys, loaders, ready};
@@ -96,7 +97,11 @@ impl App {
         let serves = |service| connection.listener.serve.contains(&service);
         if serves(Service::Artifacts) {
             let query = uri.query().unwrap_or_default();
-            return artifacts::respond(&self.artifacts, peer, &method, path, query, request.headers()).await;
+            let wire = match connection.listener.tls {
+                None => Wire::Plain,
+                Some(_) => Wire::Tls,
+            };
+            return artifacts::respond(&self.artifacts, peer, &method, path, query, request.headers(), wire).await;
         }
         let response = match path
             .strip_prefix("/loaders/")

@@ -76,7 +76,7 @@ async fn ask(artifacts: &Artifacts, method: Method, path: &str, pairs: &[(&'stat
     for (name, value) in pairs {
         headers.append(*name, value.parse().unwrap());
     }
-    let (parts, body) = respond(artifacts, PEER, &method, path, query, &headers)
+    let (parts, body) = respond(artifacts, PEER, &method, path, query, &headers, Wire::Plain)
         .await
         .into_parts();
     Answered {
@@ -381,7 +381,18 @@ async fn reads_are_counted_and_so_is_their_early_end() {
     let dir = folder();
     let artifacts = over_folder(&dir);
     get(&artifacts, KERNEL, &[("range", "bytes=0-9")]).await;
-    drop(respond(&artifacts, PEER, &Method::GET, KERNEL, "", &HeaderMap::new()).await);
+    drop(
+        respond(
+            &artifacts,
+            PEER,
+            &Method::GET,
+            KERNEL,
+            "",
+            &HeaderMap::new(),
+            Wire::Plain,
+        )
+        .await,
+    );
     get(&artifacts, "/boot-images/none", &[]).await;
     let text = artifacts.metrics().text();
     for line in [
@@ -401,7 +412,16 @@ async fn a_file_that_shrinks_or_changes_while_it_is_read_is_an_error() {
     let file = dir.path().join("images/rocky/9/vmlinuz");
     for change in [Change::Shrink, Change::Overwrite] {
         std::fs::write(&file, image()).unwrap();
-        let response = respond(&artifacts, PEER, &Method::GET, KERNEL, "", &HeaderMap::new()).await;
+        let response = respond(
+            &artifacts,
+            PEER,
+            &Method::GET,
+            KERNEL,
+            "",
+            &HeaderMap::new(),
+            Wire::Plain,
+        )
+        .await;
         let mut body = response.into_body();
         body.frame().await.unwrap().unwrap();
         match change {
@@ -669,7 +689,7 @@ async fn a_body_that_breaks_for_good_is_an_error_and_never_a_short_end() {
                 let (parts, _) = request.into_parts();
                 let path = parts.uri.path();
                 Ok::<_, std::convert::Infallible>(
-                    respond(&artifacts, PEER, &parts.method, path, "", &parts.headers).await,
+                    respond(&artifacts, PEER, &parts.method, path, "", &parts.headers, Wire::Plain).await,
                 )
             }
         });
