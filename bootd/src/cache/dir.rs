@@ -78,6 +78,7 @@ impl Dir {
             range,
             partial,
             body,
+            mapped: None,
             kept: false,
             stale: None,
         })

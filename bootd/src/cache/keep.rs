@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::disk::{CacheError, Disk, Doubt, Id, Record};
 use super::fill::{self, Open, Told};
-use super::map::Map;
+use super::map::Mapped;
 use super::origin::Origin;
 use super::proof::Proof;
 use super::read::{Reader, counted};
@@ -66,7 +66,7 @@ pub(super) struct Stored {
     /// Hexadecimal, once it is sealed.
     pub(super) sha256: OnceLock<String>,
     /// Once somebody reads it so; `None`: it cannot be mapped.
-    pub(super) map: OnceLock<Option<Map>>,
+    pub(super) map: OnceLock<Option<Mapped>>,
     pub(super) proof: Proof,
 }
 
@@ -396,15 +396,17 @@ impl Keep {
             tokio::task::spawn_blocking(move || shared.disk.touch(&id));
         }
         let mut object = stored.object(want, |range| {
-            Reader::of_kept(shared, origin, stored, range, want.mapped)
+            let mapped = is_worth_a_map(want, &range);
+            Reader::of_kept(shared, origin, stored, range, mapped)
         })?;
         object.stale = kept.stale.map(|stale| stale.text());
         Ok(object)
     }
 
     fn follow(&self, origin: &Arc<Origin>, open: &Arc<Open>, want: &Want) -> Result<Object, OpenError> {
-        open.stored
-            .object(want, |range| Reader::of_fill(&self.0, origin, open, range, want.mapped))
+        open.stored.object(want, |range| {
+            Reader::of_fill(&self.0, origin, open, range.clone(), is_worth_a_map(want, &range))
+        })
     }
 
     async fn through(&self, origin: &Arc<Origin>, place: &Place, want: &Want) -> Result<Object, OpenError> {
@@ -455,6 +457,11 @@ enum Way {
     Follow(Arc<Open>),
     Await(watch::Receiver<Told>, bool),
     Through(Why),
+}
+
+/// Smaller parts cost more to map than to copy.
+fn is_worth_a_map(want: &Want, range: &std::ops::Range<u64>) -> bool {
+    want.mapped && range.end - range.start >= WORTH_A_MAP
 }
 
 /// What the origin answered to a fill. Who has an older version to serve waits shortly.
@@ -513,8 +520,8 @@ pub(super) fn version_of(object: &Object) -> Version {
 
 impl Stored {
     /// The file as memory.
-    pub(super) fn map(&self) -> Option<&Map> {
-        let map = || Map::of(&self.file, self.record.len).ok();
+    pub(super) fn map(&self) -> Option<&Mapped> {
+        let map = || Mapped::of(&self.file, self.record.len).ok();
         self.map.get_or_init(map).as_ref()
     }
 
@@ -535,6 +542,7 @@ impl Stored {
                 .map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
             content_type: record.content_type.clone(),
             body: body(range.clone()),
+            mapped: is_worth_a_map(want, &range).then(|| self.map().cloned()).flatten(),
             range,
             partial,
             kept: true,
@@ -721,6 +729,8 @@ impl Counts {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
     }
 }
+
+const WORTH_A_MAP: u64 = 64 << 10;
 
 /// Bytes for humans.
 struct Size(u64);

@@ -42,6 +42,7 @@ use bucket::Bucket;
 pub use disk::CacheError;
 use keep::Keep;
 use list::{Listing, Page};
+pub use map::Mapped;
 pub use name::Name;
 use origin::Origin;
 use shelf::Place;
@@ -86,6 +87,8 @@ pub struct Object {
     pub partial: bool,
     /// Those bytes.
     pub body: ObjectBody,
+    /// The file of which the body may have parts, as [`Want::mapped`] allows.
+    pub mapped: Option<Mapped>,
     /// It is what the cache has, or fetches: its origin may have another version by now.
     pub kept: bool,
     /// It may well be old; this is why.

@@ -80,7 +80,7 @@ impl Reader {
             at: range.start,
             end: range.end,
             rest: None,
-            mapped: mapped && range.end - range.start >= WORTH_A_MAP,
+            mapped,
         };
         let chunks = try_unfold(reader, async |mut reader: Self| {
             let chunk = reader.next().await?;
@@ -149,8 +149,7 @@ impl Reader {
     /// The next bytes of the mapped file, if they are in memory.
     fn at_hand(&self, range: &Range<u64>) -> Option<Bytes> {
         let map = self.mapped.then(|| self.stored.map())??;
-        let until = range.end.min(range.start + MAPPED_AT_ONCE);
-        let chunk = map.at_hand(range.start..until)?;
+        let chunk = map.at_hand(range.clone())?;
         self.shared.counts.disk.inc_by(chunk.len() as u64);
         Some(chunk)
     }
@@ -175,11 +174,6 @@ impl Reader {
         Ok(counted(object, &self.shared.counts.passed).body)
     }
 }
-
-/// Smaller parts cost more to map than to copy.
-const WORTH_A_MAP: u64 = 64 << 10;
-/// Of a mapped file; who stops reading holds none of it.
-const MAPPED_AT_ONCE: u64 = 1 << 20;
 
 /// The object, its bytes counted as they come.
 pub(super) fn counted(mut object: Object, counter: &Counter) -> Object {

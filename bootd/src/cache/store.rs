@@ -196,6 +196,7 @@ fn object(result: GetResult, head: bool, partial: bool) -> Object {
         },
         range,
         partial,
+        mapped: None,
         kept: false,
         stale: None,
     }

@@ -242,6 +242,9 @@ fn whole_or_part(mut object: Object, read: Read) -> Response<Body> {
         read,
     };
     let mut response = described(&object, body.boxed());
+    if let Some(mapped) = object.mapped.take() {
+        response.extensions_mut().insert(mapped);
+    }
     *response.status_mut() = status;
     set(&mut response, CONTENT_LENGTH, &len.to_string());
     if status == StatusCode::PARTIAL_CONTENT {

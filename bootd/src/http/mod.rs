@@ -12,6 +12,7 @@ mod keys;
 mod listing;
 pub mod loaders;
 mod paths;
+mod plain;
 pub mod range;
 mod ready;
 mod router;

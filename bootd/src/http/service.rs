@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Body;
 use super::deadline::HeadDeadline;
+use super::plain::{Plain, Slot};
 use super::router::{App, Connection};
 use super::tls::handshake;
 use crate::config::Listener;
@@ -189,12 +190,17 @@ async fn serve(
     };
     let offered = app.certificates.of(&listener);
     let connection = Connection { listener, local, peer };
+    let slot = Slot::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (app, connection) = (Arc::clone(&app), connection.clone());
-        async move { Ok::<_, Infallible>(app.respond(&connection, request).await) }
+        let (app, connection, slot) = (Arc::clone(&app), connection.clone(), slot.clone());
+        async move {
+            let mut response = app.respond(&connection, request).await;
+            slot.set(response.extensions_mut().remove());
+            Ok::<_, Infallible>(response)
+        }
     });
     let ended = match (&connection.listener.tls, offered) {
-        (None, _) => converse(TokioIo::new(stream), service, HEAD_TIMEOUT, &shutdown).await,
+        (None, _) => converse(Plain::new(stream, slot.clone()), service, HEAD_TIMEOUT, &shutdown).await,
         // Never plain in its place.
         (Some(_), None) => return,
         (Some(_), Some(offered)) => {
