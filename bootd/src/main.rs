@@ -9,6 +9,7 @@ use bootd::admin::{self, Admin};
 use bootd::auth::Auth;
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Exit, Start};
+use bootd::config::Service;
 use bootd::http::{self, App, Bounds, Certificates};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
@@ -16,6 +17,7 @@ use bootd::plugins::{Core, Plugins, Purpose};
 use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
 use bootd::{dhcp, log, memory, urgency, warmer};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -91,10 +93,9 @@ fn serve(start: Start) -> anyhow::Result<()> {
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
     plugins.settings_are_good(&config)?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("http")
-        .build()?;
+    let runtime = runtime("http")?;
+    // A lane of their own: however many bytes of images leave, no script waits behind them.
+    let images = self::runtime("images")?;
     runtime.block_on(async {
         let (mut artifacts, mistakes) = Artifacts::new(&config, Arc::clone(&metrics));
         for mistake in &mistakes {
@@ -122,8 +123,16 @@ fn serve(start: Start) -> anyhow::Result<()> {
         let shutdown = CancellationToken::new();
         let mut serving = tokio::task::JoinSet::new();
         for listener in &config.http.listeners {
-            let socket = http::bind(listener)?;
-            serving.spawn(http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone()));
+            let lane = match listener.serve.contains(&Service::Artifacts) {
+                true => images.handle().clone(),
+                false => Handle::current(),
+            };
+            let socket = {
+                let _lane = lane.enter();
+                http::bind(listener)?
+            };
+            let running = http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone());
+            serving.spawn_on(running, &lane);
         }
         serving.spawn(Arc::clone(&auth).keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         serving.spawn(certificates.keep_fresh(Arc::clone(&metrics), shutdown.clone()));
@@ -165,6 +174,11 @@ fn serve(start: Start) -> anyhow::Result<()> {
     // What nobody waited for is written now. A disk that fails was told before.
     let _ = store.write_and_wait(Write::default());
     Ok(())
+}
+
+fn runtime(name: &'static str) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name(name).build()
 }
 
 /// As many descriptors as the system allows: a rack that boots at once opens many connections.

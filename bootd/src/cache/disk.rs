@@ -410,7 +410,7 @@ impl Disk {
             return Err(io::Error::other("the body is not complete"));
         }
         record.blocks = draft.finished_blocks();
-        let sha256 = hex(draft.whole.clone().finish().as_ref());
+        let sha256 = draft.sha256();
         record.sha256 = Some(sha256.clone());
         let id = record.id();
         let (data, meta) = (self.path(&id, "data"), self.path(&id, "meta"));
@@ -492,6 +492,11 @@ impl Draft {
             rest = later;
         }
         Ok(())
+    }
+
+    /// SHA-256 of what was written so far, hexadecimal.
+    pub(super) fn sha256(&self) -> String {
+        hex(self.whole.clone().finish().as_ref())
     }
 
     fn finished_blocks(&mut self) -> Vec<u32> {

@@ -2,7 +2,8 @@
 //!
 //! Tells its readers what it knows as it learns it: which version, how many bytes are there, how it ended. Each end is told; a fill that is
 //! dropped or panics counts as failed, for its readers and for the shelf. A body that breaks is asked for again from where it broke, for that very
-//! version, as long as that brings bytes now and then. Room on disk is reserved before the first byte is written, and the file gets its name when every byte is safe.
+//! version, as long as that brings bytes now and then. Where its origin says the SHA-256 of an object, the last byte is told to nobody before all of
+//! them are found to be right. Room on disk is reserved before the first byte is written, and the file gets its name when every byte is safe.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -70,7 +71,16 @@ pub(super) async fn run(
         shared,
         number,
         is_over: false,
+        expected: None,
     };
+    match expected(&origin, &place.key).await {
+        Ok(expected) => fill.expected = expected,
+        Err(error) => {
+            fill.fail(Failure::Origin);
+            told.send_replace(Told::Failed(error));
+            return;
+        }
+    }
     let opened = tokio::time::timeout(OPEN_TIMEOUT, origin.open(&place.key, &Want::whole())).await;
     let object = match opened.unwrap_or(Err(OpenError::Timeout)) {
         Ok(object) => object,
@@ -106,21 +116,26 @@ pub(super) async fn run(
         progress: hear,
     };
     told.send_replace(Told::Open(Arc::new(open)));
-    match fill.fetch(&place, &origin, object, draft, &progress).await {
-        Ok(draft) => fill.seal(draft, stored).await,
-        Err((broken, draft)) => {
-            let counts = &fill.shared.counts;
-            match broken.failure {
-                Failure::Disk => counts.disk_trouble("disk_write_failed", &place.key, &broken.why),
-                Failure::Origin | Failure::NoSuchKey => counts.trouble("fill_failed", &place.key, &broken.why),
+    let (broken, draft) = match fill.fetch(&place, &origin, object, draft, &progress).await {
+        Ok(draft) => match fill.doubt(&draft) {
+            None => {
+                progress.send_modify(|progress| progress.watermark = stored.record.len);
+                return fill.seal(draft, stored).await;
             }
-            fill.fail(broken.failure);
-            progress.send_modify(|progress| progress.broken = Some(broken));
-            if let Some(draft) = draft {
-                let shared = Arc::clone(&fill.shared);
-                let _ = spawn_blocking(move || shared.disk.discard(&draft)).await;
-            }
-        }
+            Some(broken) => (broken, Some(draft)),
+        },
+        Err(broken) => broken,
+    };
+    let counts = &fill.shared.counts;
+    match broken.failure {
+        Failure::Disk => counts.disk_trouble("disk_write_failed", &place.key, &broken.why),
+        Failure::Origin | Failure::NoSuchKey => counts.trouble("fill_failed", &place.key, &broken.why),
+    }
+    fill.fail(broken.failure);
+    progress.send_modify(|progress| progress.broken = Some(broken));
+    if let Some(draft) = draft {
+        let shared = Arc::clone(&fill.shared);
+        let _ = spawn_blocking(move || shared.disk.discard(&draft)).await;
     }
 }
 
@@ -129,6 +144,8 @@ struct Fill {
     shared: Arc<Shared>,
     number: Number,
     is_over: bool,
+    /// The SHA-256 that its origin says, hexadecimal.
+    expected: Option<String>,
 }
 
 impl Fill {
@@ -209,7 +226,11 @@ impl Fill {
             self.shared.counts.filled.inc_by(size);
             watermark += size;
             self.shared.advanced(self.number, watermark);
-            progress.send_modify(|progress| progress.watermark = watermark);
+            let told = match self.expected {
+                Some(_) => watermark.min(version.len.saturating_sub(1)),
+                None => watermark,
+            };
+            progress.send_modify(|progress| progress.watermark = told);
             if size > 0 {
                 last_bytes = Instant::now();
             }
@@ -234,6 +255,14 @@ impl Fill {
             Ok(()) => Ok(draft),
             Err(error) => Err((broken(Failure::Disk, &error), Some(draft))),
         }
+    }
+
+    /// Why it is not what its origin says that it is.
+    fn doubt(&self, draft: &Draft) -> Option<Broken> {
+        let expected = self.expected.as_ref()?;
+        let sha256 = draft.sha256();
+        let why = format!("its SHA-256 is {sha256}, and its origin says {expected}");
+        (sha256 != *expected).then(|| broken(Failure::Origin, &why))
     }
 
     async fn seal(&mut self, mut draft: Draft, stored: Arc<Stored>) {
@@ -268,6 +297,36 @@ impl Drop for Fill {
         if !self.is_over {
             self.fail(Failure::Origin);
         }
+    }
+}
+
+/// The SHA-256 of an object as its origin says it in another one; `None`: it says none.
+async fn expected(origin: &Origin, key: &str) -> Result<Option<String>, OpenError> {
+    let Some(sidecar) = origin.sidecar_of(key) else {
+        return Ok(None);
+    };
+    let reading = async {
+        let mut object = origin.open(&sidecar, &Want::whole()).await?;
+        let mut text = Vec::new();
+        while let Some(bytes) = object.body.next().await {
+            text.extend_from_slice(&bytes.map_err(|error| OpenError::Origin(error.to_string()))?);
+            if text.len() > LARGEST_SIDECAR {
+                break;
+            }
+        }
+        // `sum  name` or `SHA256 (name) = sum`.
+        let text = String::from_utf8_lossy(&text).to_lowercase();
+        let is_sum = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let sum = text.split_whitespace().find(is_sum).map(str::to_owned);
+        sum.ok_or_else(|| OpenError::Origin(format!("{sidecar} has no SHA-256 in it")))
+            .map(Some)
+    };
+    match tokio::time::timeout(OPEN_TIMEOUT, reading)
+        .await
+        .unwrap_or(Err(OpenError::Timeout))
+    {
+        Err(OpenError::NoSuchKey) => Ok(None),
+        said => said,
     }
 }
 
@@ -347,6 +406,8 @@ fn record_of(place: &Place, origin: &Origin, object: &Object) -> Record {
     }
 }
 
+/// Bytes that are read of an object with a SHA-256 in it.
+const LARGEST_SIDECAR: usize = 4096;
 /// Before a broken body is asked for again; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How long it is asked for again without a byte of it. Its readers wait as long; to begin anew would take longer.

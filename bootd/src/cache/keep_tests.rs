@@ -32,6 +32,8 @@ struct Does {
     /// The connection breaks after so many bytes of a body.
     breaks_after: Option<usize>,
     knows_ranges: bool,
+    /// What it says that the SHA-256 of its objects is, beside each.
+    sidecar: Option<String>,
 }
 
 /// A web server.
@@ -58,6 +60,7 @@ impl Web {
                 get_status: None,
                 breaks_after: None,
                 knows_ranges: true,
+                sidecar: None,
             }),
             gets: AtomicUsize::new(0),
             heads: AtomicUsize::new(0),
@@ -97,6 +100,12 @@ impl Web {
     fn answer(self: Arc<Self>, request: &Request<Incoming>) -> Response<Body> {
         let does = self.does.lock().unwrap().clone();
         let is_head = request.method() == Method::HEAD;
+        if request.uri().path().ends_with(SIDECAR) {
+            return match does.sidecar {
+                Some(text) => Response::new(full(text)),
+                None => Response::builder().status(404).body(full("")).unwrap(),
+            };
+        }
         match is_head {
             true => self.heads.fetch_add(1, Ordering::SeqCst),
             false => self.gets.fetch_add(1, Ordering::SeqCst),
@@ -176,8 +185,15 @@ fn image(len: u32) -> Vec<u8> {
     (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
+/// Behind the name of an object that holds another one's SHA-256.
+const SIDECAR: &str = ".sha256";
+
 /// Opens the cache, as soon as the one before is gone with its last task.
 async fn over(dir: &Path, source: &Source, size: Option<u64>) -> Artifacts {
+    over_with(dir, source, size, None).await
+}
+
+async fn over_with(dir: &Path, source: &Source, size: Option<u64>, sidecar: Option<&str>) -> Artifacts {
     let mut config = config(Path::new("/nowhere"));
     config.cache_dir = dir.into();
     config.cache.size = size;
@@ -185,6 +201,7 @@ async fn over(dir: &Path, source: &Source, size: Option<u64>) -> Artifacts {
         bucket: "b".into(),
         source: source.clone(),
         prefix: String::new(),
+        sidecar: sidecar.map(str::to_owned),
         prefixes: Vec::new(),
         rewrite: true,
     }];
@@ -851,6 +868,44 @@ async fn the_scrub_finds_a_flipped_bit_and_the_object_is_fetched_again() {
     let artifacts = over(dir.path(), &source, None).await;
     assert_eq!(get(&artifacts, "image").await.unwrap(), body);
     assert!(!artifacts.metrics.text().contains("proven"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_other_than_its_origin_says_beside_it_never_ends_and_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(700_000);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    // What has no sum beside it is kept as it is.
+    let artifacts = over_with(dir.path(), &source, None, Some(SIDECAR)).await;
+    assert_eq!(get(&artifacts, "none").await.unwrap(), body);
+    until_kept(&artifacts, 1).await;
+    let sha256 = artifacts.cached().unwrap()[0].sha256.clone().unwrap();
+
+    web.now(|does| does.sidecar = Some(format!("{}  image\n", "0".repeat(64))));
+    for _ in 0..2 {
+        let mut object = artifacts.open("b", "image", Want::whole()).await.unwrap();
+        let mut got = Vec::new();
+        let end = loop {
+            match object.body.try_next().await {
+                Ok(Some(bytes)) => got.extend_from_slice(&bytes),
+                Ok(None) => panic!("a good end"),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(got.len() < body.len() && body.starts_with(&got), "{}", got.len());
+        assert!(end.contains("its SHA-256 is"), "{end}");
+    }
+    until_kept(&artifacts, 1).await;
+    // What cannot be read is no sum.
+    web.now(|does| does.sidecar = Some("soon".into()));
+    assert_eq!(get(&artifacts, "image").await.unwrap_err(), "origin_failed");
+
+    web.now(|does| does.sidecar = Some(format!("SHA256 (image) = {}\n", sha256.to_uppercase())));
+    assert_eq!(get(&artifacts, "image").await.unwrap(), body);
+    until_kept(&artifacts, 2).await;
+    // The sum is an object as any other.
+    assert!(get(&artifacts, "image.sha256").await.unwrap().starts_with(b"SHA256"));
 }
 
 #[tokio::test]

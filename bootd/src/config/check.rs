@@ -290,6 +290,16 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
             good
         });
         let prefix = key_prefix(m, &format!("{key}.prefix"), raw.prefix);
+        let sidecar: Option<String> = m.optional(&format!("{key}.sidecar"), raw.sidecar);
+        if let Some(suffix) = sidecar
+            .as_ref()
+            .filter(|suffix| suffix.is_empty() || suffix.contains('/'))
+        {
+            m.wrong(
+                format!("{key}.sidecar"),
+                format!("'{suffix}' is not the end of a name, such as \".sha256\""),
+            );
+        }
         let is_same = |other: &Origin| Some(&other.bucket) == bucket.as_ref() && other.prefix == prefix;
         if let Some(other) = origins.iter().position(is_same) {
             let text = format!("is origin[{other}]'s already; several origins of a bucket need a prefix each");
@@ -342,6 +352,7 @@ fn origins(m: &mut Mistakes, raw: Field<Vec<Field<raw::Origin>>>) -> Vec<Origin>
         origins.push(Origin {
             bucket,
             prefix,
+            sidecar,
             source,
             prefixes,
             rewrite,

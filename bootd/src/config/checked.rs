@@ -190,6 +190,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Bytes a second that a connection gets at most.
+    pub pace: Option<u64>,
 }
 
 /// A certificate and its private key, as PEM files.
@@ -332,6 +334,8 @@ pub struct Origin {
     pub prefix: String,
     /// What answers.
     pub source: Source,
+    /// What is behind the key of an object that holds another one's SHA-256, such as `.sha256`.
+    pub sidecar: Option<String>,
     /// URL prefixes that mean this bucket, in boot parameters; each ends with `/` and is followed by a key.
     pub prefixes: Vec<String>,
     /// Whether such URLs are led here.

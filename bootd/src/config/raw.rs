@@ -246,6 +246,7 @@ table! {
         auth: String,
         tls: Tls,
         trusted_proxies: Vec<String>,
+        pace: String,
     }
 }
 
@@ -282,6 +283,7 @@ table! {
     Origin {
         bucket: String,
         prefix: String,
+        sidecar: String,
         endpoint: String,
         region: String,
         credentials: String,

@@ -530,6 +530,7 @@ mod tests {
             access: Access::Token,
             tls: None,
             trusted_proxies: trusted.iter().map(|ip| ip.parse().unwrap()).collect(),
+            pace: None,
         };
         let (local, peer) = ("172.16.0.254:8081".parse().unwrap(), "10.0.0.9:4711".parse().unwrap());
         Connection {

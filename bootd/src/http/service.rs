@@ -80,6 +80,9 @@ pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
     options.set_tcp_user_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT);
     options.set_tcp_keepalive(&keepalive).map_err(failed)?;
+    if let Some(pace) = listener.pace {
+        crate::net::set_pace(&socket, pace).map_err(failed)?;
+    }
     if listener.address.is_ipv6() && listener.address.ip().is_unspecified() {
         // Every address, of IPv4 as well, whatever the system's default is.
         options.set_only_v6(false).map_err(failed)?;

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use super::control::{CONTROL, Control, Received, number};
+use super::option::{option, set_option};
 use super::{Backlog, SENDING};
 
 /// A port on an address of ours, or on all of one family.
@@ -559,44 +560,6 @@ fn socket_for(address: &SocketAddr) -> io::Result<Socket> {
         )?,
     }
     Ok(socket)
-}
-
-fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the value is a number of this length that lives for the call; the system only reads it.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-fn option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
-    let mut value: libc::c_int = 0;
-    let mut length = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: the value is a place of this length; the system writes no more than it, and any bytes are a number.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 {
-        Ok(value)
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// Datagrams that one receive takes at most, and one send gives.

@@ -38,6 +38,7 @@ pub(crate) fn config(root: &Path) -> Config {
                 access: Access::Token,
                 tls: None,
                 trusted_proxies: Vec::new(),
+                pace: None,
             }],
             plugin_deadline: Duration::from_secs(10),
         },

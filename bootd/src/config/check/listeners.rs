@@ -25,6 +25,7 @@ pub(super) fn http(m: &mut Mistakes, raw: Field<raw::Http>, v6: bool) -> Http {
             access: Access::Token,
             tls: None,
             trusted_proxies: Vec::new(),
+            pace: None,
         };
         listeners.push(default(8081, &[Service::Boot, Service::Loaders]));
         listeners.push(default(9000, &[Service::Artifacts]));
@@ -77,14 +78,23 @@ fn listener(m: &mut Mistakes, key: &str, raw: raw::Listener) -> Option<Listener>
         .into_iter()
         .filter_map(|ip| m.parsed(&proxies_key, Some(ip)))
         .collect();
+    let pace_key = format!("{key}.pace");
+    let pace = m.bytes(&pace_key, raw.pace);
+    if pace.is_some_and(|pace| pace < SLOWEST) {
+        m.wrong(pace_key, "less than 64KiB a second: no node would boot at that");
+    }
     Some(Listener {
         address: address?,
         serve,
         access,
         tls,
         trusted_proxies,
+        pace,
     })
 }
+
+/// Bytes a second that a connection gets at least, where it has a limit.
+const SLOWEST: u64 = 64 << 10;
 
 fn services(m: &mut Mistakes, key: &str, raw: Field<Vec<String>>) -> BTreeSet<Service> {
     let names = m.required(key, raw, "what it serves, such as [\"boot\"]");

@@ -226,6 +226,7 @@ pub(crate) fn config() -> Config {
                 access: Access::None,
                 tls: None,
                 trusted_proxies: vec![],
+                pace: None,
             }],
             plugin_deadline: Duration::from_secs(5),
         },

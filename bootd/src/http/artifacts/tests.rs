@@ -47,6 +47,7 @@ fn over(origins: Vec<(&str, Source)>) -> config::Config {
             bucket: bucket.into(),
             source,
             prefix: String::new(),
+            sidecar: None,
             prefixes: Vec::new(),
             rewrite: true,
         })
@@ -786,6 +787,7 @@ async fn an_origin_that_cannot_be_used_is_503_and_the_others_answer() {
         bucket: bucket.into(),
         source,
         prefix: String::new(),
+        sidecar: None,
         prefixes: Vec::new(),
         rewrite: true,
     })
