@@ -26,7 +26,7 @@ fn a_boot_parameter_that_is_set_has_its_files_fetched_with_no_client_involved() 
         ensure!(config.contains(&folder), "the configuration has another origin");
         rack.write(
             "bootd.toml",
-            &config.replace(&folder, "http = \"http://127.0.0.1:9009\""),
+            &(config.replace(&folder, "http = \"http://127.0.0.1:9009\"") + "\n[cache]\nhold_back = \"10m\"\n"),
         )?;
         let mut bootd = rack.start_bootd()?;
         let bootd_is = |words: &[&str]| said(&rack, words);
@@ -56,6 +56,12 @@ fn a_boot_parameter_that_is_set_has_its_files_fetched_with_no_client_involved() 
 
         let ready = curl(&["http://127.0.0.1:8081/bootd/v1/ready"])?;
         ensure!(ready.contains("nodes boot without their origins"), "{ready}");
+        let script = || curl(&["http://127.0.0.1:8081/boot/v1/bootscript?mac=52:54:00:be:ef:01"]);
+        ensure!(
+            script()?.contains("http://127.0.0.1:9000/boot-images/other-kernel"),
+            "{}",
+            script()?
+        );
         // The store may go now; and come with nothing, for what is pinned and removed by its operator.
         drop(store);
         ensure!(curl(&["http://127.0.0.1:9000/boot-images/other-kernel"])? == "another kernel");
@@ -72,6 +78,12 @@ fn a_boot_parameter_that_is_set_has_its_files_fetched_with_no_client_involved() 
         ensure!(
             gone.is_err_and(|error| error.to_string().contains("the origin cannot be reached")),
             "it is there"
+        );
+        // A node waits for what is not here any more.
+        let held = script()?;
+        ensure!(
+            held.contains("1 file is being fetched") && held.contains("&held=1 "),
+            "{held}"
         );
         bootd.must_run()
     });

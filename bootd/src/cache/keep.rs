@@ -241,6 +241,11 @@ impl Keep {
         self.through(origin, place, &want).await
     }
 
+    /// Whether all of an object is kept.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        self.0.state().shelf.has(place)
+    }
+
     /// All that is kept, being fetched, or pinned; by name.
     pub(super) fn list(&self) -> Vec<Cached> {
         let state = self.0.state();

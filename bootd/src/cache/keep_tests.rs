@@ -909,6 +909,46 @@ async fn what_is_other_than_its_origin_says_beside_it_never_ends_and_is_not_kept
 }
 
 #[tokio::test]
+async fn an_origin_without_a_name_or_with_no_tls_where_that_is_wanted_costs_nothing_that_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = image(300_000);
+    let web = Web::new(body.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    assert_eq!(get(&artifacts, "image").await.unwrap(), body);
+    until_kept(&artifacts, 1).await;
+    let plain = source.to_string().replace("http http:", "https:");
+    for other in [Source::Http(plain), Source::Http("http://origin.invalid".into())] {
+        let origin = |source: &Source| config::Origin {
+            bucket: "b".into(),
+            prefix: String::new(),
+            sidecar: None,
+            source: source.clone(),
+            prefixes: Vec::new(),
+            rewrite: true,
+        };
+        // What is kept came from this one; where it was is another matter.
+        let mut config = config(Path::new("/nowhere"));
+        config.origins = vec![origin(&other)];
+        let (gone, mistakes) = Artifacts::new(&config, Arc::default());
+        assert!(mistakes.is_empty());
+        let error = gone.open("b", "image", Want::whole()).await.err().unwrap();
+        assert_eq!(error.label(), "origin_unreachable", "{other}: {error}");
+        assert!(!error.to_string().is_empty());
+        let place = Place {
+            bucket: "b".into(),
+            key: "image".into(),
+        };
+        let moved = Arc::clone(gone.buckets["b"].of("image").unwrap());
+        let keep = artifacts.keep.as_ref().unwrap();
+        for _ in 0..3 {
+            let object = keep.object(&moved, place.clone(), Want::whole()).await.unwrap();
+            assert_eq!(bytes(object).await.unwrap(), body);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_another_origin_had_under_the_same_name_is_not_served() {
     let dir = tempfile::tempdir().unwrap();
     let webs = [Web::new(image(10)), Web::new(vec![2; 10])];

@@ -217,6 +217,14 @@ impl Artifacts {
         self.keep.is_some()
     }
 
+    /// Whether the object of this path is read from this machine, all of it. Asks nobody.
+    pub fn is_here(&self, path: &str) -> bool {
+        let Ok((place, origin)) = self.place(path) else {
+            return false;
+        };
+        !origin.is_remote() || self.keep.as_ref().is_some_and(|keep| keep.has(&place))
+    }
+
     /// What is kept, in a line; `None` when nothing is.
     pub fn kept(&self) -> Option<String> {
         self.keep.as_ref().map(Keep::status)

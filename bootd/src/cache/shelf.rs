@@ -402,6 +402,11 @@ impl Shelf {
         }
     }
 
+    /// Whether a version of it is kept.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        self.places.get(place).is_some_and(|there| there.kept.is_some())
+    }
+
     /// The origin has answered a fill with this version. `free` are the bytes free in the file system; what `is_read` stays.
     pub(super) fn opened(
         &mut self,

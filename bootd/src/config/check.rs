@@ -85,6 +85,9 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
         size: m.bytes("cache.size", cache.size),
         warm: m.optional("cache.warm", cache.warm).unwrap_or(true),
         scrub: m.time("cache.scrub", cache.scrub).unwrap_or(A_WEEK),
+        hold_back: m
+            .time("cache.hold_back", cache.hold_back)
+            .filter(|time| !time.is_zero()),
     };
     let plugins = plugins(&mut m, raw.plugin);
     sites(&mut m, &plugins, &http.listeners, address);

@@ -351,6 +351,8 @@ pub struct Cache {
     pub warm: bool,
     /// In which time all that is kept is compared with what was fetched; zero: never.
     pub scrub: Duration,
+    /// How long a node waits at most for the files of its boot script to be here; `None`: it does not.
+    pub hold_back: Option<Duration>,
 }
 
 /// Kinds of origin.

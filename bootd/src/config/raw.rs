@@ -302,6 +302,7 @@ table! {
         size: String,
         warm: bool,
         scrub: String,
+        hold_back: String,
     }
 }
 

@@ -8,6 +8,7 @@ mod answers;
 pub mod artifacts;
 mod bodies;
 mod deadline;
+mod holding;
 mod keys;
 mod listing;
 pub mod loaders;

@@ -21,7 +21,7 @@ use super::answers::Answers;
 use super::artifacts::Wire;
 use super::bodies::{Bodies, Sender};
 use super::paths::{Lead, lead};
-use super::{Body, Certificates, artifacts, full, keys, loaders, ready};
+use super::{Body, Certificates, artifacts, full, holding, keys, loaders, ready};
 use crate::auth::{Auth, Refused, Wanted};
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
@@ -190,6 +190,9 @@ impl App {
             }
         };
         let host = host(connection, &head.headers);
+        let query = head.uri.query().unwrap_or_default();
+        let script = holding::Asked::read(&path, query).filter(|_| self.config.cache.hold_back.is_some());
+        let query = script.map_or(query, |script| script.query);
         let asked = Asked {
             plugin,
             node: node.as_deref().map(|node| node.id.as_str()),
@@ -198,19 +201,20 @@ impl App {
             host: &host,
             led_to: Some(self.seen_as(connection)),
             path: path.trim_end_matches('/'),
-            query: head.uri.query().unwrap_or_default(),
+            query,
             as_of: self.plugins.as_of(plugin, &snapshot),
         };
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let may_be_kept = is_read && claims.is_none() && body.is_end_stream();
         if may_be_kept && let Some(kept) = self.plugins.kept(&asked) {
-            return self.send(kept, peer);
+            return self.send(self.held(script, &asked, kept), peer);
         }
         // On the heap: what most requests need not stays out of their way.
         let called = Call {
             connection,
             peer,
             asked,
+            script,
             node: node.as_deref(),
             claims,
             may_be_kept,
@@ -230,6 +234,7 @@ impl App {
             connection,
             peer,
             asked,
+            script,
             node,
             claims,
             may_be_kept,
@@ -270,8 +275,36 @@ impl App {
         };
         let asked_again = may_be_kept.then_some(&asked);
         match self.plugins.answer(asked.plugin, asked_again, request, route).await {
-            Ok(answer) => self.send(answer, peer),
+            Ok(answer) => self.send(self.held(script, &asked, answer), peer),
             Err(error) => failed(&error),
+        }
+    }
+
+    /// A boot script, or one that waits for the files of it.
+    fn held(&self, script: Option<holding::Asked<'_>>, asked: &Asked<'_>, answer: Ready) -> Ready {
+        let (Some(script), Some(longest)) = (script, self.config.cache.hold_back) else {
+            return answer;
+        };
+        let Some(text) = str::from_utf8(&answer.body)
+            .ok()
+            .filter(|_| answer.status == StatusCode::OK)
+        else {
+            return answer;
+        };
+        let base = format!("{}://{}", asked.scheme, asked.host);
+        let rewrites = asked
+            .led_to
+            .map(|ip| self.config.rewrites(&url_host(ip)))
+            .unwrap_or_default();
+        match script.hold(text, &base, longest, &rewrites, &self.artifacts) {
+            None => answer,
+            Some(held) => {
+                self.metrics.done("http", "script_held");
+                Ready {
+                    body: held.into(),
+                    ..answer
+                }
+            }
         }
     }
 
@@ -339,6 +372,8 @@ struct Call<'a> {
     connection: &'a Connection,
     peer: IpAddr,
     asked: Asked<'a>,
+    /// If it is a boot script, and those may wait.
+    script: Option<holding::Asked<'a>>,
     node: Option<&'a wire::Node>,
     claims: Option<serde_json::Value>,
     may_be_kept: bool,

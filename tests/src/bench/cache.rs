@@ -1,8 +1,8 @@
 //! `cache`: objects from bootd's artifacts listener and from nginx, before the same origin.
 //!
 //! Hot, when everybody has the object: bytes a second and processor time, beside nginx that sends files. Cold, when nobody has it and many ask at
-//! once, behind a slow link and a fast one: what the origin sent, when the first and the last byte came, beside nginx's proxy_cache. And a
-//! storm of nodes over two images.
+//! once, behind a slow link and a fast one: what the origin sent, when the first and the last byte came, beside nginx's proxy_cache. A storm of
+//! nodes over two images. And thousands that read next to nothing.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,14 @@ use super::appliance::median;
 use super::cache_servers::{Nginx, Place, Server};
 use super::fetches::{Fetches, Outcome, Seen};
 use super::origin::Sent;
+use super::slow;
 use super::{Options, Table};
 
 /// Measures, and gives the report.
 pub fn run(options: &Options) -> Result<String> {
     // bootd steps back so far where it may not go ahead with packets. All others do the same, or it would be measured behind them.
     rustix::process::setpriority_process(None, BEHIND).context("step back")?;
-    let tables = [hot(options)?, cold(options)?, storm(options)?];
+    let tables = [hot(options)?, cold(options)?, storm(options)?, standing(options)?];
     Ok(tables.map(|table| table.markdown()).join("\n"))
 }
 
@@ -121,9 +122,9 @@ fn cold(options: &Options) -> Result<Table> {
     let (slow, fast) = if options.short { (4, 100) } else { (20, 400) };
     let rounds = options.rounds.unwrap_or(if options.short { 1 } else { 3 });
     let mut table = Table::new(
-        format!("Cold objects, {CLIENTS} clients at once"),
+        "Cold objects, that many clients want at once",
         &[
-            "origin, object",
+            "origin, object, clients",
             "server",
             "the origin sent",
             "first byte, after the origin's",
@@ -132,17 +133,27 @@ fn cold(options: &Options) -> Result<Table> {
             "of the origin's time",
         ],
     );
-    for (pace, len) in [(Some(4 * MB), slow * MB), (None, fast * MB)] {
+    let loads = [
+        (Some(4 * MB), slow * MB, CLIENTS),
+        (Some(4 * MB), slow * MB, MORE_CLIENTS),
+        (None, fast * MB, CLIENTS),
+    ];
+    for (pace, len, clients) in loads {
         place.origin.set_pace(pace);
         let link = pace.map_or("no limit".to_owned(), |pace| format!("{} MB/s", pace / MB));
-        let about = format!("{link}, {}", size(len));
+        let about = format!("{link}, {}, {clients} clients", size(len));
         let mut own = Vec::new();
         let mut seen = [const { Vec::new() }; 3];
         for round in 0..rounds {
-            let path = object(len, &format!("cold{round}"));
+            let path = object(len, &format!("cold{round}of{clients}"));
             own.push(rush(&place, place.origin.port, &path, 1).context("the origin itself")?);
-            for (server, seen) in servers.iter().zip(&mut seen) {
-                let rush = rush(&place, server.port, &path, CLIENTS);
+            // nginx as it is would fetch the object for each of many clients, for minutes.
+            let servers = servers
+                .iter()
+                .zip(&mut seen)
+                .filter(|(server, _)| clients <= CLIENTS || server.name != Nginx::Proxy.name());
+            for (server, seen) in servers {
+                let rush = rush(&place, server.port, &path, clients);
                 seen.push(rush.with_context(|| format!("{about}, {}", server.name))?);
             }
         }
@@ -157,13 +168,13 @@ fn cold(options: &Options) -> Result<Table> {
             format!("{alone:.2} s"),
             "1".into(),
         ]);
-        for (server, seen) in servers.iter().zip(&seen) {
+        for (server, seen) in servers.iter().zip(&seen).filter(|(_, seen)| !seen.is_empty()) {
             table.row(cold_row(&about, server.name, seen, len, alone));
         }
     }
     table.notes.push(format!(
         "Medians of {rounds} rounds by turns. First byte: the median of the clients, and the last of them. The origin's time: one client that \
-         reads from it. Where the origin has no limit, {CLIENTS} times as many bytes go to clients."
+         reads from it. Where the origin has no limit, as many times its bytes go to clients as there are."
     ));
     Ok(table)
 }
@@ -274,6 +285,41 @@ fn weathered(place: &Place, server: &Server, fetches: &Fetches, objects: u64) ->
     ])
 }
 
+/// Readers that hardly read.
+fn standing(options: &Options) -> Result<Table> {
+    let place = Place::new()?;
+    let bootd = place.bootd()?;
+    let readers = if options.short { 500 } else { 5000 };
+    let path = object(200 * MB, "slow");
+    place.keep(&path)?;
+    let time = Duration::from_secs(if options.short { 3 } else { 20 });
+    let outcome = slow::run(bootd.port, &path, readers, bootd.pid(), time)?;
+    let mut table = Table::new(
+        format!("{readers} readers at once that take 2 KiB a second"),
+        &[
+            "server",
+            "readers that are served",
+            "the longest wait for a first byte",
+            "read",
+            "memory, before",
+            "memory",
+        ],
+    );
+    table.row([
+        bootd.name.to_owned(),
+        outcome.served.to_string(),
+        format!("{:.2} s", outcome.waited.as_secs_f64()),
+        size(outcome.bytes),
+        size(outcome.before),
+        size(outcome.memory),
+    ]);
+    table.notes.push(format!(
+        "Once, for {} s; the memory is that of the process beyond mapped files.",
+        time.as_secs()
+    ));
+    Ok(table)
+}
+
 /// The path of an object of this length.
 fn object(len: u64, name: &str) -> String {
     format!("/boot-images/{len}/{name}")
@@ -290,6 +336,7 @@ fn size(len: u64) -> String {
 const BEHIND: i32 = 5;
 const MB: u64 = 1_000_000;
 const CLIENTS: usize = 20;
+const MORE_CLIENTS: usize = 100;
 const NODES: usize = 1000;
 /// nginx fetches a slow object for each of its clients.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -41,6 +41,18 @@ pub enum Nginx {
     ProxyLock,
 }
 
+impl Nginx {
+    /// Its name in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Static => "nginx",
+            Self::StaticOpen => "nginx, open_file_cache",
+            Self::Proxy => "nginx, proxy_cache",
+            Self::ProxyLock => "nginx, proxy_cache_lock",
+        }
+    }
+}
+
 impl Place {
     pub fn new() -> Result<Self> {
         namespace::require_inside()?;
@@ -69,17 +81,15 @@ impl Place {
 
     /// Starts an nginx, with an empty cache.
     pub fn nginx(&self, kind: Nginx) -> Result<Server> {
-        let (name, port, http, location) = match kind {
-            Nginx::Static => ("nginx", 9101, "", String::new()),
+        let (port, http, location) = match kind {
+            Nginx::Static => (9101, "", String::new()),
             Nginx::StaticOpen => (
-                "nginx, open_file_cache",
                 9102,
                 "open_file_cache max=1000; open_file_cache_valid 60s;",
                 String::new(),
             ),
-            Nginx::Proxy => ("nginx, proxy_cache", 9103, "", self.proxy("")),
+            Nginx::Proxy => (9103, "", self.proxy("")),
             Nginx::ProxyLock => (
-                "nginx, proxy_cache_lock",
                 9104,
                 "",
                 self.proxy("proxy_cache_lock on; proxy_cache_lock_timeout 1h; proxy_cache_lock_age 1h;"),
@@ -114,7 +124,7 @@ http {{
         command.arg("-p").arg(&self.dir).arg("-c").arg(&file);
         command.arg("-e").arg(self.log(port));
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let started = self.start(name, port, command);
+        let started = self.start(kind.name(), port, command);
         started.context("is the Debian package nginx-light installed?")
     }
 
@@ -166,6 +176,11 @@ http {{
 }
 
 impl Server {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Processor time that it and its workers have used.
     pub fn used(&self) -> Result<Duration> {
         processor_time(self.child.id())

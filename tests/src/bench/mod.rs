@@ -24,6 +24,7 @@ pub mod publish;
 pub mod relay;
 pub mod script;
 pub mod site;
+pub mod slow;
 pub mod tftp;
 pub mod upstream;
 
