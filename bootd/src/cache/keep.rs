@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) disk: Disk,
     /// Reads from disk at once; those from memory need none.
     reads: Semaphore,
+    /// Objects that are compared at once behind an unclean end, each with a block in memory.
+    pub(super) proofs: Semaphore,
     /// What origins said moments ago that they do not have.
     missing: moka::sync::Cache<Place, ()>,
     pub(super) counts: Counts,
@@ -168,6 +170,7 @@ impl Keep {
             }),
             disk,
             reads: Semaphore::new(READS),
+            proofs: Semaphore::new(PROOFS),
             missing: moka::sync::Cache::builder()
                 .max_capacity(MOST_MISSING)
                 .time_to_live(MISSING_FOR)
@@ -775,6 +778,7 @@ const LATELY: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Blocking reads at once: more only make a disk seek.
 const READS: usize = 32;
+const PROOFS: usize = 8;
 /// Percent of what the file system had free at the start, where the configuration says nothing.
 const SHARE: u64 = 80;
 /// Percent of the file system that stay free, as long as that is not more than [`LARGEST_FLOOR`].

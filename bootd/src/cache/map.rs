@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -20,6 +20,10 @@ use memmap2::{Mmap, MmapOptions};
 /// An object's file.
 #[derive(Clone)]
 pub struct Mapped(Arc<Inner>);
+
+/// The same for who does not keep it: its room on the disk is free when nobody reads it any more.
+#[derive(Clone)]
+pub struct WeakMapped(Weak<Inner>);
 
 struct Inner {
     map: Mmap,
@@ -82,6 +86,11 @@ impl Mapped {
         is_here
     }
 
+    /// A handle that does not keep it.
+    pub fn downgrade(&self) -> WeakMapped {
+        WeakMapped(Arc::downgrade(&self.0))
+    }
+
     /// Where in the file these bytes are, if they are a part of its mapping.
     pub fn offset_of(&self, bytes: &[u8]) -> Option<u64> {
         let (all, part) = (self.0.map.as_ptr_range(), bytes.as_ptr_range());
@@ -114,6 +123,13 @@ impl Mapped {
             0 => Ok(pages.iter().all(|page| page & 1 == 1)),
             _ => Err(io::Error::last_os_error()),
         }
+    }
+}
+
+impl WeakMapped {
+    /// While parts of it are on their way, or somebody else has it.
+    pub fn upgrade(&self) -> Option<Mapped> {
+        self.0.upgrade().map(Mapped)
     }
 }
 

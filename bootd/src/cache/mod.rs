@@ -42,7 +42,7 @@ use bucket::Bucket;
 pub use disk::CacheError;
 use keep::Keep;
 use list::{Listing, Page};
-pub use map::Mapped;
+pub use map::{Mapped, WeakMapped};
 pub use name::Name;
 use origin::Origin;
 use shelf::Place;

@@ -65,8 +65,16 @@ pub(super) fn progress(
     let begin = || {
         let (tell, hear) = watch::channel(Progress::default());
         let (shared, origin, stored) = (Arc::clone(shared), Arc::clone(origin), Arc::clone(stored));
-        let (comparison, runtime) = (Comparison::of(Arc::clone(&stored.file), record), Handle::current());
-        spawn_blocking(move || prove(&shared, &origin, &stored, comparison, &tell, &runtime));
+        let runtime = Handle::current();
+        tokio::spawn(async move {
+            let turns = Arc::clone(&shared);
+            let _turn = turns.proofs.acquire().await;
+            let prove = move || {
+                let comparison = Comparison::of(Arc::clone(&stored.file), record);
+                prove(&shared, &origin, &stored, comparison, &tell, &runtime);
+            };
+            let _ = spawn_blocking(prove).await;
+        });
         hear
     };
     Some(stored.proof.progress.get_or_init(begin).clone())

@@ -243,7 +243,7 @@ fn whole_or_part(mut object: Object, read: Read) -> Response<Body> {
     };
     let mut response = described(&object, body.boxed());
     if let Some(mapped) = object.mapped.take() {
-        response.extensions_mut().insert(mapped);
+        response.extensions_mut().insert(mapped.downgrade());
     }
     *response.status_mut() = status;
     set(&mut response, CONTENT_LENGTH, &len.to_string());

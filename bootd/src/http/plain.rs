@@ -15,11 +15,11 @@ use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::cache::Mapped;
+use crate::cache::{Mapped, WeakMapped};
 
-/// The file that the body of the present answer is from, if it is from one.
+/// The file that the body of the present answer is from, if it is from one; it is not kept for that.
 #[derive(Clone, Default)]
-pub(super) struct Slot(Arc<Mutex<Option<Mapped>>>);
+pub(super) struct Slot(Arc<Mutex<Option<WeakMapped>>>);
 
 /// The connection.
 pub(super) struct Plain {
@@ -31,15 +31,17 @@ pub(super) struct Plain {
 
 impl Slot {
     /// The next answer's.
-    pub(super) fn set(&self, mapped: Option<Mapped>) {
+    pub(super) fn set(&self, mapped: Option<WeakMapped>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = mapped;
     }
 
     /// Where in its file a slice is, with the file.
     fn find(&self, slice: &[u8]) -> Option<(Mapped, u64)> {
         let mapped = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mapped = mapped.as_ref()?;
-        Some((mapped.clone(), mapped.offset_of(slice)?))
+        // Whoever holds a slice of it keeps it.
+        let mapped = mapped.as_ref()?.upgrade()?;
+        let at = mapped.offset_of(slice)?;
+        Some((mapped, at))
     }
 }
 
@@ -177,7 +179,7 @@ mod tests {
                         Some(Ok::<_, Infallible>(Frame::data(part)))
                     }
                 });
-                slot.set(known.then_some(mapped));
+                slot.set(known.then(|| mapped.downgrade()));
                 let mut response = Response::new(StreamBody::new(futures_util::stream::iter(parts)));
                 response.headers_mut().insert(CONTENT_LENGTH, length.into());
                 Ok::<_, Infallible>(response)
@@ -239,7 +241,7 @@ mod tests {
         let slot = Slot::default();
         let mapped = Mapped::of(&file, LEN).unwrap();
         let part = mapped.at_hand(10..20).unwrap();
-        slot.set(Some(mapped));
+        slot.set(Some(mapped.downgrade()));
         let (found, at) = slot.find(&part).unwrap();
         assert_eq!(at, 10);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
