@@ -101,6 +101,10 @@ fn where_another_router_advertises_solicitations_are_left_to_it() {
             format!("{config}\n[dhcp.router_advertisement]\nprefixes = [\"fd00:1::/64\"]\n"),
         )?;
         let mut second = Bootd::start_on(&other, &dir, &rack.journal)?;
+        // Its interface has just come up: until it has made sure of its address there is no router.
+        eventually_true(PATIENCE, "the other one advertises", || {
+            was(&second, "unsolicited").unwrap_or(false)
+        })?;
         let mut bootd = rack.start_bootd()?;
         let told = |bootd: &Bootd| -> Result<bool> {
             let status = bootd.ask_json(&["status"])?["warnings"].to_string();

@@ -54,8 +54,10 @@ fn a_boot_parameter_that_is_set_has_its_files_fetched_with_no_client_involved() 
             objects(&rack).is_ok_and(|all| all.contains(&other))
         })?;
 
-        let ready = curl(&["http://127.0.0.1:8081/bootd/v1/ready"])?;
-        ensure!(ready.contains("nodes boot without their origins"), "{ready}");
+        eventually_true(TIME, "the rack is ready", || {
+            curl(&["http://127.0.0.1:8081/bootd/v1/ready"])
+                .is_ok_and(|ready| ready.contains("nodes boot without their origins"))
+        })?;
         let script = || curl(&["http://127.0.0.1:8081/boot/v1/bootscript?mac=52:54:00:be:ef:01"]);
         ensure!(
             script()?.contains("http://127.0.0.1:9000/boot-images/other-kernel"),
