@@ -519,7 +519,7 @@ async fn named_files(app: &App, reached: &Reached) -> (BTreeSet<String>, BTreeSe
 }
 
 /// The route of boot scripts.
-const SCRIPT: &str = "/boot/v1/bootscript";
+pub(crate) const SCRIPT: &str = "/boot/v1/bootscript";
 /// Scripts that are asked for without a rest: nodes that boot meanwhile want theirs.
 const AT_ONCE: u32 = 64;
 /// The rest.

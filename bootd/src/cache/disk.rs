@@ -73,6 +73,8 @@ pub(super) struct Record {
 /// The body of a kept object, being compared with its record.
 pub(super) struct Comparison {
     file: Arc<File>,
+    /// The same file for where direct reads open, and then do not work.
+    plain: Option<Arc<File>>,
     record: Record,
     at: u64,
     whole: Context,
@@ -262,10 +264,14 @@ impl Disk {
         let found = self.find(id).ok_or(Doubt::Gone)?;
         let flags = OFlags::DIRECT | OFlags::CLOEXEC;
         let direct = rustix::fs::open(self.path(id, "data"), flags, Mode::empty());
-        Ok(Comparison::of(
-            Arc::new(direct.map_or(found.file, File::from)),
-            found.record,
-        ))
+        let plain = Arc::new(found.file);
+        Ok(match direct {
+            Err(_) => Comparison::of(plain, found.record),
+            Ok(direct) => Comparison {
+                plain: Some(plain),
+                ..Comparison::of(Arc::new(direct.into()), found.record)
+            },
+        })
     }
 
     /// Looks at all that is kept. What cannot be an object, or not any more, is removed if its name says that it was one.
@@ -518,6 +524,7 @@ impl Comparison {
         let buffer = vec![0; BLOCK as usize + ALIGNMENT];
         Self {
             file,
+            plain: None,
             record,
             at: 0,
             whole: Context::new(&SHA256),
@@ -543,7 +550,11 @@ impl Comparison {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 Ok(more) => read += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => match self.plain.take() {
+                    // What is no damage must not cost an object.
+                    Some(plain) if error.kind() == io::ErrorKind::InvalidInput => self.file = plain,
+                    _ => return Err(error.into()),
+                },
             }
         }
         let block = room.get(..wanted).unwrap_or_default();

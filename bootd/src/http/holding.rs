@@ -11,9 +11,7 @@ use std::time::Duration;
 use bootd_sdk::wire::Rewrite;
 
 use crate::cache::Artifacts;
-
-/// The route of boot scripts.
-const SCRIPT: &str = "/boot/v1/bootscript";
+use crate::explain::SCRIPT;
 
 /// How a request for a script came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
