@@ -11,6 +11,7 @@ mod allocations;
 
 pub mod admin;
 pub mod auth;
+pub mod boots;
 pub mod cache;
 pub mod cli;
 pub mod config;

@@ -7,6 +7,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use bootd::admin::{self, Admin};
 use bootd::auth::Auth;
+use bootd::boots::Watch;
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Exit, Start};
 use bootd::config::Service;
@@ -67,6 +68,13 @@ fn serve(start: Start) -> anyhow::Result<()> {
     let files = Arc::new(ArcSwap::from_pointee(files));
     let config = Arc::new(config);
 
+    let watch = Watch::start(
+        &config,
+        inventory.shared(),
+        Arc::clone(&files),
+        store.clone(),
+        Arc::clone(&metrics),
+    )?;
     let ignored = Arc::new(dhcp::Ignored::open(store.clone())?);
     // Packets first: they need no plugin, so a plugin that hangs in its start delays none.
     let plugins: Arc<OnceLock<Arc<Plugins>>> = Arc::default();
@@ -76,6 +84,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
         snapshot: inventory.shared(),
         store: store.clone(),
         metrics: Arc::clone(&metrics),
+        watch: watch.clone(),
         ignored: Arc::clone(&ignored),
         unknown: Arc::new(move |mac, then| match asked.get() {
             Some(plugins) => plugins.unknown(mac, then),
@@ -83,7 +92,12 @@ fn serve(start: Start) -> anyhow::Result<()> {
         }),
     })?;
     let tftp = match config.tftp.serve {
-        true => Some(tftp::start(&config, Arc::clone(&files), Arc::clone(&metrics))?),
+        true => Some(tftp::start(
+            &config,
+            Arc::clone(&files),
+            Arc::clone(&metrics),
+            watch.clone(),
+        )?),
         false => None,
     };
     // All that answers packets runs.
@@ -107,6 +121,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
             tracing::error!(%unusable, "the cache cannot be used: all artifacts go through to their origins");
             warnings.push(format!("{unusable}: no artifact is kept"));
         }
+        artifacts.tell(watch.clone());
         let artifacts = Arc::new(artifacts);
         let app = Arc::new(App {
             config: Arc::clone(&config),
@@ -117,8 +132,10 @@ fn serve(start: Start) -> anyhow::Result<()> {
             certificates: Arc::clone(&certificates),
             auth: Some(Arc::clone(&auth)),
             metrics: Arc::clone(&metrics),
+            watch: watch.clone(),
             readiness: Arc::default(),
             bounds: Bounds::default(),
+            admin: OnceLock::new(),
         });
         let shutdown = CancellationToken::new();
         let mut serving = tokio::task::JoinSet::new();
@@ -147,8 +164,10 @@ fn serve(start: Start) -> anyhow::Result<()> {
             interfaces: dhcp.warnings(),
             served: dhcp.served(),
             tftp: tftp.as_ref().map(tftp::Service::trouble),
+            watchers: Admin::watchers(),
             missing: ArcSwap::default(),
         });
+        app.is_shown_by(&admin);
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));
         serving.spawn(admin::look_for_missing_files(admin, shutdown.clone()));
         serving.spawn(warmer::run(Arc::clone(&app), shutdown.clone()));
@@ -171,6 +190,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
         tftp.stop();
     }
     dhcp.stop();
+    watch.stop();
     // What nobody waited for is written now. A disk that fails was told before.
     let _ = store.write_and_wait(Write::default());
     Ok(())

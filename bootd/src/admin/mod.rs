@@ -1,10 +1,11 @@
 //! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `leases`, `plugins`, `explain`, `reload`,
-//! `token`, `export` and `import`, and gives metrics.
+//! `token`, `boots`, `export` and `import`, gives metrics, and has the boot board (`board`).
 //!
 //! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload`, `/import`, `/accept`, `/ignore`,
 //! `/unignore` and `/leases/free` change something and `POST /token` makes a token, all else only reads; `GET /keys` gives the public keys.
-//! Never answers nodes.
+//! A listener that serves `admin` gives the views below `/admin`, read only, to who has a token. Never answers nodes.
 
+pub(crate) mod board;
 mod service;
 mod transfer;
 pub mod views;

@@ -21,7 +21,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{transfer, views};
+use super::{board, transfer, views};
 use crate::cache::OpenError;
 use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
@@ -65,6 +65,8 @@ pub struct Admin {
     pub served: Arc<dhcp::Served>,
     /// Files that boot scripts name and this box cannot serve, as of the last look.
     pub missing: ArcSwap<Vec<String>>,
+    /// Places for who watches boots.
+    pub watchers: Arc<Semaphore>,
     /// Whether TFTP has places for all who ask; `None`: there is no TFTP.
     pub tftp: Option<Arc<tftp::Trouble>>,
 }
@@ -153,6 +155,11 @@ pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: Cancellati
 }
 
 impl Admin {
+    /// Places for who watches boots.
+    pub fn watchers() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(board::WATCHERS))
+    }
+
     async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
@@ -168,7 +175,7 @@ impl Admin {
             (&Method::POST, "/cache/pin") => return self.keep(query, Act::Pin).await,
             (&Method::POST, "/cache/unpin") => return self.keep(query, Act::Unpin).await,
             (&Method::POST, "/cache/rm") => return self.keep(query, Act::Remove).await,
-            (&Method::GET, _) => {}
+            (&Method::GET, path) => return self.view(path, query).await,
             _ => {
                 return error(
                     StatusCode::METHOD_NOT_ALLOWED,
@@ -176,7 +183,22 @@ impl Admin {
                 );
             }
         }
-        match head.uri.path() {
+    }
+
+    /// A view of this path and query, without the prefix that a listener has for them. What is a secret, or has one in it, is not among them.
+    pub(crate) async fn shown(&self, path: &str, query: &str) -> Response<Body> {
+        match path {
+            "/export" => error(StatusCode::NOT_FOUND, "no such view here; see bootd export"),
+            path => self.view(path, query).await,
+        }
+    }
+
+    async fn view(&self, path: &str, query: &str) -> Response<Body> {
+        if let Some(who) = path.strip_prefix("/boots/") {
+            return self.boots(who);
+        }
+        match path {
+            "/boots" => json(&views::boots(self)),
             "/export" => self.export(query).await,
             "/leases" => json(&views::Leases {
                 leases: self.leases.all(),
@@ -208,6 +230,28 @@ impl Admin {
                 Err(text) => error(StatusCode::BAD_REQUEST, &text),
             },
             _ => error(StatusCode::NOT_FOUND, "no such view"),
+        }
+    }
+
+    /// The timeline of a client, or the changes of all.
+    fn boots(&self, who: &str) -> Response<Body> {
+        if who == "changes" {
+            let place = Arc::clone(&self.watchers).try_acquire_owned();
+            return match (self.app.watch.changes(), place) {
+                (Some(changes), Ok(place)) => board::changes(changes, place),
+                _ => {
+                    self.app.metrics.done("boots", "watchers_too_many");
+                    board::too_many()
+                }
+            };
+        }
+        let who = percent_encoding::percent_decode_str(who).decode_utf8_lossy();
+        match self.app.watch.timeline(&who) {
+            Some(timeline) => json(&timeline),
+            None => error(
+                StatusCode::NOT_FOUND,
+                "nothing was heard of such a node: give an xname, a hardware address or an IP address (see bootd boots)",
+            ),
         }
     }
 

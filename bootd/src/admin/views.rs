@@ -1,5 +1,6 @@
 //! What the commands show, as JSON. The schema of a node is the one that plugins publish.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bootd_sdk::mac::Mac;
@@ -7,6 +8,7 @@ use bootd_sdk::wire::Node;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
+use crate::boots::Boots;
 use crate::cache::Cached;
 use crate::config::{Access, Config, Mode};
 use crate::dhcp::LeaseView;
@@ -65,6 +67,17 @@ pub struct Changed {
     pub path: String,
     /// Whether it was otherwise before.
     pub changed: bool,
+}
+
+/// All boots, and the nodes that nobody heard of.
+pub(super) fn boots(admin: &Admin) -> Boots {
+    let mut boots = admin.app.watch.boots();
+    let heard: HashSet<&str> = boots.boots.iter().map(|boot| boot.who.as_str()).collect();
+    let snapshot = admin.app.inventory.snapshot();
+    let nodes = snapshot.entries().iter().filter(|entry| entry.node.kind == "Node");
+    let silent = nodes.filter(|entry| !heard.contains(entry.node.id.as_str()));
+    boots.unseen = silent.map(|entry| entry.node.id.clone()).collect();
+    boots
 }
 
 /// A node and whose it is.

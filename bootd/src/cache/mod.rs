@@ -32,6 +32,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
+use crate::boots::Watch;
 use crate::config::Config;
 use crate::http::BodyError;
 use crate::http::range::Spec;
@@ -54,6 +55,7 @@ pub struct Artifacts {
     keep: Option<Keep>,
     metrics: Arc<Metrics>,
     lines: Arc<Lines>,
+    watch: Watch,
 }
 
 /// What is wanted of an object.
@@ -181,9 +183,20 @@ impl Artifacts {
                 keep: None,
                 metrics,
                 lines,
+                watch: Watch::default(),
             },
             mistakes,
         )
+    }
+
+    /// Tells the timelines of boots what is read from now on.
+    pub fn tell(&mut self, watch: Watch) {
+        self.watch = watch;
+    }
+
+    /// Where it tells.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Keeps objects of remote origins in the cache folder from now on, and serves those that are there. Blocks as long as it takes to look

@@ -25,7 +25,42 @@ pub(super) fn post_text<T: DeserializeOwned>(place: &Place, path: &str, body: St
     understood(&send(place, Method::POST, path, body)?)
 }
 
+/// Has each server-sent event of a view given to `each`, by its type and data, until bootd ends.
+pub(super) fn events(place: &Place, path: &str, mut each: impl FnMut(&str, &str)) -> Exit {
+    let mut rest = String::new();
+    let mut name = String::new();
+    let asked = exchange(place, Method::GET, path, String::new(), |part| {
+        rest.push_str(part);
+        while let Some(end) = rest.find('\n') {
+            let line: String = rest.drain(..=end).collect();
+            match line.trim_end().split_once(": ") {
+                Some(("event", text)) => text.clone_into(&mut name),
+                Some(("data", text)) => each(&name, text),
+                _ => {}
+            }
+        }
+    });
+    match asked {
+        Ok(_) => {
+            eprintln!("bootd: the running bootd ended");
+            Exit::Failed
+        }
+        Err(exit) => exit,
+    }
+}
+
 fn send(place: &Place, method: Method, path: &str, body: String) -> Result<String, Exit> {
+    exchange(place, method, path, body, |_| {})
+}
+
+/// `each`: is given each part of a good answer as it comes, as far as it is text.
+fn exchange(
+    place: &Place,
+    method: Method,
+    path: &str,
+    body: String,
+    mut each: impl FnMut(&str),
+) -> Result<String, Exit> {
     // A bootd that serves can be asked while its next configuration is being written.
     let config = place.of_running();
     let socket = match config::admin_socket(&config) {
@@ -59,13 +94,18 @@ fn send(place: &Place, method: Method, path: &str, body: String) -> Result<Strin
             .map_err(|error| failed(&error))?;
         let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
         let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| failed(&error))?
-            .to_bytes();
-        let text = String::from_utf8_lossy(&body).into_owned();
+        let (mut parts, mut bytes) = (response.into_body(), Vec::new());
+        let is_stream = path.ends_with("/changes");
+        while let Some(part) = parts.frame().await {
+            let part = part.map_err(|error| failed(&error))?;
+            let part = part.data_ref().map(Bytes::as_ref).unwrap_or_default();
+            if is_stream && status.is_success() {
+                each(&String::from_utf8_lossy(part));
+            } else {
+                bytes.extend_from_slice(part);
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         if status.is_success() {
             return Ok(text);
         }

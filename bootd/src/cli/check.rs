@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -140,8 +140,10 @@ async fn look(config: Config) -> Findings {
         certificates: Arc::default(),
         auth: None,
         metrics,
+        watch: Default::default(),
         readiness: Arc::default(),
         bounds: Bounds::default(),
+        admin: OnceLock::new(),
     };
     let files = explain::boot_files(&app).await;
     found.mistakes.extend(files.missing);

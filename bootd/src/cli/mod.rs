@@ -7,6 +7,7 @@ macro_rules! say {
 }
 
 mod ask;
+mod boots;
 mod cache;
 mod check;
 mod convert;
@@ -62,6 +63,8 @@ pub enum Verb {
     Nodes(nodes::Arguments),
     /// Show the addresses of the DHCP pools and who has them; free one, or export them for CoreDHCP.
     Leases(leases::Arguments),
+    /// Show how each node's boot goes, what is wrong with it, and what happens as it happens.
+    Boots(boots::Arguments),
     /// Show what is kept of artifacts; fetch, pin or remove objects.
     Cache(cache::Arguments),
     /// Show the plugins, or check a plugin file.
@@ -175,6 +178,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Nodes(arguments) => nodes::run(&arguments),
         Verb::Leases(arguments) => leases::run(&arguments),
+        Verb::Boots(arguments) => boots::run(&arguments),
         Verb::Cache(arguments) => cache::run(&arguments),
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),

@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use super::LOADERS;
 use super::checked::{
-    Arch, AuthConfig, BootloopNak, Cache, Compat, Config, Credentials, Glob, Jwks, Listener, Loader, Mistake, Mode,
-    Origin, PluginConfig, Selector, Service, Source, Tftp,
+    Arch, AuthConfig, BootloopNak, Boots, Cache, Compat, Config, Credentials, Glob, Jwks, Listener, Loader, Mistake,
+    Mode, Origin, PluginConfig, Selector, Service, Source, Tftp,
 };
 use super::raw::{self, Field, Raw};
 use crate::auth::Rules;
+use crate::boots::Stage;
 
 /// Makes a [`Config`], or lists everything that keeps it from being one.
 pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
@@ -64,11 +65,11 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
     }
     let tftp = tftp(&mut m, raw.tftp);
     let http = listeners::http(&mut m, raw.http, dhcp6.is_some());
-    let boots = http
+    let serves_scripts = http
         .listeners
         .iter()
         .any(|listener| listener.serve.contains(&Service::Boot));
-    if !interfaces.is_empty() && tftp.serve && !boots && dhcp.script_url.is_none() && !m.has("http.listener") {
+    if !interfaces.is_empty() && tftp.serve && !serves_scripts && dhcp.script_url.is_none() && !m.has("http.listener") {
         m.wrong(
             "http.listener",
             "none serves \"boot\", so no node would get a boot script",
@@ -89,6 +90,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             .time("cache.hold_back", cache.hold_back)
             .filter(|time| !time.is_zero()),
     };
+    let boots = boot_timelines(&mut m, raw.boots);
     let plugins = plugins(&mut m, raw.plugin);
     sites(&mut m, &plugins, &http.listeners, address);
     let dirs = m.table("plugins", raw.plugins);
@@ -114,6 +116,7 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             auth,
             origins,
             cache,
+            boots,
             plugins,
             plugin_dirs,
             compat,
@@ -140,6 +143,33 @@ fn selector(m: &mut Mistakes, key: &str, text: &str) -> Option<Selector> {
         Ok(pattern) if text.contains('*') => Selector::Pattern(pattern),
         _ => Selector::Name(text.into()),
     })
+}
+
+fn boot_timelines(m: &mut Mistakes, raw: Field<raw::Boots>) -> Boots {
+    let raw = m.table("boots", raw);
+    m.unknown("boots", &raw.unknown_keys, raw::Boots::KEYS);
+    let mut boots = Boots::default();
+    if let Some(attempts) = m.optional("boots.attempts", raw.attempts) {
+        if !(1..=100).contains(&attempts) {
+            m.wrong("boots.attempts", format!("{attempts} is not between 1 and 100"));
+        }
+        boots.limits.attempts = attempts.into();
+    }
+    let deadlines: BTreeMap<String, Field<String>> = m.optional("boots.deadlines", raw.deadlines).unwrap_or_default();
+    for (name, time) in deadlines {
+        let key = format!("boots.deadlines.{name}");
+        let time = m.time(&key, time);
+        match (Stage::from_name(&name), time) {
+            (Some(stage), Some(time)) if !time.is_zero() => boots.deadlines.set(stage, time),
+            (Some(_), Some(_)) => m.wrong(key, "must be longer than 0s"),
+            (Some(_), None) => {}
+            (None, _) => {
+                let known = Stage::ALL.map(Stage::name).join(", ");
+                m.wrong(key, format!("no such stage of a boot; there are {known}"));
+            }
+        }
+    }
+    boots
 }
 
 fn compat(m: &mut Mistakes, raw: Field<raw::Compat>) -> Compat {

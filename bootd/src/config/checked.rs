@@ -17,6 +17,7 @@ use std::time::Duration;
 use bootd_sdk::wire::Rewrite;
 
 use crate::auth::Rules;
+use crate::boots::{Deadlines, Limits};
 
 /// What bootd does, completely.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// What is kept of them.
     pub cache: Cache,
+    /// What is remembered of boots.
+    pub boots: Boots,
     /// Plugins, in the order in which they are asked.
     pub plugins: Vec<PluginConfig>,
     /// Folders in which plugin files are looked for, in order.
@@ -229,16 +232,19 @@ pub enum Service {
     CloudInit,
     /// `/meta-data`, `/user-data` and `/phone-home` of BSS.
     BssRoot,
+    /// The boot board, the operator's views, metrics, and whether bootd lives and is ready.
+    Admin,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Boot,
         Self::Loaders,
         Self::Artifacts,
         Self::CloudInit,
         Self::BssRoot,
+        Self::Admin,
     ];
 
     /// Its name in the configuration.
@@ -249,6 +255,7 @@ impl Service {
             Self::Artifacts => "artifacts",
             Self::CloudInit => "cloud-init",
             Self::BssRoot => "bss-root",
+            Self::Admin => "admin",
         }
     }
 
@@ -353,6 +360,15 @@ pub struct Cache {
     pub scrub: Duration,
     /// How long a node waits at most for the files of its boot script to be here; `None`: it does not.
     pub hold_back: Option<Duration>,
+}
+
+/// What is remembered of boots, and how long their stages may take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Boots {
+    /// How much is kept.
+    pub limits: Limits,
+    /// After which times a step is late.
+    pub deadlines: Deadlines,
 }
 
 /// Kinds of origin.

@@ -59,6 +59,7 @@ table! {
         auth: Auth,
         origin: Vec<Field<Origin>>,
         cache: Cache,
+        boots: Boots,
         plugin: Vec<Field<Plugin>>,
         plugins: Plugins,
         compat: Compat,
@@ -303,6 +304,14 @@ table! {
         warm: bool,
         scrub: String,
         hold_back: String,
+    }
+}
+
+table! {
+    /// `[boots]`
+    Boots {
+        attempts: u16,
+        deadlines: BTreeMap<String, Field<String>>,
     }
 }
 

@@ -28,6 +28,7 @@ use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
 use serde::{Deserialize, Serialize};
 
+use crate::boots::Watch;
 use crate::config::Config;
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
@@ -56,6 +57,8 @@ pub struct Deps {
     pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is told of boots.
+    pub watch: Watch,
     /// Whom the operator has ignored.
     pub ignored: Arc<Ignored>,
     /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.

@@ -15,6 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::clock::boot_clock;
 use super::limit::{Limit, Load};
+use crate::boots::{Pen, Watch};
 use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
 
@@ -48,15 +49,18 @@ pub(crate) struct Desk<L> {
     pub(super) outbox: Outbox<L>,
     pub(super) refusals: Refusals,
     pub(super) limit: Limit,
+    /// What the timelines of boots are told of its batch.
+    pub(super) pen: Pen,
 }
 
 impl<L: Letter> Desk<L> {
     /// With nothing on it; each client may send so many packets a second.
-    pub(super) fn new(metrics: Arc<Metrics>, rate_limit: u32) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, watch: &Watch, rate_limit: u32) -> Self {
         Self {
             outbox: Outbox::default(),
             refusals: Refusals::new(metrics, L::PART),
             limit: Limit::new(rate_limit),
+            pen: watch.pen(),
         }
     }
 

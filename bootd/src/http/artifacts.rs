@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bootd_sdk::text::shown;
 use bytes::Bytes;
@@ -24,8 +24,11 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 
 use super::listing::{self, BadQuestion, Question};
 use super::range::{self, Condition, Spec, Version};
+use super::told::agent;
 use super::xml::Xml;
 use super::{Body, BodyError, full};
+use crate::boots::event::{State, Transfer};
+use crate::boots::{Event, Watch};
 use crate::cache::list::Listing;
 use crate::cache::{Artifacts, Name, Object, ObjectBody, OpenError, Want};
 use crate::lines::Lines;
@@ -61,7 +64,16 @@ pub async fn respond(
                 path: shown(path),
                 peer,
                 status: status_of(&object),
+                told: Told {
+                    watch: artifacts.watch().clone(),
+                    path: path.into(),
+                    agent: agent(headers),
+                    from: object.range.start,
+                    of: object.len,
+                    last: started,
+                },
             };
+            read.told.tell(peer, 0, State::UnderWay);
             whole_or_part(object, read)
         }
         Ok(Answer::Head(object)) => {
@@ -83,6 +95,10 @@ pub async fn respond(
             response
         }
         Err(refusal) => {
+            if *method == Method::GET {
+                let told = refused(path, refusal.told().0, agent(headers));
+                artifacts.watch().tell(|| Some(Event::Object(peer, told)));
+            }
             artifacts
                 .metrics()
                 .refused("artifacts", refusal.label(), &peer, &refusal.detail(path));
@@ -301,7 +317,50 @@ struct Read {
     path: String,
     peer: IpAddr,
     status: StatusCode,
+    told: Told,
 }
+
+/// What the timelines of boots are told of a read.
+struct Told {
+    watch: Watch,
+    /// As it was asked for.
+    path: Box<str>,
+    agent: Box<str>,
+    /// Where in the object it begins.
+    from: u64,
+    /// Bytes of the object.
+    of: u64,
+    /// When something was told last.
+    last: Instant,
+}
+
+impl Told {
+    fn tell(&self, peer: IpAddr, sent: u64, state: State) {
+        self.watch.tell(|| {
+            let transfer = Transfer {
+                name: self.path.clone(),
+                sent: self.from + sent,
+                of: Some(self.of),
+                state,
+                agent: self.agent.clone(),
+            };
+            Some(Event::Object(peer, transfer))
+        });
+    }
+}
+
+fn refused(path: &str, status: StatusCode, agent: Box<str>) -> Transfer {
+    Transfer {
+        name: path.into(),
+        sent: 0,
+        of: None,
+        state: State::Refused(status.as_u16()),
+        agent,
+    }
+}
+
+/// Between two words about how far a read is.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 impl HttpBody for Sending {
     type Data = Bytes;
@@ -314,6 +373,12 @@ impl HttpBody for Sending {
             Poll::Ready(Some(Ok(bytes))) => {
                 this.left = this.left.saturating_sub(bytes.len() as u64);
                 this.sent += bytes.len() as u64;
+                let told = &mut this.read.told;
+                let now = Instant::now();
+                if this.left > 0 && now.duration_since(told.last) >= TELL_AGAIN {
+                    told.last = now;
+                    told.tell(this.read.peer, this.sent, State::UnderWay);
+                }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -347,7 +412,15 @@ impl Drop for Sending {
             path,
             peer,
             status,
+            told,
         } = &self.read;
+        // A part that does not reach the end is a step on the way.
+        let state = match self.left {
+            0 if told.from + self.sent >= told.of => State::Done,
+            0 => State::UnderWay,
+            _ => State::Broken,
+        };
+        told.tell(*peer, self.sent, state);
         let (bytes, done, status) = (self.sent, self.left == 0, status.as_u16());
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics.done("artifacts", if done { "read" } else { "aborted" });

@@ -62,6 +62,11 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Whether a script is one of those that wait.
+pub(super) fn waits(script: &[u8]) -> bool {
+    script.starts_with(b"#!ipxe\necho ") && script.windows(6).any(|part| part == b"&held=")
+}
+
 /// How many files that a script names lead here and are not.
 fn missing(script: &str, rewrites: &[Rewrite], artifacts: &Artifacts) -> usize {
     let words = script.split_ascii_whitespace();

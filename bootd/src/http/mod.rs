@@ -19,6 +19,7 @@ mod ready;
 mod router;
 mod service;
 mod tls;
+mod told;
 mod xml;
 
 pub(crate) use router::url_host;

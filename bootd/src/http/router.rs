@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -21,8 +21,11 @@ use super::answers::Answers;
 use super::artifacts::Wire;
 use super::bodies::{Bodies, Sender};
 use super::paths::{Lead, lead};
+use super::told::{self, Answered, Text};
 use super::{Body, Certificates, artifacts, full, holding, keys, loaders, ready};
+use crate::admin::{Admin, board};
 use crate::auth::{Auth, Refused, Wanted};
+use crate::boots::Watch;
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
 use crate::inventory::Inventory;
@@ -50,10 +53,14 @@ pub struct App {
     pub auth: Option<Arc<Auth>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is told of boots.
+    pub watch: Watch,
     /// Whether the files that boot scripts name are here.
     pub readiness: Arc<Readiness>,
     /// What all connections share.
     pub bounds: Bounds,
+    /// What shows all this to operators, once it is there.
+    pub admin: OnceLock<Weak<Admin>>,
 }
 
 /// What all connections together may have.
@@ -88,6 +95,12 @@ pub struct Connection {
 }
 
 impl App {
+    /// Listeners that serve `admin` show this from now on.
+    pub fn is_shown_by(&self, admin: &Arc<Admin>) {
+        // There is one.
+        let _ = self.admin.set(Arc::downgrade(admin));
+    }
+
     /// Answers a request.
     pub async fn respond(&self, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
@@ -103,13 +116,15 @@ impl App {
             };
             return artifacts::respond(&self.artifacts, peer, &method, path, query, request.headers(), wire).await;
         }
-        let response = match path
+        let agent = told::agent(request.headers());
+        let mut response = match path
             .strip_prefix("/loaders/")
             .map(|name| percent_decode_str(name).decode_utf8())
         {
             Some(Ok(name)) if serves(Service::Loaders) => {
                 loaders::respond(&self.files.load(), &method, request.headers(), &name)
             }
+            _ if serves(Service::Admin) && is_admins(path) => self.show(connection, peer, &request).await,
             _ => self.ask_plugin(connection, peer, request).await,
         };
         let (status, bytes) = (
@@ -126,6 +141,19 @@ impl App {
             tracing::warn!(left_out, "http lines left out: clients send too much");
         }
         self.metrics.answered(status, bytes);
+        let text = response.extensions_mut().remove::<Text>();
+        self.watch.tell(|| {
+            told::of_answer(Answered {
+                peer,
+                method: &method,
+                path,
+                query: uri.query().unwrap_or_default(),
+                status,
+                bytes,
+                text: text.map(|text| text.0).unwrap_or_default(),
+                agent,
+            })
+        });
         self.plugins.tell(EventKind::Http, || Happening::Http {
             peer,
             method: method.as_str().into(),
@@ -228,6 +256,40 @@ impl App {
         Box::pin(self.call(called, body, &route)).await
     }
 
+    /// The board, the operator's views, and the state of this bootd.
+    async fn show(&self, connection: &Connection, peer: IpAddr, request: &Request<Incoming>) -> Response<Body> {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let detail =
+                "only GET is served here: what changes something goes through the admin socket (see bootd --help)";
+            return problem(StatusCode::METHOD_NOT_ALLOWED, detail);
+        }
+        if let Some(page) = board::file(path) {
+            return page;
+        }
+        match path {
+            "/livez" => return text(StatusCode::OK, "ok\n"),
+            "/readyz" => {
+                let keeps = self.artifacts.keeps() && self.config.cache.warm;
+                return ready::respond(&self.readiness, keeps);
+            }
+            _ => {}
+        }
+        let token = || self.token(request.headers(), &Method::GET);
+        match admission(wire::Access::Token, &connection.listener, false, token) {
+            Admission::Granted(_) => {}
+            Admission::NodesOnly => return problem(StatusCode::FORBIDDEN, "not for nodes"),
+            Admission::TokenRefused(refused) => {
+                self.metrics.refused("http", refused.label(), &peer, &path);
+                return token_refused(&refused);
+            }
+        }
+        match self.admin.get().and_then(Weak::upgrade) {
+            Some(admin) => admin.shown(path.strip_prefix("/admin").unwrap_or(path), query).await,
+            None => try_again(problem(StatusCode::SERVICE_UNAVAILABLE, "bootd is starting")),
+        }
+    }
+
     /// Asks the plugin itself.
     async fn call(&self, called: Call<'_>, body: Incoming, route: &Route) -> Response<Body> {
         let Call {
@@ -324,6 +386,8 @@ impl App {
     /// Sends what a plugin answered, if there is room for it.
     fn send(&self, answer: Ready, peer: IpAddr) -> Response<Body> {
         let bytes = answer.body.len();
+        // Scripts and documents say what their node will do next.
+        let text = (bytes <= MOST_TEXT).then(|| Text(answer.body.clone()));
         let Some(body) = self.bounds.answers.hold(answer.body) else {
             self.metrics
                 .refused("http", "too_many_answers", &peer, &format_args!("{bytes} bytes"));
@@ -335,6 +399,9 @@ impl App {
         let mut response = Response::new(body);
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
+        if let Some(text) = text {
+            response.extensions_mut().insert(text);
+        }
         response
     }
 
@@ -366,6 +433,15 @@ impl App {
         response
     }
 }
+
+/// Whether a path is the operator's, where a listener serves `admin`.
+fn is_admins(path: &str) -> bool {
+    let views = path.starts_with("/admin/") || path.starts_with("/board/");
+    views || matches!(path, "/" | "/board" | "/metrics" | "/livez" | "/readyz")
+}
+
+/// Bytes of a text that is looked into for what it says about the boot.
+const MOST_TEXT: usize = 64 * 1024;
 
 /// A request that a plugin is asked.
 struct Call<'a> {

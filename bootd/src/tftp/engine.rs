@@ -104,6 +104,18 @@ pub struct Opening {
     kind: Kind,
 }
 
+impl Opening {
+    /// The file's name as it may be shown.
+    pub fn name(&self) -> String {
+        shown(&self.request.name)
+    }
+
+    /// The file's bytes.
+    pub fn len(&self) -> u64 {
+        self.file.len() as u64
+    }
+}
+
 /// A request that is not.
 #[derive(Debug)]
 pub struct Refusal {
@@ -523,6 +535,11 @@ fn refuse(why: Why, name: &str, code: Code, text: &str) -> Verdict {
 }
 
 impl Why {
+    /// There is no such file.
+    pub fn is_missing(self) -> bool {
+        matches!(self, Self::Name(Refused::Empty | Refused::Unknown))
+    }
+
     /// The metric label.
     pub fn label(self) -> &'static str {
         match self {

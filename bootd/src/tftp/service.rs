@@ -23,6 +23,8 @@ use super::Files;
 use super::engine::{End, Ended, Engine, Id, Limits, Opening, Ports, Refusal, Verdict, Why};
 use super::request::Packet;
 use super::trouble::Trouble;
+use crate::boots::event::{State, Transfer};
+use crate::boots::{Event, Watch};
 use crate::config::Config;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
@@ -68,8 +70,13 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// Listens on [`Config::tftp_addresses`] and [`Tftp::port`] (0 takes a free one) and serves until stopped. What `files` holds when a read
 /// begins is what that read gets.
-pub fn start(config: &Config, files: Arc<ArcSwap<Files>>, metrics: Arc<Metrics>) -> Result<Service, TftpError> {
-    start_with(config, files, metrics, limits(config))
+pub fn start(
+    config: &Config,
+    files: Arc<ArcSwap<Files>>,
+    metrics: Arc<Metrics>,
+    watch: Watch,
+) -> Result<Service, TftpError> {
+    start_with(config, files, metrics, watch, limits(config))
 }
 
 impl Service {
@@ -95,6 +102,7 @@ fn start_with(
     config: &Config,
     files: Arc<ArcSwap<Files>>,
     metrics: Arc<Metrics>,
+    watch: Watch,
     limits: Limits,
 ) -> Result<Service, TftpError> {
     let listening = listen(config)?;
@@ -118,7 +126,7 @@ fn start_with(
         .spawn(move || {
             urgency::become_urgent();
             supervise(&metrics, &stopped, RESTART_AFTER, || {
-                Desk::new(&listening, &files, &metrics, limits, &told)?.serve(&stopped)
+                Desk::new(&listening, &files, &metrics, &watch, limits, &told)?.serve(&stopped)
             });
         })
         .map_err(TftpError::Thread)?;
@@ -200,6 +208,7 @@ struct Desk<'a> {
     listening: &'a [Listening],
     files: &'a ArcSwap<Files>,
     metrics: &'a Metrics,
+    watch: &'a Watch,
     ports: Ports,
     engine: Engine,
     /// Of each transfer its own way, or whom it serves from which of the listening sockets.
@@ -232,6 +241,7 @@ impl<'a> Desk<'a> {
         listening: &'a [Listening],
         files: &'a ArcSwap<Files>,
         metrics: &'a Arc<Metrics>,
+        watch: &'a Watch,
         limits: Limits,
         trouble: &'a Trouble,
     ) -> io::Result<Self> {
@@ -244,6 +254,7 @@ impl<'a> Desk<'a> {
             listening,
             files,
             metrics,
+            watch,
             ports: limits.ports,
             engine: Engine::new(limits),
             ways: HashMap::new(),
@@ -368,6 +379,10 @@ impl<'a> Desk<'a> {
     }
 
     fn begin(&mut self, number: usize, met: &Met, opening: Opening, now: Duration) {
+        self.watch.tell(|| {
+            let (name, len) = (opening.name(), opening.len());
+            Some(loader(met.peer, &name, 0, Some(len), State::UnderWay))
+        });
         // The kernel knows how wide the way to a client is when a socket leads there.
         let way = Way::open(met).and_then(|way| Ok((way.room()?, way)));
         let (room, way) = match way {
@@ -396,6 +411,11 @@ impl<'a> Desk<'a> {
             self.trouble.had_no_place();
         }
         self.refusals.count(refusal.why.label(), &met.peer, &refusal.name);
+        if !refusal.name.is_empty() {
+            let status = if refusal.why.is_missing() { 404 } else { 503 };
+            self.watch
+                .tell(|| Some(loader(met.peer, &refusal.name, 0, None, State::Refused(status))));
+        }
         let burst = Burst::of(refusal.packet);
         if self.ports == Ports::Own
             && let Ok(way) = Way::open(met)
@@ -486,6 +506,12 @@ impl<'a> Desk<'a> {
         let Ended {
             peer, name, bytes, how, ..
         } = ended;
+        let state = match how {
+            End::Done => State::Done,
+            End::Aborted | End::Replaced => State::Aborted,
+            End::Gone | End::TimedOut | End::Displaced | End::Dropped => State::Broken,
+        };
+        self.watch.tell(|| Some(loader(*peer, name, *bytes, None, state)));
         let (file, how) = (name, how.label());
         self.metrics.done("tftp", how);
         if ended.how == End::Done {
@@ -528,6 +554,18 @@ impl<'a> Desk<'a> {
             self.engine.end(id, End::Dropped);
         }
     }
+}
+
+/// What the timelines of boots are told.
+fn loader(peer: SocketAddr, name: &str, sent: u64, of: Option<u64>, state: State) -> Event {
+    let transfer = Transfer {
+        name: name.into(),
+        sent,
+        of,
+        state,
+        agent: "".into(),
+    };
+    Event::Loader(peer.ip().to_canonical(), transfer)
 }
 
 /// What an event is about.

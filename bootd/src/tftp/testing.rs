@@ -46,6 +46,7 @@ pub(crate) fn config(root: &Path) -> Config {
         auth: Default::default(),
         origins: Vec::new(),
         cache: Default::default(),
+        boots: Default::default(),
         plugins: Vec::new(),
         plugin_dirs: Vec::new(),
         compat: Default::default(),

@@ -34,6 +34,7 @@ pub mod sqlite;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+mod told;
 
 /// The name of this part in metrics and logs.
 const PART: &str = "dhcp4";

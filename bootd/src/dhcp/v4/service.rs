@@ -26,6 +26,7 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
+use super::told;
 use crate::dhcp::clock::{boot_clock, boot_id, unix_clock};
 use crate::dhcp::limit::Token;
 use crate::dhcp::outbox::{self, Dispatch, Outlet};
@@ -131,7 +132,11 @@ impl Shell {
 
     /// A desk for a thread.
     pub(crate) fn desk(&self) -> Desk {
-        Desk::new(Arc::clone(&self.deps.metrics), self.deps.config.dhcp.rate_limit)
+        Desk::new(
+            Arc::clone(&self.deps.metrics),
+            &self.deps.watch,
+            self.deps.config.dhcp.rate_limit,
+        )
     }
 
     /// Takes the file of hosts over when it changed. `None`: it is as it was.
@@ -142,7 +147,7 @@ impl Shell {
 
     /// A desk for packets that had their turn with the limit.
     pub(super) fn unlimited_desk(&self) -> Desk {
-        Desk::new(Arc::clone(&self.deps.metrics), 0)
+        Desk::new(Arc::clone(&self.deps.metrics), &self.deps.watch, 0)
     }
 
     /// What DHCP works with.
@@ -178,6 +183,7 @@ impl Shell {
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
         self.dispatch.send(&mut desk.outbox, outlet);
+        desk.pen.tell();
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -359,9 +365,13 @@ impl Shell {
                 if let Some(note) = reply.booting.note {
                     desk.refusals.count(note.label(), request, &note);
                 }
+                desk.pen.note(|| told::of_reply(&reply, None));
                 put(&reply, None, desk);
             }
-            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => put(&reply, Some(why), desk),
+            Verdict::Nak(reply, why) | Verdict::End(reply, _, why) => {
+                desk.pen.note(|| told::of_reply(&reply, Some(why)));
+                put(&reply, Some(why), desk);
+            }
             Verdict::Ignore(why) => ignored(why, request, desk),
             Verdict::Lease(..) | Verdict::Freed(..) | Verdict::Unknown(..) | Verdict::Probe(_) => {}
         }
@@ -396,6 +406,7 @@ impl Shell {
         let (acks, outlet, who) = (Arc::clone(&self.acks), Arc::clone(outlet), lease.holder.clone());
         let metrics = Arc::clone(&self.deps.metrics);
         let letter = Letter::of(reply, None);
+        self.deps.watch.tell(|| told::of_reply(reply, None));
         if let Some(note) = reply.booting.note {
             metrics.refused(PART, note.label(), &reply.mac, &note);
         }
@@ -476,6 +487,7 @@ fn put(reply: &Reply<'_>, nak: Option<NakWhy>, desk: &mut Desk) {
 }
 
 fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
+    desk.pen.note(|| told::of_silence(request, why.label()));
     desk.refusals.count(why.label(), request, &why);
 }
 

@@ -234,6 +234,7 @@ pub(crate) fn config() -> Config {
         auth: Default::default(),
         origins: vec![],
         cache: Default::default(),
+        boots: Default::default(),
         plugins: vec![],
         plugin_dirs: vec![],
         compat: Default::default(),

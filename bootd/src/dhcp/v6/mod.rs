@@ -25,6 +25,7 @@ pub mod request;
 pub(crate) mod service;
 #[cfg(test)]
 pub(crate) mod testing;
+mod told;
 
 /// The name of this part in metrics and logs.
 const PART: &str = "dhcp6";

@@ -16,6 +16,7 @@ use super::identity;
 use super::letter::Letter;
 use super::policy::{Policy, Receiving};
 use super::request::{Kind, Request, parse};
+use super::told;
 use crate::config::Dhcp6;
 use crate::dhcp::HostsError;
 use crate::dhcp::limit::Token;
@@ -80,7 +81,11 @@ impl Shell {
 
     /// A desk for a thread.
     pub(crate) fn desk(&self) -> Desk {
-        Desk::new(Arc::clone(&self.deps.metrics), self.deps.config.dhcp.rate_limit)
+        Desk::new(
+            Arc::clone(&self.deps.metrics),
+            &self.deps.watch,
+            self.deps.config.dhcp.rate_limit,
+        )
     }
 
     /// The UDP port of the server.
@@ -121,6 +126,7 @@ impl Shell {
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
         self.dispatch.send(&mut desk.outbox, outlet);
+        desk.pen.tell();
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -168,6 +174,7 @@ impl Shell {
                     let detail = "it says that somebody else uses its address, which stays its own";
                     desk.refusals.count("address_conflict", request, &detail);
                 }
+                desk.pen.note(|| told::of_reply(&reply));
                 if desk.outbox.put(|letter| letter.write(&reply, arrived.peer)).is_err() {
                     let detail = "the options of the configuration are too many for a datagram";
                     desk.refusals.count("reply_too_long", request, &detail);
@@ -199,7 +206,7 @@ impl Shell {
                 outlet: &outlet,
                 turn: Turn::Asked,
             };
-            let mut desk = Desk::new(Arc::clone(&shell.deps.metrics), 0);
+            let mut desk = Desk::new(Arc::clone(&shell.deps.metrics), &shell.deps.watch, 0);
             shell.deal(kept, &mut desk);
             shell.send(&mut desk, &*outlet);
         };
@@ -223,6 +230,7 @@ fn token(request: &Request<'_>, mac: Mac, peer: SocketAddrV6) -> Token {
 }
 
 fn ignored(why: Why, request: &Request<'_>, desk: &mut Desk) {
+    desk.pen.note(|| told::of_silence(request, why.label()));
     desk.refusals.count(why.label(), request, &why);
 }
 

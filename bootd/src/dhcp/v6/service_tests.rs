@@ -65,6 +65,7 @@ impl Bench {
             snapshot: Arc::clone(&snapshot),
             store: store.clone(),
             metrics: Arc::clone(&metrics),
+            watch: Default::default(),
             ignored: Arc::new(Ignored::open(store).unwrap()),
             unknown: Arc::new(move |mac, then| {
                 to_plugins.lock().unwrap().send((mac, then)).unwrap();

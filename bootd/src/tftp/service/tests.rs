@@ -40,7 +40,7 @@ impl Rack {
         let (files, _) = Files::load(&config);
         let metrics = Arc::new(Metrics::default());
         let files = Arc::new(ArcSwap::from_pointee(files));
-        let service = start_with(&config, files, Arc::clone(&metrics), limits).unwrap();
+        let service = start_with(&config, files, Arc::clone(&metrics), Watch::default(), limits).unwrap();
         Self {
             service,
             metrics,
@@ -452,7 +452,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     let rack = Rack::new();
     let mut config = config(Path::new("/nowhere"));
     config.tftp.port = rack.service.address().port();
-    let error = start(&config, Arc::default(), Arc::default()).unwrap_err();
+    let error = start(&config, Arc::default(), Arc::default(), Watch::default()).unwrap_err();
     assert!(
         error.to_string().contains(&rack.service.address().to_string()),
         "{error}"
@@ -495,7 +495,8 @@ fn a_panic_costs_what_it_was_about() {
     let files = ArcSwap::from_pointee(Files::of([(LOADER, "loader")]));
     let metrics = Arc::new(Metrics::default());
     let trouble = Trouble::new(1);
-    let mut desk = Desk::new(&listening, &files, &metrics, limits(&config), &trouble).unwrap();
+    let watch = Watch::default();
+    let mut desk = Desk::new(&listening, &files, &metrics, &watch, limits(&config), &trouble).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let met = Met {
         peer: client.local_addr().unwrap(),
@@ -523,7 +524,7 @@ fn a_port_that_cannot_be_had_says_what_to_do_and_says_it_once() {
     let mut config = config(std::path::Path::new("/nowhere"));
     config.tftp.port = taken.local_addr().unwrap().port();
     let files = Arc::new(ArcSwap::from_pointee(Files::load(&config).0));
-    let error = start(&config, files, Arc::default()).unwrap_err();
+    let error = start(&config, files, Arc::default(), Watch::default()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("another program listens there"), "{text}");
     assert_eq!(text.matches("in use").count(), 1, "{text}");

@@ -1,0 +1,69 @@
+//! What the timelines of boots are told of a packet of IPv4. Pure, and little: it is made for each packet.
+
+use std::net::IpAddr;
+
+use super::answer::NakWhy;
+use super::boot::{Stage, arch_of};
+use super::reply::{Reply, ReplyKind};
+use super::request::{Kind, Request};
+use crate::boots::Event;
+use crate::boots::event::{Dhcp, Gets, Hints, Outcome};
+
+/// What became of a packet that was answered. `None`: it says nothing about a boot.
+pub(super) fn of_reply(reply: &Reply<'_>, nak: Option<NakWhy>) -> Option<Event> {
+    let gets = || Gets {
+        ip: reply.yiaddr.into(),
+        boot_file: reply.booting.file.is_some(),
+        note: reply.booting.note.map(super::boot::Note::label),
+    };
+    let outcome = match reply.kind {
+        _ if reply.request.kind == Some(Kind::Inform) => return None,
+        ReplyKind::Offer => Outcome::Offered(gets()),
+        ReplyKind::Ack => Outcome::Has(gets()),
+        ReplyKind::Nak => Outcome::Refused(nak.map_or("nak", NakWhy::label)),
+    };
+    event(reply.request, reply.booting.stage, outcome)
+}
+
+/// What became of a packet that was not answered, for the reason of this label.
+pub(super) fn of_silence(request: &Request<'_>, label: &'static str) -> Option<Event> {
+    let outcome = match label {
+        "other_server" => Outcome::OtherServer(request.server_id),
+        label => Outcome::Silence(label),
+    };
+    event(request, Stage::of(request, false), outcome)
+}
+
+fn event(request: &Request<'_>, asker: Stage, outcome: Outcome) -> Option<Event> {
+    let begins = match request.kind {
+        Some(Kind::Discover) => true,
+        Some(Kind::Request) => false,
+        _ => return None,
+    };
+    let hints = || {
+        let class = request
+            .vendor_class
+            .get(..request.vendor_class.len().min(64))
+            .unwrap_or_default();
+        let id = request.machine_id.as_deref().unwrap_or_default();
+        Box::new(Hints {
+            arch: request.arch,
+            known: request
+                .arch
+                .and_then(|code| arch_of(code, request.boots_by_http(), false)),
+            vendor_class: bootd_sdk::text::shown(&String::from_utf8_lossy(class)),
+            machine_id: id.iter().take(17).map(|byte| format!("{byte:02x}")).collect(),
+        })
+    };
+    Some(Event::Dhcp(Dhcp {
+        mac: request.sender(),
+        six: false,
+        xid: request.xid,
+        asker,
+        begins,
+        renews: !request.ciaddr.is_unspecified(),
+        relay: (!request.giaddr.is_unspecified()).then_some(IpAddr::V4(request.giaddr)),
+        outcome,
+        hints: (begins && asker == Stage::Firmware).then(hints),
+    }))
+}
