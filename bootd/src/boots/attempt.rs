@@ -317,6 +317,7 @@ impl Attempt {
         step.what = path.into();
         step.heard_ms = now;
         match (status, promise) {
+            (200, Some(promise)) if promise.polls => self.fail(Stage::Script, Cause::NoParameters, now),
             (200, Some(promise)) => {
                 step.end = End::Done;
                 step.ended_ms = Some(now);

@@ -53,6 +53,8 @@ pub enum Cause {
         /// What the client is.
         firmware: Arch,
     },
+    /// There is nothing to boot for it: its script only asks again.
+    NoParameters,
     /// A file or document was refused.
     Refused {
         /// Which.
@@ -111,6 +113,7 @@ impl Cause {
             Self::OtherServer(_) => "foreign-dhcp-server",
             Self::NoBootFile { .. } => "no-loader",
             Self::WrongLoader { .. } => "wrong-loader",
+            Self::NoParameters => "no-boot-parameters",
             Self::Refused { .. } => "refused",
             Self::Broken { .. } => "broken-off",
             Self::Stalled { .. } => "stalled",
@@ -177,6 +180,7 @@ impl Cause {
             Self::WrongLoader { program, firmware } => format!(
                 "its loader is a program for {program}, and its firmware is {firmware}: it does not start there; correct tftp.loaders, or the node's own loader"
             ),
+            Self::NoParameters => "iPXE asks for its script again and again: there are no boot parameters for it (bootd explain --mac; ochami bss boot params set)".into(),
             Self::Refused { name, status } => {
                 let noun = stage.noun();
                 let advice = match stage {

@@ -19,6 +19,9 @@ pub struct Promise {
     /// The path of the root image, on this box.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
+    /// The script boots nothing: it waits, and asks again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub polls: bool,
     /// The kernel arguments name a seed of cloud-init.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub seed: bool,
@@ -33,12 +36,16 @@ pub struct Promise {
 impl Promise {
     /// What a boot script promises. `ports`: where this box serves; URLs that lead elsewhere are not seen here, so they promise nothing.
     pub fn of_script(script: &str, ports: &[u16]) -> Self {
-        let mut promise = Self::default();
+        let mut promise = Self {
+            polls: true,
+            ..Self::default()
+        };
         let here = |word: &str| here(word, ports);
         for line in script.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
-                Some("kernel" | "chain" | "imgfetch") => {
+                Some("kernel" | "imgfetch" | "boot" | "sanboot") => {
+                    promise.polls = false;
                     for word in words {
                         let word = word.trim_matches(['"', '\'']);
                         if let Some(url) = word.strip_prefix("root=live:") {
@@ -152,6 +159,10 @@ mod tests {
         assert_eq!(promise.kernel.as_deref(), Some("/b/vmlinuz-1"));
         assert_eq!(promise.initramfs, ["/b/initramfs-1.img"]);
         assert_eq!(promise.root.as_deref(), Some("/b/rocky"));
+        assert!(
+            !promise.polls
+                && Promise::of_script("#!ipxe\nsleep 10\nchain http://x/boot/v1/bootscript?mac=1\n", &[80]).polls
+        );
         assert!(promise.seed && promise.has(Stage::MetaData) && !promise.has(Stage::PhoneHome));
         assert_eq!(promise.stage_of("/b/rocky"), Some(Stage::Root));
         assert_eq!(promise.stage_of("/b/other"), None);

@@ -301,6 +301,9 @@ fn a_node_that_goes_on_after_all_is_not_stuck_any_more() {
 fn what_is_refused_is_named_at_once_with_its_stage() {
     let mut rig = Rig::new();
     rig.boot_to(Stage::IpxeDhcp);
+    let polls = "#!ipxe\nsleep 10\nchain http://172.16.0.254:8081/boot/v1/bootscript?mac=1\n";
+    rig.tell(Event::Script(IP, asked("/boot/v1/bootscript", 200, polls, Some(NODE))));
+    assert_eq!(rig.says(), Some("no-boot-parameters"));
     rig.script(404);
     assert_eq!(rig.says(), Some("script-refused"));
     rig.script(200);
