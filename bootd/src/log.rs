@@ -48,10 +48,8 @@ pub enum To {
 
 /// Starts logging. Called once; dropping what it returns writes the lines that still wait.
 pub fn start(log: Log) -> WorkerGuard {
-    let filter = match log.level {
-        Some(level) => EnvFilter::new(level),
-        None => EnvFilter::try_from_env("BOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
-    };
+    let wanted = std::env::var("BOOTD_LOG").ok();
+    let filter = filter(log.level.or(wanted.as_deref()).unwrap_or("info"));
     let terminal = match &log.to {
         To::Stderr => std::io::stderr().is_terminal(),
         To::Output { stdout, file } => {
@@ -74,6 +72,20 @@ pub fn start(log: Log) -> WorkerGuard {
         tracing::debug!("logging was started already");
     }
     guard
+}
+
+/// The filter that this text is; one that is none is `info`. Each retry of `object_store` is a line at INFO: with `info` for everything they are left
+/// out, since bootd itself says what came of it; `debug`, or its name, shows them.
+fn filter(text: &str) -> EnvFilter {
+    let (text, filter) = match EnvFilter::try_new(text) {
+        Ok(filter) => (text, filter),
+        Err(_) => ("info", EnvFilter::new("info")),
+    };
+    let is_info = text.split(',').any(|word| word.trim().eq_ignore_ascii_case("info"));
+    match "object_store=warn".parse() {
+        Ok(quiet) if is_info && !text.contains("object_store") => filter.add_directive(quiet),
+        _ => filter,
+    }
 }
 
 /// Whether lines for people may go to standard output.
@@ -113,4 +125,52 @@ impl Write for To {
 /// Lines that were lost because nobody took them in time.
 pub fn lost() -> usize {
     LOST.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// The lines that this filter lets through.
+    fn lines(text: &str) -> String {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl Write for Lines {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(line)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let seen = Lines::default();
+        let writer = seen.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let registry = tracing_subscriber::registry().with(filter(text)).with(layer);
+        tracing::subscriber::with_default(registry, || {
+            tracing::info!(target: "object_store::client::retry", "a retry");
+            tracing::warn!(target: "object_store::client::retry", "a warning");
+            tracing::info!(target: "bootd::cache", "our own");
+            tracing::debug!(target: "bootd::dhcp", "details");
+        });
+        String::from_utf8(seen.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn each_retry_of_an_origin_is_for_who_wants_debug_or_names_it() {
+        for (filter, retries, details) in [
+            ("info", false, false),
+            ("no=filter=at=all", false, false),
+            ("info,bootd::dhcp=debug", false, true),
+            ("debug", true, true),
+            ("info,object_store=info", true, false),
+        ] {
+            let lines = lines(filter);
+            assert!(lines.contains("a warning"), "{filter}: {lines}");
+            assert_eq!(lines.contains("a retry"), retries, "{filter}: {lines}");
+            assert_eq!(lines.contains("details"), details, "{filter}: {lines}");
+        }
+        assert_eq!(lines("error"), "");
+    }
 }

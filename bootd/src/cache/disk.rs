@@ -407,7 +407,10 @@ impl Disk {
 
     /// Removes what a fill wrote.
     pub(super) fn discard(&self, draft: &Draft) {
-        let _ = fs::remove_file(&draft.path);
+        // Its record is there when the seal got so far.
+        for path in [&draft.path, &draft.path.with_extension("meta")] {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Makes a complete body a kept object, and says its SHA-256. Whatever ends this in the middle leaves only files that the next start removes.

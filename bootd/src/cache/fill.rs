@@ -2,7 +2,7 @@
 //!
 //! Tells its readers what it knows as it learns it: which version, how many bytes are there, how it ended. Each end is told; a fill that is
 //! dropped or panics counts as failed, for its readers and for the shelf. A body that breaks is asked for again from where it broke, for that very
-//! version, as long as that brings bytes now and then. Where its origin says the SHA-256 of an object, the last byte is told to nobody before all of
+//! version, as long as that brings bytes at some [rate](super::rate); one that stalls counts as broken. Where its origin says the SHA-256 of an object, the last byte is told to nobody before all of
 //! them are found to be right. Room on disk is reserved before the first byte is written, and the file gets its name when every byte is safe.
 
 use std::io;
@@ -18,6 +18,7 @@ use super::disk::{Draft, Record};
 use super::keep::{Shared, Stored, version_of};
 use super::origin::Origin;
 use super::proof::Proof;
+use super::rate::{Going, Rate};
 use super::shelf::{Failure, Number, Place, Room, Version, Why};
 use super::{OPEN_TIMEOUT, Object, ObjectBody, OpenError, Want};
 use crate::http::range::Spec;
@@ -208,7 +209,16 @@ impl Fill {
         let (mut watermark, mut synced) = (0, 0);
         let mut last_bytes = Instant::now();
         let mut syncing: Option<Syncing> = None;
-        while let Some(chunks) = body.next().await {
+        let lowest = self.shared.lowest;
+        let mut rate = Rate::new(lowest);
+        loop {
+            let asked = Instant::now();
+            let chunks = match tokio::time::timeout(rate.left(), body.next()).await {
+                Ok(Some(chunks)) => chunks,
+                Ok(None) => break,
+                Err(_) => Vec::new(),
+            };
+            let waited = asked.elapsed();
             let mut good = Vec::with_capacity(chunks.len());
             let mut end = None;
             for chunk in chunks {
@@ -218,6 +228,7 @@ impl Fill {
                 }
             }
             let size: u64 = good.iter().map(|bytes| bytes.len() as u64).sum();
+            let going = rate.took(waited, size);
             draft = match spawn_blocking(move || write(draft, &good)).await {
                 Ok((draft, Ok(()))) => draft,
                 Ok((draft, Err(error))) => return Err((broken(Failure::Disk, &error), Some(draft))),
@@ -234,12 +245,25 @@ impl Fill {
             if size > 0 {
                 last_bytes = Instant::now();
             }
+            // What has come whole is not too slow any more.
+            let is_whole = end.is_none() && watermark == version.len;
+            if going != Going::On && !is_whole {
+                self.shared.counts.trouble("fill_stalled", &place.key, &lowest);
+                end = Some(lowest.to_string());
+            } else if let Some(why) = &end {
+                self.shared.counts.trouble("fill_broke", &place.key, why);
+            }
             if let Some(why) = end {
-                self.shared.counts.trouble("fill_broke", &place.key, &why);
-                match resumed(origin, &place.key, &version, watermark, last_bytes).await {
-                    Some(rest) => body = rest.ready_chunks(AT_ONCE),
-                    None => return Err((broken(Failure::Origin, &why), Some(draft))),
-                }
+                drop(body);
+                let asked = Instant::now();
+                let rest = match going {
+                    Going::Over => None,
+                    Going::On | Going::Stalled => resumed(origin, &place.key, &version, watermark, last_bytes).await,
+                };
+                body = match rest {
+                    Some(rest) if rate.took(asked.elapsed(), 0) != Going::Over => rest.ready_chunks(AT_ONCE),
+                    _ => return Err((broken(Failure::Origin, &why), Some(draft))),
+                };
             }
             // Little by little, or the seal of a large object would be one long wait for the disk.
             if watermark - synced >= SYNC_EACH && syncing.as_ref().is_none_or(JoinHandle::is_finished) {

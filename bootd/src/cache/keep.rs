@@ -21,6 +21,7 @@ use super::fill::{self, Open, Told};
 use super::map::Mapped;
 use super::origin::Origin;
 use super::proof::Proof;
+use super::rate::Lowest;
 use super::read::{Reader, counted};
 use super::shelf::{
     BETWEEN_CHECKS, Checked, Failure, Item, Kept, Limits, MOST_PINS, Number, Pinned, Place, Room, Shelf, Stands,
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     /// What origins said moments ago that they do not have.
     missing: moka::sync::Cache<Place, ()>,
     pub(super) counts: Counts,
+    /// The lowest rate of a fetch.
+    pub(super) lowest: Lowest,
     budget: u64,
 }
 
@@ -176,6 +179,7 @@ impl Keep {
                 .time_to_live(MISSING_FOR)
                 .build(),
             counts,
+            lowest: Lowest::OF_ORIGINS,
             budget,
         };
         shared.tell(&shared.state());

@@ -11,6 +11,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+#[path = "fault_tests.rs"]
+mod faults;
+
 use super::*;
 use crate::cache::{Artifacts, CachedState};
 use crate::config::{self, Source};

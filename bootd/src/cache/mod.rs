@@ -6,6 +6,7 @@
 //! through to the origin. Callers are the artifacts listener and the operator's commands.
 
 mod bucket;
+mod client;
 mod dir;
 mod disk;
 mod fill;
@@ -16,6 +17,7 @@ mod map;
 mod name;
 mod origin;
 mod proof;
+mod rate;
 mod read;
 mod shelf;
 mod store;

@@ -17,6 +17,7 @@ use object_store::{
     Attribute, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig,
 };
 
+use super::client::{Connector, NotFollowed};
 use super::keys::{self, Keys};
 use super::list::{Listed, Listing, Page};
 use super::{ArtifactsError, Object, ObjectBody, OpenError, Want};
@@ -45,7 +46,10 @@ impl Store {
             .with_endpoint(endpoint)
             .with_region(region)
             .with_virtual_hosted_style_request(false)
-            .with_client_options(client())
+            .with_client_options(ClientOptions::new().with_allow_http(true))
+            .with_http_connector(Connector {
+                is_signed: !matches!(credentials, Credentials::None),
+            })
             .with_retry(retry());
         let unusable = |from: String, why| ArtifactsError::Credentials {
             bucket: bucket.into(),
@@ -76,7 +80,8 @@ impl Store {
     pub(super) fn http(bucket: &str, url: &str) -> Result<Self, ArtifactsError> {
         let builder = HttpBuilder::new()
             .with_url(url)
-            .with_client_options(client())
+            .with_client_options(ClientOptions::new().with_allow_http(true))
+            .with_http_connector(Connector { is_signed: false })
             .with_retry(retry());
         Ok(Self {
             store: Arc::new(built(bucket, builder.build())?),
@@ -218,7 +223,8 @@ fn refusal(error: object_store::Error) -> OpenError {
         E::Precondition { .. } | E::NotModified { .. } => OpenError::Changed,
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => OpenError::Denied("the origin refused access".into()),
         E::InvalidPath { .. } => OpenError::BadName("the key is no path"),
-        error => match transport(&error) {
+        error if cause::<NotFollowed>(&error).is_some() => OpenError::Origin(innermost(&error)),
+        error => match cause(&error).map(HttpError::kind) {
             Some(HttpErrorKind::Timeout) => OpenError::Timeout,
             Some(_) => OpenError::Unreachable(innermost(&error)),
             None => OpenError::Origin(innermost(&error)),
@@ -226,12 +232,12 @@ fn refusal(error: object_store::Error) -> OpenError {
     }
 }
 
-/// How the connection failed, if that is what happened.
-fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {
+/// The error of this kind in a chain of errors.
+fn cause<E: Error + 'static>(error: &object_store::Error) -> Option<&E> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(http) = error.downcast_ref::<HttpError>() {
-            return Some(http.kind());
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         cause = error.source();
     }
@@ -261,15 +267,6 @@ fn with(builder: AmazonS3Builder, keys: Keys) -> AmazonS3Builder {
         Some(token) => builder.with_token(token),
         None => builder,
     }
-}
-
-/// A large object takes as long as it takes; silence is what ends a request.
-fn client() -> ClientOptions {
-    ClientOptions::new()
-        .with_allow_http(true)
-        .with_timeout_disabled()
-        .with_connect_timeout(Duration::from_secs(3))
-        .with_read_timeout(Duration::from_secs(15))
 }
 
 /// Few and quick, since a node waits; but still there when a long body breaks late.
