@@ -1,12 +1,21 @@
-//! How origins are spoken to over HTTP: how patiently, and where their redirects may lead.
+//! How origins are spoken to over HTTP: how patiently, where their redirects may lead, and that a body is continued with the same version alone.
+//!
+//! The store asks for the rest of a broken body by itself, and compares the tags of the answers, weak ones too. Here the lengths are compared
+//! as well, and what has a weak tag is not continued: nobody may get the bytes of two versions in one body.
 //!
 //! A redirect is followed, some times in a row, never from https to http, and never by a signed request: its signature is good for one host and
 //! path, and its session token is nobody else's. What is not followed is an error that names the place, without its query, which may be a secret.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue};
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
 use reqwest::Url;
 use reqwest::redirect::Policy;
 
@@ -16,6 +25,26 @@ pub(super) struct Connector {
     /// Whether requests are signed.
     pub(super) is_signed: bool,
 }
+
+/// The version that the first answer to a request had, for all requests that continue it: an extension of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Same(Arc<OnceLock<Seen>>);
+
+/// What tells versions apart in an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    etag: Option<HeaderValue>,
+    /// The length of the whole object.
+    len: Option<HeaderValue>,
+}
+
+/// The rest is of another version.
+#[derive(Debug, thiserror::Error)]
+#[error("the origin has another version by now")]
+struct Other;
+
+#[derive(Debug)]
+struct Client(reqwest::Client);
 
 /// Why a redirect is not followed. The place comes last: a log line may cut it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -51,7 +80,52 @@ impl HttpConnector for Connector {
                 store: "HTTP client",
                 source: error.into(),
             })?;
-        Ok(HttpClient::new(client))
+        Ok(HttpClient::new(Client(client)))
+    }
+}
+
+#[async_trait]
+impl HttpService for Client {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let same = request.extensions().get::<Same>().cloned();
+        let response = self.0.call(request).await?;
+        match same {
+            Some(same) if response.status().is_success() && !same.is_in(response.headers()) => {
+                Err(HttpError::new(HttpErrorKind::Unknown, Other))
+            }
+            _ => Ok(response),
+        }
+    }
+}
+
+impl Same {
+    /// Whether this answer has the same version as the first one; true of the first.
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let seen = Seen::of(headers);
+        match self.0.get() {
+            Some(first) => !first.is_weak() && *first == seen,
+            None => self.0.set(seen).is_ok(),
+        }
+    }
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let total = |range: &HeaderValue| {
+            let range = range.to_str().ok()?;
+            HeaderValue::from_str(range.rsplit('/').next()?).ok()
+        };
+        Self {
+            etag: headers.get(ETAG).cloned(),
+            len: match headers.get(CONTENT_RANGE) {
+                Some(range) => total(range),
+                None => headers.get(CONTENT_LENGTH).cloned(),
+            },
+        }
+    }
+
+    fn is_weak(&self) -> bool {
+        self.etag.as_ref().is_none_or(|etag| etag.as_bytes().starts_with(b"W/"))
     }
 }
 

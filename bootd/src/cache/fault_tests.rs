@@ -349,6 +349,30 @@ async fn what_an_origin_says_in_the_middle_of_a_fetch_never_makes_a_mix() {
 }
 
 #[tokio::test]
+async fn what_has_a_weak_tag_is_not_continued() {
+    let origin = Origin::start(|_, head| {
+        let lines = |more: &[&str]| {
+            [&["etag: W/\"v1\""], more]
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        if !head.contains("range: ") {
+            return vec![says("200 OK", &lines(&["content-length: 10"]), b"0123")];
+        }
+        let lines = lines(&["content-length: 6", "content-range: bytes 4-9/10"]);
+        vec![says("206 Partial Content", &lines, b"xxxxxx")]
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = over(dir.path(), &origin.source, None).await;
+    let read = get(&artifacts, "k").await;
+    assert!(read.is_err(), "{read:?}");
+    nothing_is_left(&artifacts, dir.path()).await;
+}
+
+#[tokio::test]
 async fn a_refusal_in_the_middle_of_a_fetch_that_passes_costs_nobody_anything() {
     for status in ["403 Forbidden", "500 No", "503 Later"] {
         let dir = tempfile::tempdir().unwrap();
@@ -450,10 +474,7 @@ async fn redirects_are_followed_also_in_the_middle_of_a_fetch() {
     until_kept(&artifacts, 1).await;
     let asked = there.asked();
     assert_eq!((asked.len(), here.asked().len()), (2, 2));
-    assert!(
-        asked_from(&asked[1]) == 100_000 && asked[1].contains("if-match: \"v1\""),
-        "{asked:?}"
-    );
+    assert_eq!(asked_from(&asked[1]), 100_000, "{asked:?}");
 }
 
 #[tokio::test]

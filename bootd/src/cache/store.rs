@@ -17,7 +17,7 @@ use object_store::{
     Attribute, BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig,
 };
 
-use super::client::{Connector, NotFollowed};
+use super::client::{Connector, NotFollowed, Same};
 use super::keys::{self, Keys};
 use super::list::{Listed, Listing, Page};
 use super::{ArtifactsError, Object, ObjectBody, OpenError, Want};
@@ -157,12 +157,13 @@ impl Store {
     async fn get(&self, key: &str, want: &Want, range: Option<GetRange>) -> Result<Object, OpenError> {
         let path = object_store::path::Path::parse(key).map_err(|_| OpenError::BadName("the key is no path"))?;
         let partial = range.is_some();
-        let options = GetOptions {
+        let mut options = GetOptions {
             if_match: want.if_match.clone(),
             range,
             head: want.head,
             ..GetOptions::default()
         };
+        options.extensions.insert(Same::default());
         let result = self.store.get_opts(&path, options).await.map_err(refusal)?;
         let object = object(result, want.head, partial);
         // Origins that do not know preconditions answer all the same.
