@@ -164,23 +164,23 @@ impl Admin {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         match (&head.method, head.uri.path()) {
-            (&Method::POST, "/import") => return self.import(query, body).await,
-            (&Method::POST, "/accept") => return json(&transfer::accept(&self.app).await),
-            (&Method::POST, "/reload") => return self.reload(query).await,
-            (&Method::POST, "/token") => return self.token(query),
-            (&Method::POST, "/ignore") => return self.ignore(query, Ignored::add).await,
-            (&Method::POST, "/unignore") => return self.ignore(query, Ignored::remove).await,
-            (&Method::POST, "/leases/free") => return self.free_lease(query),
-            (&Method::POST, "/cache/warm") => return self.warm(query).await,
-            (&Method::POST, "/cache/pin") => return self.keep(query, Act::Pin).await,
-            (&Method::POST, "/cache/unpin") => return self.keep(query, Act::Unpin).await,
-            (&Method::POST, "/cache/rm") => return self.keep(query, Act::Remove).await,
-            (&Method::GET, path) => return self.view(path, query).await,
+            (&Method::POST, "/import") => self.import(query, body).await,
+            (&Method::POST, "/accept") => json(&transfer::accept(&self.app).await),
+            (&Method::POST, "/reload") => self.reload(query).await,
+            (&Method::POST, "/token") => self.token(query),
+            (&Method::POST, "/ignore") => self.ignore(query, Ignored::add).await,
+            (&Method::POST, "/unignore") => self.ignore(query, Ignored::remove).await,
+            (&Method::POST, "/leases/free") => self.free_lease(query),
+            (&Method::POST, "/cache/warm") => self.warm(query).await,
+            (&Method::POST, "/cache/pin") => self.keep(query, Act::Pin).await,
+            (&Method::POST, "/cache/unpin") => self.keep(query, Act::Unpin).await,
+            (&Method::POST, "/cache/rm") => self.keep(query, Act::Remove).await,
+            (&Method::GET, path) => self.view(path, query).await,
             _ => {
-                return error(
+                error(
                     StatusCode::METHOD_NOT_ALLOWED,
                     "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
-                );
+                )
             }
         }
     }

@@ -110,8 +110,8 @@ impl Opening {
         shown(&self.request.name)
     }
 
-    /// The file's bytes.
-    pub fn len(&self) -> u64 {
+    /// The file's length, in bytes.
+    pub fn size(&self) -> u64 {
         self.file.len() as u64
     }
 }

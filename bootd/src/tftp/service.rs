@@ -380,7 +380,7 @@ impl<'a> Desk<'a> {
 
     fn begin(&mut self, number: usize, met: &Met, opening: Opening, now: Duration) {
         self.watch.tell(|| {
-            let (name, len) = (opening.name(), opening.len());
+            let (name, len) = (opening.name(), opening.size());
             Some(loader(met.peer, &name, 0, Some(len), State::UnderWay))
         });
         // The kernel knows how wide the way to a client is when a socket leads there.
