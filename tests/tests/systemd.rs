@@ -31,12 +31,19 @@ fn the_watchdog_is_fed_until_a_packet_thread_hangs_and_again_when_it_goes_on() {
             let hold = Child::spawn("strace", &mut hold)?;
             let log = rack.path("systemd.log");
             eventually_true(LIMIT * 2, "the log names the thread that hangs", || {
-                tail(&log, 20).lines().any(|line| line.contains("stands still") && line.contains(&name))
+                tail(&log, 20)
+                    .lines()
+                    .any(|line| line.contains("stands still") && line.contains(&name))
             })?;
             systemd.forget();
-            ensure!(systemd.hear("WATCHDOG=1", LIMIT).is_err(), "the watchdog is fed although {name} hangs");
+            ensure!(
+                systemd.hear("WATCHDOG=1", LIMIT).is_err(),
+                "the watchdog is fed although {name} hangs"
+            );
             drop(hold);
-            systemd.hear("WATCHDOG=1", LIMIT * 2).with_context(|| format!("{name} goes on"))?;
+            systemd
+                .hear("WATCHDOG=1", LIMIT * 2)
+                .with_context(|| format!("{name} goes on"))?;
         }
         Ok(())
     });
@@ -49,18 +56,28 @@ fn a_restart_refuses_no_connection_when_its_socket_is_handed_over() {
         let systemd = Systemd::new(&rack)?;
         let socket = TcpListener::bind("0.0.0.0:8081")?;
         let mut bootd = systemd.start(&rack, Some(&socket))?;
-        ensure!(ask()?.starts_with("HTTP/1.1 200"), "the first one answers");
+        let answer = ask()?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "the first one says {answer}");
         let log = tail(&rack.path("systemd.log"), 50);
         ensure!(log.contains("its socket was handed over"), "{log}");
-        let id = i32::try_from(bootd.id()).ok().and_then(Pid::from_raw).context("process id")?;
+        let id = i32::try_from(bootd.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("process id")?;
         kill_process(id, Signal::TERM)?;
         let ended = eventually(READY_LIMIT, "bootd ends", || bootd.ended())?;
         ensure!(ended.success(), "{ended}");
         // Nobody is there now, and somebody asks.
         let answer = std::thread::spawn(ask);
         let _bootd = systemd.start(&rack, Some(&socket))?;
-        let Ok(answer) = answer.join() else { bail!("who asked panicked") };
-        ensure!(answer?.starts_with("HTTP/1.1 200"), "the second one answers who asked before it was there");
+        let Ok(answer) = answer.join() else {
+            bail!("who asked panicked")
+        };
+        let answer = answer?;
+        ensure!(
+            answer.starts_with("HTTP/1.1 200"),
+            "the second one says {answer} to who asked before it was there"
+        );
         Ok(())
     });
 }
@@ -68,7 +85,8 @@ fn a_restart_refuses_no_connection_when_its_socket_is_handed_over() {
 fn ask() -> Result<String> {
     let mut stream = TcpStream::connect("172.16.0.254:8081").context("connect")?;
     stream.set_read_timeout(Some(READY_LIMIT))?;
-    stream.write_all(b"GET /boot/v1/bootscript?mac=52:54:00:be:ef:01 HTTP/1.0\r\nhost: b\r\n\r\n")?;
+    stream
+        .write_all(b"GET /boot/v1/bootscript?mac=52:54:00:be:ef:01 HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
@@ -87,11 +105,21 @@ impl Systemd {
 
     /// Starts bootd as systemd does, with this socket handed over, and waits until it is ready.
     fn start(&self, rack: &Rack, socket: Option<&TcpListener>) -> Result<Child> {
-        let log = File::options().create(true).append(true).open(rack.path("systemd.log"))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(rack.path("systemd.log"))?;
         let mut command = Child::command("sh");
-        let descriptors = if socket.is_some() { "LISTEN_PID=$$ LISTEN_FDS=1" } else { "" };
+        let descriptors = if socket.is_some() {
+            "LISTEN_PID=$$ LISTEN_FDS=1"
+        } else {
+            ""
+        };
         command
-            .args(["-c", &format!("{descriptors} WATCHDOG_PID=$$ exec \"$0\" serve --config \"$1\" 3<&0 </dev/null")])
+            .args([
+                "-c",
+                &format!("{descriptors} WATCHDOG_PID=$$ exec \"$0\" serve --config \"$1\" 3<&0 </dev/null"),
+            ])
             .arg(binary()?)
             .arg(rack.path("bootd.toml"))
             .env("NOTIFY_SOCKET", rack.path("notify"))
@@ -116,7 +144,9 @@ impl Systemd {
             ensure!(!left.is_zero(), "bootd did not say {words} within {within:?}");
             self.0.set_read_timeout(Some(left))?;
             if let Ok(length) = self.0.recv(&mut buffer)
-                && String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == words)
+                && String::from_utf8_lossy(&buffer[..length])
+                    .lines()
+                    .any(|line| line == words)
             {
                 return Ok(());
             }
