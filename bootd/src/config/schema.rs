@@ -74,7 +74,7 @@ impl<T: Shape> Shape for BTreeMap<String, T> {
 
 /// Gives keys and tables what the comments before them say, or those behind them. Of a key that stands there more than once the first counts.
 fn describe(schema: &mut Value, explained: &str) {
-    let mut table = Vec::new();
+    let mut table: Vec<String> = Vec::new();
     let mut before = Comment::default();
     for line in explained.lines() {
         let written = line.strip_prefix("# ").unwrap_or(line).trim_start();
@@ -85,8 +85,9 @@ fn describe(schema: &mut Value, explained: &str) {
                 put(schema, &table, text);
                 before = Comment::default();
             }
-            Line::Key(key, behind) => {
-                let path: Vec<String> = table.iter().cloned().chain([key.to_owned()]).collect();
+            // What a plugin's own settings are is part of what is said about plugins.
+            Line::Key(key, behind) if at(schema, &within(&table, key)).is_some() => {
+                let path = within(&table, key);
                 if !behind.is_empty() && before.is_used_or_detached() {
                     put(schema, &path, behind);
                 } else if !before.is_detached {
@@ -94,10 +95,14 @@ fn describe(schema: &mut Value, explained: &str) {
                 }
                 before.is_used = true;
             }
-            Line::Other if written.is_empty() => before.is_detached = true,
-            Line::Other => before.add(line.trim_start_matches('#').trim()),
+            _ if written.is_empty() => before.is_detached = true,
+            _ => before.add(line.trim_start_matches('#').trim()),
         }
     }
+}
+
+fn within(table: &[String], key: &str) -> Vec<String> {
+    table.iter().cloned().chain([key.to_owned()]).collect()
 }
 
 /// The comment before a line.
@@ -163,18 +168,20 @@ fn comment_of(line: &str) -> String {
     comment.unwrap_or_default().trim().to_owned()
 }
 
-fn put(schema: &mut Value, path: &[String], text: String) {
+/// The schema of a key; of an array's its elements' keys.
+fn at<'a>(schema: &'a mut Value, path: &[String]) -> Option<&'a mut Map<String, Value>> {
     let mut at = schema;
     for key in path {
         if at.get("items").is_some() {
-            at = &mut at["items"];
+            at = at.get_mut("items")?;
         }
-        match at.get_mut("properties").and_then(|properties| properties.get_mut(key)) {
-            Some(next) => at = next,
-            None => return,
-        }
+        at = at.get_mut("properties")?.get_mut(key)?;
     }
-    if let Some(at) = at.as_object_mut()
+    at.as_object_mut()
+}
+
+fn put(schema: &mut Value, path: &[String], text: String) {
+    if let Some(at) = at(schema, path)
         && !text.is_empty()
     {
         at.entry("description").or_insert(text.into());
