@@ -264,7 +264,10 @@ pub fn say_ready(config: &Config, app: &App) {
     if log::has_stdout() {
         say!("{ready}");
     }
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    let _ = sd_notify::notify(
+        false,
+        &[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&ready)],
+    );
 }
 
 /// Where DHCP of each family is.
@@ -349,7 +352,12 @@ mod tests {
                     example.starts_with(path),
                     "an example of `{path}` is of another verb: {example}"
                 );
-                let words = example.split(" > ").next().unwrap_or_default().split(' ');
+                // What it shows may stand behind it, and where its output goes.
+                let words = example
+                    .split("  ")
+                    .next()
+                    .and_then(|example| example.split(" > ").next());
+                let words = words.unwrap_or_default().split(' ');
                 if let Err(error) = Cli::try_parse_from(words) {
                     panic!("{example}: {error}");
                 }
@@ -367,6 +375,7 @@ mod tests {
             "bootd status --json",
             "bootd nodes --json",
             "bootd leases --json",
+            "bootd boots --json",
             "bootd plugins --json",
             "bootd cache ls --json",
             "bootd explain --mac 02:00:00:00:00:01 --json",

@@ -81,7 +81,10 @@ fn describe(schema: &mut Value, explained: &str) {
         match Line::of(written) {
             Line::Table(path, behind) => {
                 table = path.split('.').map(str::to_owned).collect();
-                let text = if behind.is_empty() { before.text() } else { behind };
+                let text = match behind.is_empty() && !before.is_used {
+                    true => before.text(),
+                    false => behind,
+                };
                 put(schema, &table, text);
                 before = Comment::default();
             }
@@ -273,7 +276,8 @@ mod tests {
         };
         for (key, value) in table["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}{key}");
-            if value["description"].is_null() {
+            if value["description"].is_null() && value["properties"].is_null() && value["items"]["properties"].is_null()
+            {
                 silent.push(path.clone());
             }
             undescribed(value, &format!("{path}."), silent);
