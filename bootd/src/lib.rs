@@ -29,3 +29,4 @@ pub mod state;
 pub mod tftp;
 pub mod urgency;
 pub mod warmer;
+pub mod watchdog;

@@ -17,7 +17,7 @@ use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
 use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
-use bootd::{dhcp, log, memory, urgency, warmer};
+use bootd::{dhcp, log, memory, urgency, warmer, watchdog};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 /// Serves until a signal says otherwise.
 fn serve(start: Start) -> anyhow::Result<()> {
     let Start { config, log, notes } = start;
+    let mut handed = http::Handed::take();
     memory::settle();
     let _log = log::start(log);
     cli::tell(&notes);
@@ -146,11 +147,12 @@ fn serve(start: Start) -> anyhow::Result<()> {
             };
             let socket = {
                 let _lane = lane.enter();
-                http::bind(listener)?
+                http::bind(listener, &mut handed)?
             };
             let running = http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone());
             serving.spawn_on(running, &lane);
         }
+        drop(handed);
         serving.spawn(Arc::clone(&auth).keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         serving.spawn(certificates.keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         let socket = admin::bind(&config.admin_socket)?;
@@ -173,6 +175,10 @@ fn serve(start: Start) -> anyhow::Result<()> {
         serving.spawn(warmer::run(Arc::clone(&app), shutdown.clone()));
         serving.spawn(Arc::clone(&app.artifacts).scrub(config.cache.scrub, shutdown.clone()));
 
+        watchdog::start(
+            Arc::clone(&metrics),
+            &[("http", &Handle::current()), ("images", images.handle())],
+        )?;
         cli::say_ready(&config, &app);
         let signal = wait_for_the_end().await?;
         tracing::info!(signal, "stopping");

@@ -18,6 +18,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::watchdog::Pulses;
+
 /// The labels of most counters: which part, and what happened there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Labels {
@@ -69,6 +71,7 @@ pub struct Metrics {
     /// Answers of the boot listeners: counted for each request, so they are at hand.
     http: Http,
     refusals: RwLock<HashMap<(&'static str, &'static str), Arc<Refusal>>>,
+    pulses: Pulses,
 }
 
 /// A reason to refuse: its counter, and how often it may be logged.
@@ -233,11 +236,17 @@ impl Default for Metrics {
             unauthenticated,
             http,
             refusals: RwLock::default(),
+            pulses: Pulses::default(),
         }
     }
 }
 
 impl Metrics {
+    /// Whose work the watchdog follows.
+    pub fn pulses(&self) -> &Pulses {
+        &self.pulses
+    }
+
     /// Counts something done.
     pub fn done(&self, part: &str, what: &str) {
         self.done.of(part, what).inc();

@@ -80,6 +80,9 @@ fn exchange(
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                 failed(&"no bootd answers there; start `bootd serve`, or name its configuration with --config")
             }
+            std::io::ErrorKind::PermissionDenied => {
+                failed(&"not allowed; run this as root or as bootd's user, or join its group (usermod -aG bootd NAME)")
+            }
             _ => failed(&error),
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

@@ -23,10 +23,12 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// Show what is kept, being fetched, or pinned. The same as without any of these words.
+    #[command(after_help = "Examples:\n  bootd cache ls\n  bootd cache ls --json")]
     Ls,
     /// Fetch objects before nodes ask for them, and wait until they are here.
-    ///
-    /// Example: bootd cache warm s3://boot-images/compute/base/rocky9.6-compute-base-rocky9
+    #[command(
+        after_help = "Examples:\n  bootd cache warm --all\n  bootd cache warm s3://boot-images/compute/base/rocky9.6-compute-base-rocky9"
+    )]
     Warm {
         /// Objects: /bucket/key, s3://bucket/key or http://host/bucket/key.
         #[arg(value_name = "URL", required_unless_present = "all")]
@@ -36,18 +38,23 @@ enum Act {
         all: bool,
     },
     /// Keep objects whatever else wants their room, once they are fetched, also over a restart.
+    #[command(after_help = "Examples:\n  bootd cache pin s3://boot-images/compute/base/rocky9.6-compute-base-rocky9")]
     Pin {
         /// Objects: /bucket/key, s3://bucket/key or http://host/bucket/key.
         #[arg(value_name = "URL", required = true)]
         urls: Vec<String>,
     },
     /// End that.
+    #[command(after_help = "Examples:\n  bootd cache unpin /boot-images/compute/base/rocky9.6-compute-base-rocky9")]
     Unpin {
         /// Objects: /bucket/key, s3://bucket/key or http://host/bucket/key.
         #[arg(value_name = "URL", required = true)]
         urls: Vec<String>,
     },
     /// Remove objects; who asks for one next has it fetched anew.
+    #[command(
+        after_help = "Examples:\n  bootd cache rm http://172.16.0.254:9000/boot-images/compute/base/rocky9.6-compute-base-rocky9"
+    )]
     Rm {
         /// Objects: /bucket/key, s3://bucket/key or http://host/bucket/key.
         #[arg(value_name = "URL", required = true)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
-use super::{Exit, Place, load};
+use super::{Exit, Look, print_mistakes};
 use crate::auth;
 use crate::cache::Artifacts;
 use crate::config::{self, Config, ConfigError, Selector, Service};
@@ -25,10 +25,20 @@ use crate::tftp::Files;
 /// Memory that the kernel charges for a waiting DHCP packet.
 const PACKET_MEMORY: u64 = 1280;
 
-pub(super) fn run(place: &Place) -> Exit {
-    let config = match load(place) {
+pub(super) fn run(look: &Look) -> Exit {
+    let place = &look.place;
+    let config = match config::load(&place.config) {
         Ok(config) => config,
-        Err(exit) => return exit,
+        Err(ConfigError::Mistakes { mistakes, .. }) if look.json => {
+            return print_json(&Findings {
+                mistakes: mistakes.iter().map(ToString::to_string).collect(),
+                ..Findings::default()
+            });
+        }
+        Err(error) => {
+            print_mistakes(&error);
+            return Exit::Wrong;
+        }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -37,7 +47,10 @@ pub(super) fn run(place: &Place) -> Exit {
             return Exit::Failed;
         }
     };
-    let findings = runtime.block_on(look(config));
+    let findings = runtime.block_on(find(config));
+    if look.json {
+        return print_json(&findings);
+    }
     for advice in &findings.advice {
         say!("advice: {advice}");
     }
@@ -53,14 +66,22 @@ pub(super) fn run(place: &Place) -> Exit {
     }
 }
 
-#[derive(Default)]
+fn print_json(findings: &Findings) -> Exit {
+    say!("{:#}", serde_json::json!(findings));
+    match findings.mistakes.as_slice() {
+        [] => Exit::Good,
+        _ => Exit::Wrong,
+    }
+}
+
+#[derive(Default, serde::Serialize)]
 struct Findings {
     mistakes: Vec<String>,
     advice: Vec<String>,
     nodes: String,
 }
 
-async fn look(config: Config) -> Findings {
+async fn find(config: Config) -> Findings {
     let mut found = Findings::default();
     let metrics = Arc::<Metrics>::default();
     let (files, missing) = Files::load(&config);

@@ -24,11 +24,13 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// End the lease of an address, or its rest after a conflict. Its client is not told, and may go on using it until it renews.
+    #[command(after_help = "Examples:\n  bootd leases free 172.16.0.200")]
     Free {
         /// The address.
         ip: Ipv4Addr,
     },
     /// Write the leases that run into an SQLite file, as CoreDHCP's plugins bootloop and range keep them.
+    #[command(after_help = "Examples:\n  bootd leases export /tmp/coredhcp.db")]
     Export {
         /// The file; one that is there is replaced.
         file: PathBuf,

@@ -14,6 +14,7 @@ mod convert;
 mod coredhcp;
 mod explain;
 mod export;
+mod generate;
 mod import;
 mod leases;
 mod nodes;
@@ -35,7 +36,12 @@ use crate::log::{self, Log};
 
 /// A network-boot appliance for one rack: DHCP, TFTP and HTTP, with plugins for SMD, BSS and cloud-init.
 #[derive(Debug, Parser)]
-#[command(name = "bootd", version, max_term_width = 120)]
+#[command(
+    name = "bootd",
+    version,
+    max_term_width = 120,
+    after_help = "Examples:\n  bootd check\n  bootd status\n  bootd explain --mac 52:54:00:be:ef:01\n\nExit codes: 0 all is well, 1 it did not work, 64 the command line or the configuration is wrong."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -46,34 +52,61 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Serve, until SIGTERM or Ctrl-C.
+    #[command(after_help = "Examples:\n  bootd serve\n  bootd serve --config ./bootd.toml")]
     Serve(Place),
     /// Look for mistakes in the configuration and everything it names; exit 64 when there are any.
-    Check(Place),
+    #[command(after_help = "Examples:\n  bootd check\n  bootd check --config ./bootd.toml --json")]
+    Check(Look),
     /// Print the bootd.toml that says the same as a coredhcp.yaml.
+    #[command(after_help = "Examples:\n  bootd convert /etc/coredhcp/config.yaml > bootd.toml")]
     Convert(convert::Arguments),
     /// Serve by a coredhcp.yaml, in the place of CoreDHCP.
+    #[command(
+        after_help = "Examples:\n  bootd coredhcp -c /etc/coredhcp/config.yaml\n  bootd coredhcp -c config.yaml -l /var/log/coredhcp.log -N -L warning"
+    )]
     Coredhcp(coredhcp::Arguments),
     /// Print all that the plugins keep, as YAML in the form of the files that they read.
+    #[command(after_help = "Examples:\n  bootd export > backup.yaml\n  bootd export smd > nodes.yaml")]
     Export(export::Arguments),
     /// Give the plugins what an export or a file of the same form holds.
+    #[command(after_help = "Examples:\n  bootd import backup.yaml\n  bootd import --plugin smd nodes.yaml")]
     Import(import::Arguments),
     /// Show all that a node would get, step by step.
+    #[command(
+        after_help = "Examples:\n  bootd explain --mac 52:54:00:be:ef:01\n  bootd explain --mac 52:54:00:be:ef:01 --arch x86-bios --json"
+    )]
     Explain(explain::Arguments),
     /// Show the inventory, or accept what is held back of a site that lost much of it.
+    #[command(after_help = "Examples:\n  bootd nodes\n  bootd nodes --json\n  bootd nodes ignore 52:54:00:be:ef:01")]
     Nodes(nodes::Arguments),
     /// Show the addresses of the DHCP pools and who has them; free one, or export them for CoreDHCP.
+    #[command(after_help = "Examples:\n  bootd leases\n  bootd leases free 172.16.0.200")]
     Leases(leases::Arguments),
     /// Show how each node's boot goes, what is wrong with it, and what happens as it happens.
     Boots(boots::Arguments),
     /// Show what is kept of artifacts; fetch, pin or remove objects.
+    #[command(
+        after_help = "Examples:\n  bootd cache ls\n  bootd cache warm --all\n  bootd cache pin s3://boot-images/compute/base/rootfs"
+    )]
     Cache(cache::Arguments),
     /// Show the plugins, or check a plugin file.
+    #[command(
+        after_help = "Examples:\n  bootd plugins\n  bootd plugins check ./libbootd_hello.so --set greeting=Hello"
+    )]
     Plugins(plugins::Arguments),
     /// Load plugins anew, beside those that serve; each takes over when its start succeeded.
+    #[command(after_help = "Examples:\n  bootd reload\n  bootd reload bss cloud-init")]
     Reload(reload::Arguments),
     /// Show whether all is well.
+    #[command(after_help = "Examples:\n  bootd status\n  bootd status --json")]
     Status(Look),
+    /// Make manual pages, completions, or the schema of bootd.toml, for a package.
+    #[command(hide = true, after_help = "Examples:\n  bootd generate man ./man")]
+    Generate(generate::Arguments),
     /// Make a token for whoever changes data through the APIs: export DEMO_ACCESS_TOKEN=$(bootd token)
+    #[command(
+        after_help = "Examples:\n  bootd token\n  bootd token --subject rack1 --ttl 24h > site.token\n  bootd token --keys > bootd.jwks"
+    )]
     Token(token::Arguments),
 }
 
@@ -171,9 +204,10 @@ pub fn tell(notes: &[Note]) {
 pub fn run(verb: Verb) -> Exit {
     match verb {
         Verb::Serve(_) | Verb::Coredhcp(_) => Exit::Failed,
-        Verb::Check(place) => check::run(&place),
+        Verb::Check(look) => check::run(&look),
         Verb::Convert(arguments) => convert::run(&arguments),
         Verb::Export(arguments) => export::run(&arguments),
+        Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Import(arguments) => import::run(&arguments),
         Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Nodes(arguments) => nodes::run(&arguments),
@@ -230,7 +264,10 @@ pub fn say_ready(config: &Config, app: &App) {
     if log::has_stdout() {
         say!("{ready}");
     }
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    let _ = sd_notify::notify(
+        false,
+        &[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&ready)],
+    );
 }
 
 /// Where DHCP of each family is.
@@ -292,5 +329,59 @@ fn size(bytes: u64) -> String {
         0..10_000 => format!("{bytes} B"),
         10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
         _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_help_of_every_verb_shows_an_example_that_is_understood() {
+        fn look(command: &clap::Command, path: &str) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            assert!(
+                !examples.is_empty(),
+                "`{path} --help` has no examples: #[command(after_help = \"Examples:\\n  {path} …\")]"
+            );
+            for example in examples {
+                assert!(
+                    example.starts_with(path),
+                    "an example of `{path}` is of another verb: {example}"
+                );
+                // What it shows may stand behind it, and where its output goes.
+                let words = example
+                    .split("  ")
+                    .next()
+                    .and_then(|example| example.split(" > ").next());
+                let words = words.unwrap_or_default().split(' ');
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{example}: {error}");
+                }
+            }
+            for verb in command.get_subcommands() {
+                look(verb, &format!("{path} {}", verb.get_name()));
+            }
+        }
+        look(&Cli::command(), "bootd");
+    }
+
+    #[test]
+    fn every_verb_that_looks_prints_json() {
+        for line in [
+            "bootd status --json",
+            "bootd nodes --json",
+            "bootd leases --json",
+            "bootd boots --json",
+            "bootd plugins --json",
+            "bootd cache ls --json",
+            "bootd explain --mac 02:00:00:00:00:01 --json",
+            "bootd check --json",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
     }
 }

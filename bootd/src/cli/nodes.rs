@@ -21,10 +21,13 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// Let through what is held back: a site that is mirrored says that much of what it had is gone, and it is so. `bootd status` says what.
+    #[command(after_help = "Examples:\n  bootd nodes accept")]
     Accept,
     /// Answer no DHCP of these clients any more, whatever the inventory says; also after a restart.
+    #[command(after_help = "Examples:\n  bootd nodes ignore 52:54:00:be:ef:01 52:54:00:be:ef:02")]
     Ignore(Clients),
     /// Answer them again.
+    #[command(after_help = "Examples:\n  bootd nodes unignore 52:54:00:be:ef:01")]
     Unignore(Clients),
 }
 

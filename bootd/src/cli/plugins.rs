@@ -24,6 +24,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// Load a plugin file, go through its life, and say whether it keeps the contract; exit 1 when it does not.
+    #[command(after_help = "Examples:\n  bootd plugins check ./libbootd_hello.so --set greeting=Hello")]
     Check(Check),
 }
 

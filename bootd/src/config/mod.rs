@@ -7,6 +7,7 @@ mod check;
 mod checked;
 pub mod coredhcp;
 mod raw;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::Mistake;
+use super::schema::{self, Shape};
 
 /// A value that may be absent or of the wrong type.
 #[derive(Debug, Default)]
@@ -43,6 +44,12 @@ macro_rules! table {
 
         impl $name {
             pub(super) const KEYS: &[&str] = &[$(stringify!($key)),*];
+        }
+
+        impl Shape for $name {
+            fn shape() -> serde_json::Value {
+                schema::table([$((stringify!($key), <$type>::shape())),*])
+            }
         }
     };
 }

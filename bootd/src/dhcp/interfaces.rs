@@ -19,6 +19,7 @@ use super::served::{self, Line};
 use super::{DhcpError, LOOK_AGAIN, v4, v6};
 use crate::config::Selector;
 use crate::net::{Changed, Changes, Icmp6, Interface};
+use crate::watchdog::{Pulse, Pulses, Rounds};
 
 /// What is wrong with interfaces at present, for the operator.
 pub type Warnings = Arc<ArcSwap<Vec<String>>>;
@@ -297,7 +298,11 @@ impl Family<v4::service::Shell> {
         let (mut threads, receiver) = (Threads::default(), port.receiver());
         let shell = Arc::clone(&self.shell);
         threads
-            .receive(format!("dhcp-{name}"), move |ending| receiver.receive(&shell, ending))
+            .receive(
+                self.shell.deps().metrics.pulses(),
+                format!("dhcp-{name}"),
+                move |rounds| receiver.receive(&shell, rounds),
+            )
             .map_err(|source| DhcpError::Thread {
                 interface: name,
                 source,
@@ -321,7 +326,9 @@ impl Family<v4::service::Shell> {
             let thread = format!("dhcp-{name}-{number}");
             served
                 .spread
-                .receive(thread, move |ending| receiver.receive(&shell, ending))
+                .receive(self.shell.deps().metrics.pulses(), thread, move |rounds| {
+                    receiver.receive(&shell, rounds)
+                })
         });
         if let Err(error) = opened {
             tracing::warn!(interface = name, error, "unicast is not spread over threads");
@@ -342,7 +349,11 @@ impl Family<v6::service::Shell> {
         let (mut threads, receiver) = (Threads::default(), port.receiver());
         let shell = Arc::clone(&self.shell);
         threads
-            .receive(format!("dhcp6-{name}"), move |ending| receiver.receive(&shell, ending))
+            .receive(
+                self.shell.deps().metrics.pulses(),
+                format!("dhcp6-{name}"),
+                move |rounds| receiver.receive(&shell, rounds),
+            )
             .map_err(|source| DhcpError::Thread {
                 interface: name,
                 source,
@@ -366,7 +377,9 @@ impl Family<v6::service::Shell> {
             let thread = format!("dhcp6-{name}-{number}");
             served
                 .spread
-                .receive(thread, move |ending| receiver.receive(&shell, ending))
+                .receive(self.shell.deps().metrics.pulses(), thread, move |rounds| {
+                    receiver.receive(&shell, rounds)
+                })
         });
         if let Err(error) = opened {
             tracing::warn!(interface = name, error, "unicast of IPv6 is not spread over threads");
@@ -432,7 +445,9 @@ impl Running {
                 metrics: Arc::clone(&shell.deps().metrics),
             };
             let name = format!("nd-{}", interface.name);
-            let begun = self.neighbours.receive(name, move |ending| service.run(ending));
+            let begun = self
+                .neighbours
+                .receive(shell.deps().metrics.pulses(), name, move |rounds| service.run(rounds));
             begun.map_err(|error| error.to_string())
         });
         if let Err(error) = begun {
@@ -454,16 +469,23 @@ impl Running {
 /// Threads that end together, when this goes: within about half a second.
 #[derive(Default)]
 struct Threads {
-    threads: Vec<JoinHandle<()>>,
+    /// Each with its pulse, which stands still when a thread ends before it is told.
+    threads: Vec<(JoinHandle<()>, Arc<Pulse>)>,
     ending: Arc<AtomicBool>,
 }
 
 impl Threads {
-    /// Begins one, which looks from time to time whether it is to end.
-    fn receive(&mut self, name: String, work: impl FnOnce(&AtomicBool) + Send + 'static) -> std::io::Result<()> {
-        let ending = Arc::clone(&self.ending);
-        let thread = std::thread::Builder::new().name(name).spawn(move || work(&ending))?;
-        self.threads.push(thread);
+    /// Begins one, which works in rounds.
+    fn receive(
+        &mut self,
+        pulses: &Pulses,
+        name: String,
+        work: impl FnOnce(&Rounds) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let pulse = pulses.begin(name.clone());
+        let rounds = Rounds::new(Arc::clone(&pulse), Arc::clone(&self.ending));
+        let thread = std::thread::Builder::new().name(name).spawn(move || work(&rounds))?;
+        self.threads.push((thread, pulse));
         Ok(())
     }
 }
@@ -471,7 +493,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
+        for (thread, _) in self.threads.drain(..) {
             // It catches panics itself; one outside of a packet has been printed by now.
             let _ = thread.join();
         }

@@ -8,6 +8,7 @@ mod answers;
 pub mod artifacts;
 mod bodies;
 mod deadline;
+mod handed;
 mod holding;
 mod keys;
 mod listing;
@@ -22,6 +23,7 @@ mod tls;
 mod told;
 mod xml;
 
+pub use handed::Handed;
 pub(crate) use router::url_host;
 pub use router::{App, Bounds, Connection};
 pub use service::{BindError, bind, run};

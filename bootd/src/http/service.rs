@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Body;
 use super::deadline::HeadDeadline;
+use super::handed::Handed;
 use super::plain::{Plain, Slot};
 use super::router::{App, Connection};
 use super::tls::handshake;
@@ -60,35 +63,54 @@ fn hint(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Opens a listener's socket. Must run within a tokio runtime.
-pub fn bind(listener: &Listener) -> Result<TcpListener, BindError> {
-    let failed = |source| BindError {
+/// Opens a listener's socket, or takes the one that was handed over for its address. Must run within a tokio runtime.
+pub fn bind(listener: &Listener, handed: &mut Handed) -> Result<TcpListener, BindError> {
+    let opened = match handed.at(listener.address) {
+        Some(socket) => take_over(socket, listener),
+        None => open(listener),
+    };
+    opened.map_err(|source| BindError {
         address: listener.address,
         source,
-    };
+    })
+}
+
+fn take_over(socket: std::net::TcpListener, listener: &Listener) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    prepare(&SockRef::from(&socket), listener)?;
+    tracing::info!(listener = %listener.address, "its socket was handed over");
+    TcpListener::from_std(socket)
+}
+
+fn open(listener: &Listener) -> io::Result<TcpListener> {
     let socket = if listener.address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     };
-    let socket = socket.map_err(failed)?;
-    socket.set_reuseaddr(true).map_err(failed)?;
-    // What is set here the connections have from the start, without a call for each of them.
-    socket.set_nodelay(true).map_err(failed)?;
-    // A client that is gone, or takes nothing, is cut off by the kernel: hyper has no time limit for writing.
-    let options = socket2::SockRef::from(&socket);
-    options.set_tcp_user_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT);
-    options.set_tcp_keepalive(&keepalive).map_err(failed)?;
-    if let Some(pace) = listener.pace {
-        crate::net::set_pace(&socket, pace).map_err(failed)?;
-    }
+    let socket = socket?;
+    socket.set_reuseaddr(true)?;
+    let options = SockRef::from(&socket);
+    prepare(&options, listener)?;
     if listener.address.is_ipv6() && listener.address.ip().is_unspecified() {
         // Every address, of IPv4 as well, whatever the system's default is.
-        options.set_only_v6(false).map_err(failed)?;
+        options.set_only_v6(false)?;
     }
-    socket.bind(listener.address).map_err(failed)?;
-    socket.listen(4096).map_err(failed)
+    socket.bind(listener.address)?;
+    socket.listen(4096)
+}
+
+/// What is set here the connections have from the start, without a call for each of them.
+fn prepare(socket: &SockRef<'_>, listener: &Listener) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    // A client that is gone, or takes nothing, is cut off by the kernel: hyper has no time limit for writing.
+    socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(WRITE_TIMEOUT);
+    socket.set_tcp_keepalive(&keepalive)?;
+    match listener.pace {
+        Some(pace) => crate::net::set_pace(&**socket, pace),
+        None => Ok(()),
+    }
 }
 
 /// Serves a listener until the shutdown token is cancelled.

@@ -30,6 +30,7 @@ use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
 use crate::net::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way};
 use crate::urgency;
+use crate::watchdog::{BEAT, Pulse};
 
 #[cfg(doc)]
 use crate::config::Tftp;
@@ -41,6 +42,8 @@ pub struct Service {
     stop: PipeWriter,
     thread: JoinHandle<()>,
     trouble: Arc<Trouble>,
+    /// It stands still when the thread ends before it is told.
+    _pulse: Arc<Pulse>,
 }
 
 /// A TFTP service that does not start.
@@ -121,12 +124,14 @@ fn start_with(
     }
     let trouble = Arc::new(Trouble::new(limits.reads));
     let told = Arc::clone(&trouble);
+    let pulse = metrics.pulses().begin("tftp");
+    let beating = Arc::clone(&pulse);
     let thread = std::thread::Builder::new()
         .name("tftp".into())
         .spawn(move || {
             urgency::become_urgent();
             supervise(&metrics, &stopped, RESTART_AFTER, || {
-                Desk::new(&listening, &files, &metrics, &watch, limits, &told)?.serve(&stopped)
+                Desk::new(&listening, &files, &metrics, &watch, limits, &told)?.serve(&stopped, &beating)
             });
         })
         .map_err(TftpError::Thread)?;
@@ -135,6 +140,7 @@ fn start_with(
         stop,
         thread,
         trouble,
+        _pulse: pulse,
     })
 }
 
@@ -273,14 +279,15 @@ impl<'a> Desk<'a> {
         })
     }
 
-    fn serve(mut self, stopped: &PipeReader) -> io::Result<Stopped> {
+    fn serve(mut self, stopped: &PipeReader, pulse: &Pulse) -> io::Result<Stopped> {
         // Only that the other end is closed will ever happen there.
         epoll::add(&self.sockets, stopped, Token::Stop.data(), epoll::EventFlags::IN)?;
         let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
         loop {
+            pulse.beat();
             let alarm = self.engine.alarm().map(|at| at.saturating_sub(self.start.elapsed()));
-            let alarm = alarm.and_then(|wait| Timespec::try_from(wait).ok());
-            let (events, _) = match epoll::wait(&self.sockets, &mut room, alarm.as_ref()) {
+            let wait = Timespec::try_from(alarm.map_or(BEAT, |wait| wait.min(BEAT))).ok();
+            let (events, _) = match epoll::wait(&self.sockets, &mut room, wait.as_ref()) {
                 Ok(events) => events,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),

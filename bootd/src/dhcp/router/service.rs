@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -13,6 +12,7 @@ use super::speaker::{SOLICITATION, Speaker, Verdict};
 use crate::config::RouterAdvertisement;
 use crate::metrics::Metrics;
 use crate::net::{Heard, Icmp6};
+use crate::watchdog::Rounds;
 
 /// What a thread works with.
 pub(in crate::dhcp) struct Service {
@@ -27,13 +27,13 @@ pub(in crate::dhcp) struct Service {
 }
 
 impl Service {
-    /// Answers until `ending`.
-    pub(in crate::dhcp) fn run(&self, ending: &AtomicBool) {
+    /// Answers as long as there are rounds.
+    pub(in crate::dhcp) fn run(&self, rounds: &Rounds) {
         let began = Instant::now();
         let mut speaker = Speaker::new(encode(&self.says, self.dhcp6), &self.says);
         let mut buffer = [0; 1500];
         let mut told = Told::default();
-        while !ending.load(Ordering::Relaxed) {
+        while rounds.go_on() {
             // While the interface makes sure that its address is its own, nothing can be sent.
             if speaker.wants_to_ask(began.elapsed()) && self.socket.send(&SOLICITATION, ALL_ROUTERS).is_ok() {
                 self.metrics.done(PART, "asked");

@@ -8,7 +8,6 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,6 +23,7 @@ use crate::dhcp::outbox::Outlet;
 use crate::dhcp::pressure::Pressure;
 use crate::net::{FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
 use crate::urgency;
+use crate::watchdog::Rounds;
 
 /// The sockets of one interface.
 pub(crate) struct Port {
@@ -103,15 +103,15 @@ impl Port {
 }
 
 impl Receiver {
-    /// Receives until `ending`.
-    pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
+    /// Receives as long as there are rounds.
+    pub(crate) fn receive(self, shell: &Arc<Shell>, rounds: &Rounds) {
         urgency::become_urgent();
         let metrics = &shell.deps().metrics;
         let (mut incoming, mut desk) = (Incoming::default(), shell.desk());
         let mut pressure = Pressure::new(metrics, PART);
         let mut interface = self.wire.interface.load_full();
         let mut receiving = receiving(&interface);
-        while !ending.load(Ordering::Relaxed) {
+        while rounds.go_on() {
             if let Err(error) = self.wire.udp.receive(&mut incoming) {
                 metrics.refused(PART, "receive_failed", &self.name, &error);
                 std::thread::sleep(PAUSE);

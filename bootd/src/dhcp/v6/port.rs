@@ -7,7 +7,6 @@
 use std::io;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +19,7 @@ use crate::dhcp::outbox::Outlet;
 use crate::dhcp::pressure::Pressure;
 use crate::net::{Incoming, Interface, NetError, UdpPort6};
 use crate::urgency;
+use crate::watchdog::Rounds;
 
 /// The sockets of one interface.
 pub(crate) struct Port {
@@ -96,15 +96,15 @@ pub(crate) fn spread_over(interface: &Interface) -> &[(Ipv6Addr, u8)] {
 const SPREAD_OVER: usize = 4;
 
 impl Receiver {
-    /// Receives until `ending`.
-    pub(crate) fn receive(self, shell: &Arc<Shell>, ending: &AtomicBool) {
+    /// Receives as long as there are rounds.
+    pub(crate) fn receive(self, shell: &Arc<Shell>, rounds: &Rounds) {
         urgency::become_urgent();
         let metrics = &shell.deps().metrics;
         let (mut incoming, mut desk) = (Incoming::default(), shell.desk());
         let mut pressure = Pressure::new(metrics, PART);
         let mut interface = self.interface.load_full();
         let mut receiving = receiving(&interface);
-        while !ending.load(Ordering::Relaxed) {
+        while rounds.go_on() {
             if let Err(error) = self.udp.receive(&mut incoming) {
                 metrics.refused(PART, "receive_failed", &interface.name, &error);
                 std::thread::sleep(PAUSE);
