@@ -14,6 +14,7 @@ use crate::http::{App, url_host};
 use crate::inventory::Snapshot;
 use crate::net::Interface;
 use crate::plugins::{Asked, Freshness, Plugins, Ready, Routed};
+use crate::script;
 
 /// Who is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -407,42 +408,19 @@ const LOOK_UP: std::time::Duration = std::time::Duration::from_secs(1);
 /// Sizes of what a script names and this box serves.
 async fn files_of(app: &App, script: &str, reached: &Reached) -> Vec<File> {
     let mut files: Vec<File> = Vec::new();
-    for url in artifact_urls(&app.config, script, reached) {
-        if files.iter().any(|file| file.name == url) {
-            continue;
-        }
-        let path = url
-            .split_once("://")
-            .and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]))
-            .unwrap_or("/");
-        let size = app.artifacts.size(path).await;
+    for url in script::own_urls(script, &app.config.rewrites(&url_host(reached.ip))) {
+        let size = app.artifacts.size(script::path_of(url).unwrap_or("/")).await;
         let (bytes, problem) = match size {
             Ok(bytes) => (Some(bytes), None),
             Err(error) => (None, Some(error.to_string())),
         };
         files.push(File {
-            name: url,
+            name: url.into(),
             bytes,
             problem,
         });
     }
     files
-}
-
-/// The URLs in a script that lead to this box's buckets. A URL ends where a word, a quote or a list element does.
-fn artifact_urls(config: &Config, script: &str, reached: &Reached) -> Vec<String> {
-    let rewrites = config.rewrites(&url_host(reached.ip));
-    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',');
-    let mut urls = Vec::new();
-    for rewrite in rewrites {
-        for (at, _) in script.match_indices(&rewrite.to) {
-            let url = script[at..].split(ends).next().unwrap_or_default().to_owned();
-            if !urls.contains(&url) {
-                urls.push(url);
-            }
-        }
-    }
-    urls
 }
 
 /// What is not right with the files that boot scripts name.
@@ -457,7 +435,7 @@ pub struct BootFiles {
 /// Looks at the boot scripts of all nodes.
 pub async fn boot_files(app: &App) -> BootFiles {
     let reached = Reached::usual(&app.config);
-    let (here, elsewhere) = named_files(app, &reached).await;
+    let NamedFiles { here, elsewhere, .. } = named_files(app, &reached).await;
     // Nodes share files: each is asked for once.
     let names = here.into_iter().collect::<Vec<_>>().join(" ");
     let missing = files_of(app, &names, &reached).await.into_iter().filter_map(|file| {
@@ -482,16 +460,26 @@ pub fn scripts_as_of(app: &App) -> Option<Freshness> {
     }
 }
 
-/// The URLs of all files of this box's buckets that boot scripts name.
-pub async fn wanted(app: &App) -> Vec<String> {
-    let (here, _) = named_files(app, &Reached::usual(&app.config)).await;
-    here.into_iter().collect()
+/// The files of this box's buckets that boot scripts name, each script's as a set of paths of the artifacts listener.
+pub async fn wanted(app: &App) -> BTreeSet<Vec<String>> {
+    named_files(app, &Reached::usual(&app.config)).await.sets
 }
 
-/// The files that boot scripts name: those of this box's buckets, and others.
-async fn named_files(app: &App, reached: &Reached) -> (BTreeSet<String>, BTreeSet<String>) {
+/// What boot scripts name.
+#[derive(Default)]
+struct NamedFiles {
+    /// URLs that lead to this box's buckets.
+    here: BTreeSet<String>,
+    /// Those that do not.
+    elsewhere: BTreeSet<String>,
+    /// The paths of each script's own, as many sets as there are different ones.
+    sets: BTreeSet<Vec<String>>,
+}
+
+async fn named_files(app: &App, reached: &Reached) -> NamedFiles {
     let snapshot = app.inventory.snapshot();
-    let (mut here, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
+    let rewrites = app.config.rewrites(&url_host(reached.ip));
+    let mut named = NamedFiles::default();
     let mut asked = 0_u32;
     for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
         for interface in &entry.node.interfaces {
@@ -508,14 +496,18 @@ async fn named_files(app: &App, reached: &Reached) -> (BTreeSet<String>, BTreeSe
                 reached,
             };
             if let Some(script) = asker.script(interface.mac, None).await {
-                let urls = artifact_urls(&app.config, &script.rewritten, reached);
-                let foreign = file_urls(&script.rewritten).filter(|url| !urls.iter().any(|own| own == url));
-                elsewhere.extend(foreign.map(str::to_owned));
-                here.extend(urls);
+                let urls = script::own_urls(&script.rewritten, &rewrites);
+                let foreign = script::file_urls(&script.rewritten).filter(|url| !urls.contains(url));
+                named.elsewhere.extend(foreign.map(str::to_owned));
+                named.here.extend(urls.into_iter().map(str::to_owned));
+                let set = script::own_paths(&script.rewritten, &rewrites);
+                if !set.is_empty() {
+                    named.sets.insert(set.into_iter().map(str::to_owned).collect());
+                }
             }
         }
     }
-    (here, elsewhere)
+    named
 }
 
 /// The route of boot scripts.
@@ -524,19 +516,6 @@ pub(crate) const SCRIPT: &str = "/boot/v1/bootscript";
 const AT_ONCE: u32 = 64;
 /// The rest.
 const REST: std::time::Duration = std::time::Duration::from_millis(20);
-
-/// The URLs of kernel, initramfs and root image in a boot script.
-fn file_urls(script: &str) -> impl Iterator<Item = &str> {
-    script.lines().flat_map(|line| {
-        let mut words = line.split_whitespace();
-        let fetched = match words.next() {
-            Some("kernel" | "initrd") => words.clone().find(|word| word.contains("://")),
-            _ => None,
-        };
-        let root = words.find_map(|word| word.strip_prefix("root=live:"));
-        fetched.into_iter().chain(root).filter(|url| url.contains("://"))
-    })
-}
 
 /// Asks plugins on behalf of a node.
 struct Asker<'a> {
@@ -676,7 +655,7 @@ fn text(answer: &Ready) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Document, Here, Place, file_urls, included, past_this_box, script_urls, seed_advice};
+    use super::{Document, Here, Place, included, past_this_box, script_urls, seed_advice};
 
     fn here() -> Here {
         Here {
@@ -771,15 +750,5 @@ mod tests {
         ] {
             assert_eq!(of(ds), [""; 0], "{ds}");
         }
-    }
-
-    #[test]
-    fn kernel_initramfs_and_root_image_are_found_and_other_urls_are_not() {
-        let script = "#!ipxe\nkernel --name kernel http://a/k initrd=initrd ro root=live:s3://b/r ds=nocloud-net;s=http://c/ || goto retry\n\
-                      initrd --name initrd http://a/i || goto retry\nchain http://c/boot/v1/bootscript?mac=x\n";
-        assert_eq!(
-            file_urls(script).collect::<Vec<_>>(),
-            ["http://a/k", "s3://b/r", "http://a/i"]
-        );
     }
 }

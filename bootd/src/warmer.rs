@@ -2,8 +2,10 @@
 //!
 //! Whenever scripts may have changed (a boot parameter was set, a node came) all of them are looked through, when that has settled; files of
 //! remote origins that are not kept are fetched, one after the other. Readers have their own way, so nothing waits for this. What could not be
-//! fetched is tried again from time to time. Each step is seen in `bootd status` and `bootd cache ls`.
+//! fetched is tried again from time to time. Each step is seen in `bootd status` and `bootd cache ls`. The cache hears from here which files belong
+//! together, and that it is time to look after those that change (`cache::sets`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,9 +75,18 @@ pub async fn run(app: Arc<App>, shutdown: CancellationToken) {
     if app.artifacts.cached().is_none() || !app.config.cache.warm {
         return;
     }
+    // Beside each other: a set changes while the next one is fetched.
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = keep_warm(&app, readiness) => {}
+        () = change_sets(&app) => {}
+    }
+}
+
+async fn change_sets(app: &App) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        app.artifacts.change_sets().await;
     }
 }
 
@@ -85,6 +96,9 @@ async fn keep_warm(app: &App, readiness: &Readiness) {
     loop {
         tokio::time::sleep(LOOK).await;
         let as_of = explain::scripts_as_of(app);
+        if as_of.is_none() {
+            app.artifacts.set_sets(&[]);
+        }
         // Who sets one parameter sets more; who never stops is not waited for.
         let is_settled = as_of == before || looked.elapsed() >= SETTLES;
         before = as_of;
@@ -94,17 +108,19 @@ async fn keep_warm(app: &App, readiness: &Readiness) {
             continue;
         }
         let began = Instant::now();
-        let named = explain::wanted(app).await;
+        let sets = explain::wanted(app).await;
+        let named: BTreeSet<&String> = sets.iter().flatten().collect();
         // Many nodes: looking through all their scripts must not be all that this box does.
         tokio::time::sleep(began.elapsed() * RESTS).await;
+        app.artifacts.set_sets(&sets);
         warm(app, readiness, &named).await;
         (last, looked) = (as_of, Instant::now());
     }
 }
 
-async fn warm(app: &App, readiness: &Readiness, named: &[String]) {
+async fn warm(app: &App, readiness: &Readiness, named: &BTreeSet<&String>) {
     let mut failed = Vec::new();
-    for (here, url) in named.iter().enumerate() {
+    for (here, path) in named.iter().enumerate() {
         let found = Found {
             named: named.len(),
             here: here - failed.len(),
@@ -112,10 +128,10 @@ async fn warm(app: &App, readiness: &Readiness, named: &[String]) {
             is_over: false,
         };
         readiness.tell(&app.metrics, found);
-        if let Err(why) = fetch(app, url).await {
-            let text = format!("cache: {url}: {why}");
+        if let Err(why) = fetch(app, path).await {
+            let text = format!("cache: {path}: {why}");
             if !readiness.failures().contains(&text) {
-                tracing::warn!(url, %why, "a boot file could not be fetched ahead");
+                tracing::warn!(path, %why, "a boot file could not be fetched ahead");
             }
             failed.push(text);
         }
@@ -130,11 +146,7 @@ async fn warm(app: &App, readiness: &Readiness, named: &[String]) {
 }
 
 /// Waits until a file is here.
-async fn fetch(app: &App, url: &str) -> Result<(), String> {
-    let path = url
-        .split_once("://")
-        .and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
-    let path = path.ok_or("its URL has no path")?;
+async fn fetch(app: &App, path: &str) -> Result<(), String> {
     let mut before = 0;
     loop {
         let Cached { state, have, .. } = app.artifacts.warm(path).await.map_err(|error| error.to_string())?;

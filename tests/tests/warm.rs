@@ -64,6 +64,15 @@ fn a_boot_parameter_that_is_set_has_its_files_fetched_with_no_client_involved() 
             "{}",
             script()?
         );
+        // Files that are nowhere: the node keeps its former script, and does not wait.
+        curl(&set.map(|word| if word == parameters { NOWHERE } else { word }))?;
+        let former = script()?;
+        ensure!(former.contains("/boot-images/other-kernel"), "{former}");
+        ensure!(
+            said(&rack, &["explain", "--mac", "52:54:00:be:ef:01"])?.contains("/boot-images/nowhere"),
+            "the boot parameters are the former ones"
+        );
+        curl(&set)?;
         // The store may go now; and come with nothing, for what is pinned and removed by its operator.
         drop(store);
         ensure!(curl(&["http://127.0.0.1:9000/boot-images/other-kernel"])? == "another kernel");
@@ -141,4 +150,6 @@ fn curl(args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+const NOWHERE: &str =
+    r#"{"macs": ["52:54:00:be:ef:01"], "kernel": "http://172.16.0.254:9000/boot-images/nowhere", "params": "quiet"}"#;
 const TIME: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 //! `objects/<xx>/<id>.data` is the bare body, `<id>.meta` says whose it is and has checksums, its own among them; `tmp/` is what is being
 //! fetched, and emptied at the start. A file is under its final name only when its bytes are safe on disk, and it is kept only with a record
 //! that is whole. `lock` says while bootd runs that it does: whoever finds it so at a start knows that the end was none. What else lies in the folder
-//! is left alone and counted. Everything here blocks: the runtime's threads never call it.
+//! is left alone and counted. `pins` and `waiting` are lists of names: of what is pinned, and of what is complete and not in service yet. Everything here blocks: the runtime's threads never call it.
 
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
@@ -185,7 +185,8 @@ impl Record {
         is_whole.then_some(record)
     }
 
-    fn id(&self) -> Id {
+    /// The name of its files.
+    pub(super) fn id(&self) -> Id {
         let mut digest = Context::new(&SHA256);
         let etag = self.etag.as_deref().unwrap_or_default();
         for field in [&*self.bucket, &*self.key, etag] {
@@ -313,6 +314,18 @@ impl Disk {
         }
         scan.objects
             .sort_by_key(|found| std::cmp::Reverse(found.record.fetched));
+        // What was not in service yet when the process before this one ended is not now either: the files of its set may be older.
+        let waiting = self.waiting();
+        scan.objects.retain(|found| {
+            let is_waiting = waiting.contains(&found.id);
+            if is_waiting {
+                self.remove(&found.id);
+            }
+            !is_waiting
+        });
+        if !waiting.is_empty() {
+            self.write_waiting(&[])?;
+        }
         let mut seen = std::collections::HashSet::new();
         scan.objects.retain(|found| {
             let is_latest = seen.insert(found.record.place());
@@ -355,12 +368,29 @@ impl Disk {
 
     /// Writes the pinned names, all or as they were.
     pub(super) fn write_pins(&self, pins: &[String]) -> io::Result<()> {
+        self.write_names("pins", pins)
+    }
+
+    /// Complete objects that are not in service, as they were written last.
+    fn waiting(&self) -> Vec<Id> {
+        let text = fs::read(self.root.join("waiting")).unwrap_or_default();
+        let names: Vec<String> = serde_json::from_slice(&text).unwrap_or_default();
+        names.into_iter().map(Id).collect()
+    }
+
+    /// Writes which they are, all or as they were: with those that are not among them any more their older versions are out of service.
+    pub(super) fn write_waiting(&self, waiting: &[Id]) -> io::Result<()> {
+        let names: Vec<String> = waiting.iter().map(|id| id.0.clone()).collect();
+        self.write_names("waiting", &names)
+    }
+
+    fn write_names(&self, name: &str, names: &[String]) -> io::Result<()> {
         make_folder(&self.tmp())?;
-        let written = self.tmp().join("pins");
+        let written = self.tmp().join(name);
         let mut file = File::create(&written)?;
-        file.write_all(&serde_json::to_vec(pins)?)?;
+        file.write_all(&serde_json::to_vec(names)?)?;
         file.sync_all()?;
-        fs::rename(&written, self.root.join("pins"))?;
+        fs::rename(&written, self.root.join(name))?;
         File::open(&self.root)?.sync_all()
     }
 

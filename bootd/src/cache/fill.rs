@@ -291,20 +291,25 @@ impl Fill {
 
     async fn seal(&mut self, mut draft: Draft, stored: Arc<Stored>) {
         let (shared, record) = (Arc::clone(&self.shared), stored.record.clone());
+        let complete = Arc::clone(&stored);
         let sealed = spawn_blocking(move || {
-            let sealed = shared.disk.seal(&mut draft, record);
-            if sealed.is_err() {
-                shared.disk.discard(&draft);
+            let named = shared.will_wait(complete.number, &record);
+            let sealed = named.and_then(|()| shared.disk.seal(&mut draft, record));
+            match sealed {
+                Ok((id, sha256)) => {
+                    let _ = complete.id.set(id);
+                    let _ = complete.sha256.set(sha256);
+                    shared.sealed(complete);
+                    Ok(())
+                }
+                Err(error) => {
+                    shared.disk.discard(&draft);
+                    Err(error)
+                }
             }
-            sealed
         });
         match sealed.await.unwrap_or_else(|error| Err(error.into())) {
-            Ok((id, sha256)) => {
-                let _ = stored.id.set(id);
-                let _ = stored.sha256.set(sha256);
-                self.is_over = true;
-                self.shared.sealed(stored);
-            }
+            Ok(()) => self.is_over = true,
             // Its readers have every byte all the same.
             Err(error) => {
                 self.shared

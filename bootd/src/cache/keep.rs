@@ -1,12 +1,14 @@
 //! The cache in front of an origin: asks the [`Shelf`] what a reader gets, and sees that it gets it.
 //!
 //! Owns the object files, the fills, and the questions to origins about what is kept. Promises: many readers of one object cost its origin one
-//! fetch, which no reader can end; what is kept is served whatever its origin does; a lock is held for arithmetic only; disk work runs on
-//! blocking threads, so many at once.
+//! fetch, which no reader can end; what is kept is served whatever its origin does, and until a newer version is complete; files that belong
+//! together change in one moment, on disk as in memory (`sets`); a lock is held for arithmetic only; disk work runs on blocking threads, so many at
+//! once.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -23,9 +25,10 @@ use super::origin::Origin;
 use super::proof::Proof;
 use super::rate::Lowest;
 use super::read::{Reader, counted};
+use super::sets::{Epoch, MOST_SCRIPTS, SCRIPT_LASTS, SETTLES, Sets};
 use super::shelf::{
-    BETWEEN_CHECKS, Checked, Failure, Item, Kept, Limits, MOST_PINS, Number, Pinned, Place, Room, Shelf, Stands,
-    Verdict, Version, Why,
+    BETWEEN_CHECKS, Checked, Due, Failure, Item, Kept, Limits, MOST_PINS, Number, Pinned, Place, Room, Sealed, Shelf,
+    Stands, Verdict, Version, Why,
 };
 use super::view::{Cached, CachedState, PinError};
 use super::{OPEN_TIMEOUT, Object, ObjectBody, OpenError, Want};
@@ -46,6 +49,11 @@ pub(super) struct Shared {
     pub(super) proofs: Semaphore,
     /// What origins said moments ago that they do not have.
     missing: moka::sync::Cache<Place, ()>,
+    /// As of which change the script of a client is.
+    scripts: moka::sync::Cache<IpAddr, Epoch>,
+    /// The names of complete versions that are not in service, as they are on disk: the next start removes these. Locked before the state, and
+    /// by blocking threads only.
+    waiting: Mutex<Vec<(Number, Id)>>,
     pub(super) counts: Counts,
     /// The lowest rate of a fetch.
     pub(super) lowest: Lowest,
@@ -92,11 +100,16 @@ pub(super) struct Counts {
 impl Keep {
     /// Opens the folder, and serves from now on what was kept there.
     pub(super) fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Self, CacheError> {
-        Self::checking(config, metrics, BETWEEN_CHECKS)
+        Self::checking(config, metrics, BETWEEN_CHECKS, SETTLES)
     }
 
-    /// The same with another time between two questions to the origin about one object.
-    pub(super) fn checking(config: &Config, metrics: Arc<Metrics>, check_each: Duration) -> Result<Self, CacheError> {
+    /// The same with another time between two questions to the origin about one object, and another one before a set changes.
+    pub(super) fn checking(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        check_each: Duration,
+        settles: Duration,
+    ) -> Result<Self, CacheError> {
         let failed = |why| CacheError::Folder {
             folder: config.cache_dir.clone(),
             why,
@@ -123,8 +136,12 @@ impl Keep {
             floor: (total / 100).saturating_mul(FLOOR).min(LARGEST_FLOOR),
             objects: most_objects(),
             check_each,
+            settles,
         };
         let mut shelf = Shelf::new(limits);
+        if !config.cache.warm {
+            shelf.sets = Sets::none();
+        }
         for place in disk.pins().iter().filter_map(|name| Place::of(name)) {
             shelf.pin(place);
         }
@@ -178,6 +195,11 @@ impl Keep {
                 .max_capacity(MOST_MISSING)
                 .time_to_live(MISSING_FOR)
                 .build(),
+            scripts: moka::sync::Cache::builder()
+                .max_capacity(MOST_SCRIPTS)
+                .time_to_live(SCRIPT_LASTS)
+                .build(),
+            waiting: Mutex::default(),
             counts,
             lowest: Lowest::OF_ORIGINS,
             budget,
@@ -225,7 +247,11 @@ impl Keep {
                     return self.through(origin, place, &want).await;
                 }
                 Way::Follow(open) => return self.follow(origin, &open, &want),
-                Way::Await(told, has_older) => match outcome(told, has_older).await {
+                Way::Replaced => {
+                    self.0.counts.one("replaced");
+                    return Err(OpenError::Replaced);
+                }
+                Way::Await(told) => match outcome(told).await {
                     // It is known now which version it is.
                     Told::Open(_) | Told::Same | Told::Asking => {}
                     Told::Through(why, whole) => {
@@ -236,16 +262,67 @@ impl Keep {
                             None => self.through(origin, place, &want).await,
                         };
                     }
-                    Told::Failed(error) => {
-                        let kept = self.0.ask_kept(place, &want);
-                        let Some((stored, kept)) = kept else { return Err(error) };
-                        return self.kept(origin, &stored, kept, &want);
-                    }
+                    Told::Failed(error) => return Err(error),
                 },
             }
         }
         self.0.counts.one(Why::Busy.label());
         self.through(origin, place, &want).await
+    }
+
+    /// This client was given its script: for some time its files are of the versions that are in service now.
+    pub(super) fn script_given(&self, client: IpAddr) {
+        let epoch = self.0.state().shelf.epoch();
+        self.0.scripts.insert(client, epoch);
+    }
+
+    /// As of which change the script of a client is; `None`: it was given none lately.
+    pub(super) fn script_of(&self, client: IpAddr) -> Option<Epoch> {
+        self.0.scripts.get(&client)
+    }
+
+    /// Which files change together, from now on.
+    pub(super) fn set_sets(&self, sets: Sets) {
+        self.0.state().shelf.sets = sets;
+    }
+
+    /// What is to be done about sets of files. Former versions that nobody can want any more go.
+    pub(super) async fn due(&self) -> Vec<Due> {
+        let (due, is_ready) = {
+            let mut state = self.0.state();
+            let due = state.shelf.due(Instant::now());
+            for gone in state.shelf.expired(Instant::now()) {
+                self.0.retire(&mut state, Some(gone));
+            }
+            self.0.tell(&state);
+            (due, !state.shelf.ready().is_empty())
+        };
+        if is_ready {
+            let shared = Arc::clone(&self.0);
+            let _ = tokio::task::spawn_blocking(move || shared.change()).await;
+        }
+        due
+    }
+
+    /// Does what is due about a set. Must be called with what [`Keep::due`] gave.
+    pub(super) fn go_on(&self, origin: &Arc<Origin>, due: Due) {
+        match due {
+            Due::Fill(place, fill) => self.begin(&mut self.0.state(), origin, &place, fill, "renewed"),
+            Due::Check(object) => {
+                let stored = self.0.state().objects.get(&object).map(Arc::clone);
+                if let Some(stored) = stored {
+                    tokio::spawn(check(Arc::clone(&self.0), Arc::clone(origin), stored));
+                }
+            }
+        }
+    }
+
+    /// The name of an object that is due.
+    pub(super) fn place_of(&self, due: &Due) -> Option<Place> {
+        match due {
+            Due::Fill(place, _) => Some(place.clone()),
+            Due::Check(object) => self.0.state().objects.get(object).map(|stored| stored.record.place()),
+        }
     }
 
     /// Whether all of an object is kept.
@@ -298,9 +375,11 @@ impl Keep {
     pub(super) fn remove(&self, place: &Place) -> bool {
         let mut state = self.0.state();
         let gone = state.shelf.remove(place);
-        self.0.retire(&mut state, gone);
+        for gone in &gone {
+            self.0.retire(&mut state, Some(*gone));
+        }
         self.0.tell(&state);
-        gone.is_some()
+        !gone.is_empty()
     }
 
     /// Seldom, and short: under the lock, so that the file is what the shelf has.
@@ -349,10 +428,16 @@ impl Keep {
         let verdict = state.shelf.ask(place, want, Instant::now());
         match verdict {
             Verdict::Through(why) => Way::Through(why),
-            Verdict::Kept(kept) => match state.objects.get(&kept.object) {
-                Some(stored) => Way::Kept(Arc::clone(stored), kept),
-                None => Way::Through(Why::Disk),
-            },
+            Verdict::Replaced => Way::Replaced,
+            Verdict::Kept(kept) => {
+                if let Some(fill) = kept.renew {
+                    self.begin(&mut state, origin, place, fill, "renewed");
+                }
+                match state.objects.get(&kept.object) {
+                    Some(stored) => Way::Kept(Arc::clone(stored), kept),
+                    None => Way::Through(Why::Disk),
+                }
+            }
             Verdict::Follow(fill) => {
                 let Some(hear) = state.fills.get(&fill) else {
                     return Way::Through(Why::Busy);
@@ -364,32 +449,32 @@ impl Keep {
                         Way::Follow(open)
                     }
                     // Its room is reserved, its file is not made yet.
-                    _ => Way::Await(hear.clone(), false),
+                    _ => Way::Await(hear.clone()),
                 }
             }
-            Verdict::Await {
-                fill,
-                begins,
-                has_older,
-            } => {
+            Verdict::Await { fill, begins } => {
                 if begins {
-                    shared.counts.one("miss");
-                    let (told, hear) = watch::channel(Told::Asking);
-                    state.fills.insert(fill, hear);
-                    tokio::spawn(fill::run(
-                        Arc::clone(shared),
-                        Arc::clone(origin),
-                        place.clone(),
-                        fill,
-                        told,
-                    ));
+                    self.begin(&mut state, origin, place, fill, "miss");
                 }
                 match state.fills.get(&fill) {
-                    Some(told) => Way::Await(told.clone(), has_older),
+                    Some(told) => Way::Await(told.clone()),
                     None => Way::Through(Why::Busy),
                 }
             }
         }
+    }
+
+    fn begin(&self, state: &mut State, origin: &Arc<Origin>, place: &Place, fill: Number, counted: &str) {
+        self.0.counts.one(counted);
+        let (told, hear) = watch::channel(Told::Asking);
+        state.fills.insert(fill, hear);
+        tokio::spawn(fill::run(
+            Arc::clone(&self.0),
+            Arc::clone(origin),
+            place.clone(),
+            fill,
+            told,
+        ));
     }
 
     fn kept(&self, origin: &Arc<Origin>, stored: &Arc<Stored>, kept: Kept, want: &Want) -> Result<Object, OpenError> {
@@ -428,6 +513,11 @@ impl Keep {
 }
 
 impl State {
+    /// Leaves only what is on its way to wait, or waits.
+    fn retain_waiting(&self, names: &mut Vec<(Number, Id)>) {
+        names.retain(|(number, _)| self.fills.contains_key(number) || self.shelf.is_waiting(*number));
+    }
+
     fn cached(&self, item: Item) -> Cached {
         let mut cached = Cached {
             path: format!("/{}", item.place.name()),
@@ -440,13 +530,19 @@ impl State {
                 cached.state = CachedState::Fetching;
                 (cached.have, cached.len) = (have, len);
             }
-            Stands::Kept { object, stale, hits } => {
+            Stands::Kept {
+                object,
+                stale,
+                is_waiting,
+                hits,
+            } => {
                 cached.state = if stale.is_some() {
                     CachedState::Stale
                 } else {
                     CachedState::Kept
                 };
-                cached.why = stale.map(|stale| stale.text().into());
+                let waits = is_waiting.then_some("a newer version waits for the other files of its set");
+                cached.why = waits.or(stale.map(|stale| stale.text())).map(Into::into);
                 cached.hits = hits;
                 if let Some(stored) = self.objects.get(&object) {
                     let record = &stored.record;
@@ -467,7 +563,8 @@ impl State {
 enum Way {
     Kept(Arc<Stored>, Kept),
     Follow(Arc<Open>),
-    Await(watch::Receiver<Told>, bool),
+    Await(watch::Receiver<Told>),
+    Replaced,
     Through(Why),
 }
 
@@ -476,10 +573,9 @@ fn is_worth_a_map(want: &Want, range: &std::ops::Range<u64>) -> bool {
     want.mapped && range.end - range.start >= WORTH_A_MAP
 }
 
-/// What the origin answered to a fill. Who has an older version to serve waits shortly.
-async fn outcome(mut told: watch::Receiver<Told>, has_older: bool) -> Told {
-    let patience = if has_older { PATIENCE } else { OPEN_TIMEOUT };
-    let heard = tokio::time::timeout(patience, told.wait_for(|told| !matches!(told, Told::Asking))).await;
+/// What the origin answered to a fill.
+async fn outcome(mut told: watch::Receiver<Told>) -> Told {
+    let heard = tokio::time::timeout(OPEN_TIMEOUT, told.wait_for(|told| !matches!(told, Told::Asking))).await;
     match heard {
         Ok(Ok(told)) => told.clone(),
         Ok(Err(_)) => Told::Failed(OpenError::Origin("the fetch was given up".into())),
@@ -512,10 +608,16 @@ async fn check(shared: Arc<Shared>, origin: Arc<Origin>, stored: Arc<Stored>) {
         }
     };
     shared.counts.one("checked");
-    let mut state = shared.state();
-    let gone = state.shelf.checked(number, &said, Instant::now());
-    shared.retire(&mut state, gone);
-    shared.tell(&state);
+    let is_ready = {
+        let mut state = shared.state();
+        let gone = state.shelf.checked(number, &said, Instant::now());
+        shared.retire(&mut state, gone);
+        shared.tell(&state);
+        !state.shelf.ready().is_empty()
+    };
+    if is_ready {
+        let _ = tokio::task::spawn_blocking(move || shared.change()).await;
+    }
 }
 
 /// The version of an open object.
@@ -568,13 +670,6 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask_kept(&self, place: &Place, want: &Want) -> Option<(Arc<Stored>, Kept)> {
-        let mut state = self.state();
-        let kept = state.shelf.ask_kept(place, want, Instant::now())?;
-        let stored = state.objects.get(&kept.object)?;
-        Some((Arc::clone(stored), kept))
-    }
-
     /// A fill has its version: what it gets, and the objects that go for it.
     pub(super) fn opened(&self, fill: Number, version: Version, free: u64) -> (Room, Vec<Arc<Stored>>) {
         let mut state = self.state();
@@ -609,14 +704,76 @@ impl Shared {
         self.state().shelf.advanced(fill, watermark);
     }
 
+    /// A fill is about to get its name on disk, where an older version of it is: until the change the next start is to remove it. Blocks.
+    pub(super) fn will_wait(&self, fill: Number, record: &Record) -> io::Result<()> {
+        if !self.state().shelf.has(&record.place()) {
+            return Ok(());
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = waiting.clone();
+        self.state().retain_waiting(&mut names);
+        names.push((fill, record.id()));
+        self.write_waiting(&mut waiting, names)
+    }
+
+    fn write_waiting(&self, waiting: &mut Vec<(Number, Id)>, names: Vec<(Number, Id)>) -> io::Result<()> {
+        let ids: Vec<Id> = names.iter().map(|(_, id)| id.clone()).collect();
+        self.disk.write_waiting(&ids)?;
+        *waiting = names;
+        Ok(())
+    }
+
+    /// A fill is complete, and has its name on disk. Blocks.
     pub(super) fn sealed(&self, stored: Arc<Stored>) {
         let mut state = self.state();
         let number = stored.number;
         state.fills.remove(&number);
-        let before = state.shelf.sealed(number, Instant::now());
+        let sealed = state.shelf.sealed(number, Instant::now());
         state.objects.insert(number, stored);
-        self.retire(&mut state, before);
         self.counts.one("filled");
+        match sealed {
+            Sealed::Serves => {}
+            Sealed::Waits(before) => self.retire(&mut state, before),
+            Sealed::Unknown => self.retire(&mut state, Some(number)),
+        }
+        self.tell(&state);
+        drop(state);
+        self.change();
+    }
+
+    /// Has new versions go into service, those that may: on disk in one moment, and then here. Blocks.
+    pub(super) fn change(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = waiting.clone();
+        let mut names = before.clone();
+        let ready = {
+            let state = self.state();
+            state.retain_waiting(&mut names);
+            state.shelf.ready()
+        };
+        names.retain(|(number, _)| !ready.contains(number));
+        if names != before
+            && let Err(error) = self.write_waiting(&mut waiting, names)
+        {
+            self.counts.disk_trouble("disk_write_failed", "waiting", &error);
+            return;
+        }
+        if ready.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        let Some(gone) = state.shelf.change(&ready, Instant::now()) else {
+            drop(state);
+            // A newer one still was found meanwhile: they go on waiting.
+            if let Err(error) = self.write_waiting(&mut waiting, before) {
+                self.counts.disk_trouble("disk_write_failed", "waiting", &error);
+            }
+            return;
+        };
+        for gone in gone {
+            self.retire(&mut state, Some(gone));
+        }
+        self.counts.one("changed");
         self.tell(&state);
     }
 
@@ -703,6 +860,8 @@ impl Shared {
             ("bytes_at_most", self.budget),
             ("fills", sum.fills as u64),
             ("stale_objects", sum.stale as u64),
+            ("waiting_objects", sum.waiting as u64),
+            ("former_objects", sum.former as u64),
         ] {
             metrics.set("cache", what, i64::try_from(value).unwrap_or(i64::MAX));
         }
@@ -778,8 +937,6 @@ const MISSING_FOR: Duration = Duration::from_secs(5);
 const MOST_MISSING: u64 = 16 * 1024;
 /// How long a failure of the disk is shown.
 const LATELY: Duration = Duration::from_secs(600);
-/// How long a reader waits for a new version when the one before is here.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Blocking reads at once: more only make a disk seek.
 const READS: usize = 32;
 const PROOFS: usize = 8;

@@ -211,7 +211,7 @@ async fn over_with(dir: &Path, source: &Source, size: Option<u64>, sidecar: Opti
     let (mut artifacts, mistakes) = Artifacts::new(&config, Arc::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
     eventually("free", async || {
-        match Keep::checking(&config, Arc::clone(&artifacts.metrics), Duration::ZERO) {
+        match Keep::checking(&config, Arc::clone(&artifacts.metrics), Duration::ZERO, Duration::ZERO) {
             Ok(keep) => artifacts.keep = Some(keep),
             Err(CacheError::InUse(_)) => {}
             Err(error) => panic!("{error}"),
@@ -593,6 +593,71 @@ async fn a_changed_object_is_fetched_by_the_next_reader_and_who_wants_the_old_on
     })
     .await;
     assert_eq!(bytes(slow).await.unwrap(), old);
+}
+
+#[tokio::test]
+async fn while_a_new_version_is_fetched_everyone_has_the_old_one_and_does_not_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (image(300_000), vec![7; 200_000]);
+    let web = Web::new(old.clone());
+    let (source, _serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    assert_eq!(get(&artifacts, "k").await.unwrap(), old);
+    until_kept(&artifacts, 1).await;
+    // The origin answers, and then sends a chunk and no more.
+    web.now(|does| (does.body, does.etag) = (new.clone().into(), Some("\"v2\"")));
+    web.may_send.forget_permits(ALL);
+    web.may_send.add_permits(1);
+    eventually("it is fetched", async || {
+        assert_eq!(get(&artifacts, "k").await.unwrap(), old);
+        counted_as(&artifacts, "bootd_done_total{part=\"cache\",what=\"renewed\"} 1") && web.gets() == 2
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(get(&artifacts, "k").await.unwrap(), old);
+    }
+    web.may_send.add_permits(ALL);
+    eventually("the new one", async || get(&artifacts, "k").await.unwrap() == new).await;
+    assert_eq!(web.gets(), 2);
+}
+
+#[tokio::test]
+async fn what_was_complete_and_not_in_service_is_not_after_a_restart_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = image(300_000);
+    let web = Web::new(old.clone());
+    let (source, serving) = web.start().await;
+    let artifacts = over(dir.path(), &source, None).await;
+    artifacts.set_sets(&[vec!["/b/k".to_owned(), "/b/i".to_owned()]]);
+    for key in ["k", "i"] {
+        assert_eq!(get(&artifacts, key).await.unwrap(), old);
+    }
+    until_kept(&artifacts, 2).await;
+    web.now(|does| (does.body, does.etag) = (vec![7; 200_000].into(), Some("\"v2\"")));
+    // Only of the first one a new version is fetched: nobody looks after the set.
+    eventually("one waits", async || {
+        assert_eq!(get(&artifacts, "k").await.unwrap(), old);
+        sum(&artifacts).waiting == 1
+    })
+    .await;
+    assert_eq!(
+        artifacts.cached().unwrap()[1].why.as_deref(),
+        Some("a newer version waits for the other files of its set")
+    );
+    serving.abort();
+    drop(artifacts);
+    let artifacts = over(dir.path(), &source, None).await;
+    for key in ["k", "i"] {
+        assert_eq!(get(&artifacts, key).await.unwrap(), old);
+    }
+    assert_eq!((sum(&artifacts).objects, sum(&artifacts).waiting), (2, 0));
+    let files = || {
+        let folders = std::fs::read_dir(dir.path().join("objects")).unwrap().flatten();
+        folders
+            .map(|folder| std::fs::read_dir(folder.path()).unwrap().count())
+            .sum::<usize>()
+    };
+    assert_eq!(files(), 4);
 }
 
 #[tokio::test]

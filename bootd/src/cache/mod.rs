@@ -19,11 +19,13 @@ mod origin;
 mod proof;
 mod rate;
 mod read;
+mod sets;
 mod shelf;
 mod store;
 mod view;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ use list::{Listing, Page};
 pub use map::{Mapped, WeakMapped};
 pub use name::Name;
 use origin::Origin;
+pub use sets::Epoch;
+use sets::Sets;
 use shelf::Place;
 pub use view::{Cached, CachedState, PinError};
 
@@ -73,6 +77,8 @@ pub struct Want {
     pub fresh: bool,
     /// The kernel alone will look at the bytes, so they may be those of a mapped file.
     pub mapped: bool,
+    /// The version that was in service then, without `if_match`: [`Artifacts::script_of`].
+    pub as_of: Option<Epoch>,
 }
 
 /// An open object.
@@ -120,6 +126,9 @@ pub enum OpenError {
     /// It is there, but not for bootd or not for anyone.
     #[error("{0}")]
     Denied(String),
+    /// Only a version is here that is newer than the client's boot script.
+    #[error("the object was replaced after the boot script was given; fetch the script again")]
+    Replaced,
     /// It is another version than the wanted one.
     #[error("the object is another version")]
     Changed,
@@ -211,6 +220,14 @@ impl Artifacts {
         Ok(())
     }
 
+    /// The same without any time between two questions to origins, and before a set changes.
+    #[cfg(test)]
+    pub(crate) fn keep_impatiently(&mut self, config: &Config) -> Result<(), CacheError> {
+        let metrics = Arc::clone(&self.metrics);
+        self.keep = Some(Keep::checking(config, metrics, Duration::ZERO, Duration::ZERO)?);
+        Ok(())
+    }
+
     /// Compares what is kept with what was fetched, all of it in about this period, again and again, until the shutdown; zero: never.
     pub async fn scrub(self: Arc<Self>, period: Duration, shutdown: CancellationToken) {
         if let Some(keep) = &self.keep
@@ -238,6 +255,39 @@ impl Artifacts {
             return false;
         };
         !origin.is_remote() || self.keep.as_ref().is_some_and(|keep| keep.has(&place))
+    }
+
+    /// This client was given a boot script now: the files that it fetches for some time belong together, as they are now.
+    pub fn script_given(&self, client: IpAddr) {
+        if let Some(keep) = &self.keep {
+            keep.script_given(client);
+        }
+    }
+
+    /// As of when the files of a client are; `None`: as they are.
+    pub fn script_of(&self, client: IpAddr) -> Option<Epoch> {
+        self.keep.as_ref()?.script_of(client)
+    }
+
+    /// Which files belong together: the paths that each boot script names. Others do not count.
+    pub fn set_sets<'p>(&self, scripts: impl IntoIterator<Item = &'p Vec<String>>) {
+        let Some(keep) = &self.keep else { return };
+        let place = |path: &String| Some(self.place(path).ok()?.0);
+        let scripts = scripts
+            .into_iter()
+            .map(|paths| paths.iter().filter_map(place).collect());
+        keep.set_sets(Sets::of(scripts.collect()));
+    }
+
+    /// Does what is to be done so that changed sets go into service, and former ones go; to be called every second or so.
+    pub async fn change_sets(&self) {
+        let Some(keep) = &self.keep else { return };
+        for due in keep.due().await {
+            let Some(place) = keep.place_of(&due) else { continue };
+            if let Ok(origin) = self.origin(&place.bucket, &place.key) {
+                keep.go_on(origin, due);
+            }
+        }
     }
 
     /// What is kept, in a line; `None` when nothing is.
@@ -386,6 +436,7 @@ impl Want {
             head: false,
             fresh: false,
             mapped: false,
+            as_of: None,
         }
     }
 
@@ -453,6 +504,7 @@ impl OpenError {
             Self::NoSuchKey => "no_such_key",
             Self::BadName(_) => "bad_name",
             Self::Denied(_) => "denied",
+            Self::Replaced => "replaced",
             Self::Changed => "changed",
             Self::Unsatisfiable { .. } => "unsatisfiable_range",
             Self::Origin(_) => "origin_failed",

@@ -1,14 +1,17 @@
-//! What the cache decides: who is served from disk, who follows a fill, who starts one, who is passed through, what makes room.
+//! What the cache decides: who is served from disk, who follows a fill, who starts one, who is passed through, what makes room, and when new
+//! versions go into service.
 //!
 //! No I/O, no clock, no lock: times and free bytes are passed in, files are numbers; the shell (`keep`) moves the bytes. Promises: at most
 //! one fill of an object at a time; what is kept, being filled, or gone but still read, never takes more than the budget when something new
 //! comes in; what is being read makes no room for anything else; a fill that ends badly is [`Step::Broken`] for its readers, never an end.
+//! What is kept is served until a newer version is complete, and how sets of files change is in `sets`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::Want;
+use super::sets::{Epoch, Sets};
 use crate::http::range::Slice;
 
 /// The name of an object.
@@ -60,9 +63,9 @@ pub(super) enum Verdict {
         fill: Number,
         /// The fill is to begin.
         begins: bool,
-        /// An older version is here: there is no need to wait long.
-        has_older: bool,
     },
+    /// The reader's script is of a time when another version was in service, and that is here no more.
+    Replaced,
     /// The origin's own answer.
     Through(Why),
 }
@@ -76,6 +79,8 @@ pub(super) struct Kept {
     pub(super) check: bool,
     /// It is time to note on disk that it is in use.
     pub(super) touch: bool,
+    /// Its newer version is to be fetched beside this.
+    pub(super) renew: Option<Number>,
 }
 
 /// Why the origin's own answer is passed through; also a metric label.
@@ -175,6 +180,26 @@ pub(super) enum Checked {
     Nothing,
 }
 
+/// What became of a complete fill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sealed {
+    /// It is in service.
+    Serves,
+    /// An older version is, until the change. Another one that waited for that goes.
+    Waits(Option<Number>),
+    /// Nobody knows it.
+    Unknown,
+}
+
+/// What is to be done so that a set of files can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Ask the origin what it has instead of this.
+    Check(Number),
+    /// Begin to fetch the newer version.
+    Fill(Place, Number),
+}
+
 /// What a reader of a fill does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
@@ -209,6 +234,10 @@ pub(super) struct Shelf {
     /// Names whose objects make no room for anything, be they here or not.
     pins: BTreeSet<Place>,
     whose: HashMap<Number, Place>,
+    /// Which files change together.
+    pub(super) sets: Sets,
+    /// Counts the changes.
+    epoch: Epoch,
     /// Taken off the shelf while somebody reads it: its bytes are free when the last reader is gone.
     leaving: BTreeMap<Number, u64>,
     /// Bytes of all that is kept, filled or leaving.
@@ -231,6 +260,8 @@ pub(super) struct Limits {
     pub(super) objects: usize,
     /// Between two questions to the origin about one object.
     pub(super) check_each: Duration,
+    /// How long no file of a set may have changed at its origin before the set does here.
+    pub(super) settles: Duration,
 }
 
 /// What is there of the shelf, for humans and metrics.
@@ -240,6 +271,10 @@ pub(super) struct Sum {
     pub(super) bytes: u64,
     pub(super) fills: usize,
     pub(super) stale: usize,
+    /// Complete, and not in service yet.
+    pub(super) waiting: usize,
+    /// Not in service any more, for who has an older script.
+    pub(super) former: usize,
 }
 
 /// Objects of one bucket that may be old.
@@ -267,6 +302,8 @@ pub(super) enum Stands {
     Kept {
         object: Number,
         stale: Option<Stale>,
+        /// A newer version is complete, and waits for the other files of its set.
+        is_waiting: bool,
         /// How often it was served since the start.
         hits: u64,
     },
@@ -281,6 +318,19 @@ pub(super) enum Stands {
 struct Entry {
     kept: Option<Standing>,
     fill: Option<Filling>,
+    /// The newer version, complete: it goes into service together with those of its set.
+    waiting: Option<Standing>,
+    /// Versions that were in service, the latest last.
+    former: Vec<Former>,
+}
+
+/// A version that was in service, for who has a script from then.
+#[derive(Debug)]
+struct Former {
+    standing: Standing,
+    /// The first change with which it was so no more, and when that was.
+    until: Epoch,
+    left: Instant,
 }
 
 #[derive(Debug)]
@@ -288,6 +338,14 @@ struct Standing {
     number: Number,
     version: Version,
     room: u64,
+    /// The change with which it went into service.
+    since: Epoch,
+    /// When its origin was first heard to have it.
+    seen: Option<Instant>,
+    /// The last question to which its origin said that it has this version: when it was asked.
+    confirmed: Option<Instant>,
+    /// When the question that is open was asked.
+    asked: Option<Instant>,
     last_use: u64,
     hits: u64,
     touched: Option<Instant>,
@@ -307,6 +365,20 @@ struct Filling {
     version: Option<Version>,
     room: u64,
     watermark: u64,
+    /// When its origin said so.
+    seen: Option<Instant>,
+}
+
+/// What there is for a reader, of all versions of an object.
+enum Pick {
+    /// The one in service.
+    Kept,
+    /// Another one that is complete.
+    Other(Number),
+    /// None any more of the one that it must have.
+    Replaced,
+    /// None that it wants.
+    None,
 }
 
 impl Shelf {
@@ -317,6 +389,8 @@ impl Shelf {
             places: HashMap::new(),
             pins: BTreeSet::new(),
             whose: HashMap::new(),
+            sets: Sets::default(),
+            epoch: Epoch::default(),
             leaving: BTreeMap::new(),
             used: 0,
             fills: 0,
@@ -330,7 +404,8 @@ impl Shelf {
     pub(super) fn found(&mut self, place: Place, version: Version) -> (Number, Option<Number>) {
         let number = self.number();
         let room = room_of(version.len);
-        let before = self.take_off(&place, None);
+        let kept = self.kept_mut(&place).map(|kept| kept.number);
+        let before = kept.and_then(|kept| self.take_off(&place, kept));
         self.used += room;
         let standing = self.standing(number, version, room);
         self.whose.insert(number, place.clone());
@@ -346,60 +421,44 @@ impl Shelf {
 
     /// What a reader gets.
     pub(super) fn ask(&mut self, place: &Place, want: &Want, now: Instant) -> Verdict {
-        let has_older = self.places.get(place).is_some_and(|entry| entry.kept.is_some());
+        let wanted = want.if_match.as_deref();
         let Some(entry) = self.places.get(place) else {
             return match want.head {
                 true => Verdict::Through(Why::Head),
-                false => self.begin(place, has_older, now),
+                false => self.begin(place, now),
             };
         };
-        let wanted = want.if_match.as_deref();
+        match entry.pick(wanted, want.as_of) {
+            Pick::Kept => return self.serve(place, now),
+            Pick::Other(object) => return Verdict::Kept(Kept::beside(object)),
+            Pick::Replaced => return Verdict::Replaced,
+            Pick::None => {}
+        }
         match (&entry.fill, &entry.kept) {
             (Some(fill), kept) => match &fill.version {
                 Some(version) if version.meets(wanted) => match start(want, version.len) {
                     Some(start) if start > fill.watermark.saturating_add(AHEAD) => Verdict::Through(Why::Ahead),
                     _ => Verdict::Follow(fill.number),
                 },
-                _ if wanted.is_some() && kept.as_ref().is_some_and(|kept| kept.version.meets(wanted)) => {
-                    self.serve(place, now)
-                }
                 Some(_) => Verdict::Through(Why::OtherVersion),
-                None if want.head && !has_older => Verdict::Through(Why::Head),
+                None if want.head && kept.is_none() => Verdict::Through(Why::Head),
                 None => Verdict::Await {
                     fill: fill.number,
                     begins: false,
-                    has_older,
                 },
             },
-            (None, Some(kept)) if !kept.version.meets(wanted) => {
+            (None, Some(_)) => {
                 self.check_soon(place);
                 Verdict::Through(Why::OtherVersion)
             }
-            (None, Some(kept)) if kept.is_old && wanted.is_none() => match self.begin(place, true, now) {
-                Verdict::Through(_) => self.serve(place, now),
-                begun => begun,
-            },
-            (None, Some(_)) => self.serve(place, now),
             (None, None) if want.head => Verdict::Through(Why::Head),
-            (None, None) => self.begin(place, false, now),
+            (None, None) => self.begin(place, now),
         }
     }
 
-    /// What is kept of it, whatever else there may be: for who cannot wait longer, or waited in vain.
-    pub(super) fn ask_kept(&mut self, place: &Place, want: &Want, now: Instant) -> Option<Kept> {
-        let kept = self.places.get(place)?.kept.as_ref()?;
-        if !kept.version.meets(want.if_match.as_deref()) {
-            return None;
-        }
-        let is_old = kept.is_old;
-        match self.serve(place, now) {
-            Verdict::Kept(kept) if is_old => Some(Kept {
-                stale: kept.stale.or(Some(Stale::Unfetched)),
-                ..kept
-            }),
-            Verdict::Kept(kept) => Some(kept),
-            _ => None,
-        }
+    /// The change that was the last one: what a script that is given now is as of.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Whether a version of it is kept.
@@ -427,18 +486,19 @@ impl Shelf {
             return Room::Same;
         }
         if !version.is_exact() {
-            self.drop_fill(&place);
+            self.not_renewed(&place, now);
             return Room::None(Why::Inexact);
         }
         let room = room_of(version.len);
         let Some(evicted) = self.make_room(room, free, Some(&place), is_read) else {
-            self.drop_fill(&place);
+            self.not_renewed(&place, now);
             return Room::None(Why::NoRoom);
         };
         self.used += room;
         if let Some(filling) = self.places.get_mut(&place).and_then(|entry| entry.fill.as_mut()) {
             filling.version = Some(version);
             filling.room = room;
+            filling.seen = Some(now);
         }
         self.check_invariants();
         Room::Granted(evicted)
@@ -455,51 +515,185 @@ impl Shelf {
         }
     }
 
-    /// A fill is complete and safe on disk: it is what is kept from now on. The version that it replaces goes.
-    pub(super) fn sealed(&mut self, fill: Number, now: Instant) -> Option<Number> {
-        let place = self.whose.get(&fill)?.clone();
-        let filling = self.places.get_mut(&place)?.fill.take()?;
+    /// A fill is complete and safe on disk. Without an older version it is in service from now on.
+    pub(super) fn sealed(&mut self, fill: Number, now: Instant) -> Sealed {
+        let Some(place) = self.whose.get(&fill).cloned() else {
+            return Sealed::Unknown;
+        };
+        let entry = self.places.get_mut(&place);
+        let Some(filling) = entry.and_then(|entry| entry.fill.take_if(|filling| filling.version.is_some())) else {
+            return Sealed::Unknown;
+        };
+        let Some(version) = filling.version else {
+            return Sealed::Unknown;
+        };
         self.fills -= 1;
-        let version = filling.version?;
-        let before = self.take_off(&place, None);
         let mut standing = self.standing(fill, version, filling.room);
         standing.checked = Some(now);
         standing.touched = Some(now);
-        self.whose.insert(fill, place.clone());
-        self.places.entry(place).or_default().kept = Some(standing);
+        (standing.seen, standing.confirmed) = (filling.seen, filling.seen);
+        let entry = self.places.entry(place.clone()).or_default();
+        let sealed = if entry.kept.is_none() {
+            entry.kept = Some(standing);
+            Sealed::Serves
+        } else {
+            let before = entry.waiting.replace(standing);
+            Sealed::Waits(before.map(|before| self.leaves(before)))
+        };
         self.check_invariants();
-        before
+        sealed
+    }
+
+    /// The complete versions that may go into service now, all of a set or none.
+    pub(super) fn ready(&self) -> Vec<Number> {
+        let mut ready = Vec::new();
+        for set in self.changing() {
+            let places = || set.iter().filter_map(|place| self.places.get(*place));
+            let Some(quiet) = self.quiet(&set) else { continue };
+            let is_alone = !self.sets.has(set.first().copied());
+            let is_over = |entry: &Entry| {
+                let serves = entry.waiting.as_ref().or(entry.kept.as_ref());
+                let is_sure = serves.is_none_or(|serves| serves.confirmed.is_some_and(|asked| asked >= quiet));
+                entry.fill.is_none() && (is_alone || is_sure) && (entry.waiting.is_some() || !entry.is_old())
+            };
+            if places().all(is_over) {
+                ready.extend(places().filter_map(|entry| Some(entry.waiting.as_ref()?.number)));
+            }
+        }
+        ready
+    }
+
+    /// Whether this is complete and not in service.
+    pub(super) fn is_waiting(&self, number: Number) -> bool {
+        let entry = self.whose.get(&number).and_then(|place| self.places.get(place));
+        entry.is_some_and(|entry| entry.waiting.as_ref().is_some_and(|waiting| waiting.number == number))
+    }
+
+    /// They go into service in this moment. The versions before stay for who has a script from before, if they are of a set; these go. `None`: one of
+    /// them is gone meanwhile, and nothing changes.
+    pub(super) fn change(&mut self, ready: &[Number], now: Instant) -> Option<Vec<Number>> {
+        if !ready.iter().all(|number| self.is_waiting(*number)) {
+            return None;
+        }
+        let mut gone = Vec::new();
+        let places: Vec<Place> = ready
+            .iter()
+            .filter_map(|number| self.whose.get(number).cloned())
+            .collect();
+        let epoch = self.epoch.next();
+        for place in places {
+            let is_of_set = self.sets.has(Some(&place));
+            let Some(entry) = self.places.get_mut(&place) else {
+                continue;
+            };
+            let Some(mut standing) = entry.waiting.take_if(|waiting| ready.contains(&waiting.number)) else {
+                continue;
+            };
+            standing.since = epoch;
+            self.epoch = epoch;
+            if let Some(before) = entry.kept.replace(standing) {
+                match is_of_set {
+                    true => entry.former.push(Former {
+                        standing: before,
+                        until: epoch,
+                        left: now,
+                    }),
+                    false => gone.push(self.leaves(before)),
+                }
+            }
+        }
+        let most = self.sum().former.saturating_sub(MOST_FORMER);
+        let oldest: Vec<Number> = self.formers().into_iter().take(most).collect();
+        gone.extend(oldest.into_iter().filter_map(|number| self.broken(number)));
+        self.check_invariants();
+        Some(gone)
+    }
+
+    /// Versions that nobody can have a script of any more.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<Number> {
+        let formers = self.places.values().flat_map(|entry| &entry.former);
+        let is_over = |former: &&Former| now.saturating_duration_since(former.left) >= super::sets::SCRIPT_LASTS;
+        let over: Vec<Number> = formers.filter(is_over).map(|former| former.standing.number).collect();
+        over.into_iter().filter_map(|number| self.broken(number)).collect()
+    }
+
+    /// What is to be done so that sets in which something changed come to their change.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Due> {
+        let mut due = Vec::new();
+        let changing: Vec<(Vec<Place>, Option<Instant>)> = self
+            .changing()
+            .iter()
+            .map(|set| (set.iter().map(|place| (*place).clone()).collect(), self.quiet(set)))
+            .collect();
+        for place in changing.iter().flat_map(|(set, _)| set) {
+            due.extend(self.renew(place, now).map(|fill| Due::Fill(place.clone(), fill)));
+        }
+        let check_each = self.limits.check_each;
+        for (place, quiet) in changing
+            .iter()
+            .flat_map(|(set, quiet)| set.iter().map(move |place| (place, *quiet)))
+        {
+            let Some(quiet) = quiet.filter(|quiet| *quiet <= now) else {
+                continue;
+            };
+            let Some(entry) = self.places.get_mut(place) else {
+                continue;
+            };
+            let confirmed = entry.waiting.as_ref().map(|waiting| waiting.confirmed);
+            let Some(kept) = entry.kept.as_mut().filter(|_| entry.fill.is_none()) else {
+                continue;
+            };
+            let is_sure = confirmed.unwrap_or(kept.confirmed).is_some_and(|asked| asked >= quiet);
+            let is_due = kept
+                .checked
+                .is_none_or(|checked| checked < quiet || now.saturating_duration_since(checked) >= check_each);
+            if !is_sure && is_due && !kept.is_checking {
+                kept.is_checking = true;
+                kept.asked = Some(now);
+                due.push(Due::Check(kept.number));
+            }
+        }
+        due
     }
 
     /// A fill ended badly. Its older version stays, but for one that its origin has had no more for long: that goes.
     pub(super) fn failed(&mut self, fill: Number, failure: Failure, now: Instant) -> Option<Number> {
         let place = self.whose.get(&fill)?.clone();
-        self.drop_fill(&place);
         if failure == Failure::Disk {
             self.no_fill_before = Some(now + AFTER_DISK_TROUBLE);
         }
-        let kept = self.kept_mut(&place)?;
-        kept.checked = Some(now);
-        // The next check finds out whether it still is.
-        kept.is_old = false;
         if failure == Failure::NoSuchKey {
+            self.drop_fill(&place);
             return self.gone(&place, now);
         }
-        kept.is_stale(Stale::Unfetched, now);
+        self.not_renewed(&place, now);
         None
     }
 
     /// What came of asking the origin about a kept object. One that its origin has had no more for long goes.
     pub(super) fn checked(&mut self, object: Number, said: &Checked, now: Instant) -> Option<Number> {
         let place = self.whose.get(&object)?.clone();
-        let kept = self.kept_mut(&place).filter(|kept| kept.number == object)?;
+        let entry = self.places.get_mut(&place)?;
+        let kept = entry.kept.as_mut().filter(|kept| kept.number == object)?;
         kept.is_checking = false;
         kept.checked = Some(now);
+        let asked = kept.asked.take();
         match said {
-            Checked::Has(version) if version.is_same(&kept.version) => kept.is_fresh(now),
-            Checked::Has(_) => {
+            Checked::Has(version) if version.is_same(&kept.version) => {
+                kept.is_fresh(now);
+                kept.confirmed = asked;
+                return entry.waiting.take().map(|waiting| self.leaves(waiting));
+            }
+            Checked::Has(version) => {
                 kept.is_old = true;
                 kept.gone_since = None;
+                let waiting = entry.waiting.as_mut();
+                if let Some(waiting) = waiting.filter(|waiting| waiting.version.is_same(version)) {
+                    waiting.confirmed = asked;
+                    return None;
+                }
+                // There is a newer one still.
+                return entry.waiting.take().map(|waiting| self.leaves(waiting));
             }
             Checked::Nothing => kept.is_stale(kept.stale.unwrap_or(Stale::Unasked), now),
             Checked::Gone => return self.gone(&place, now),
@@ -507,10 +701,10 @@ impl Shelf {
         None
     }
 
-    /// A kept object cannot be read: off the shelf with it, unless it is gone already.
+    /// An object cannot be read, or is wanted no more: off the shelf with it, unless it is gone already.
     pub(super) fn broken(&mut self, object: Number) -> Option<Number> {
         let place = self.whose.get(&object)?.clone();
-        self.take_off(&place, Some(object))
+        self.take_off(&place, object)
     }
 
     /// Nobody reads this any more, which was taken off the shelf; its bytes are free.
@@ -543,9 +737,13 @@ impl Shelf {
         self.pins.iter()
     }
 
-    /// Takes what is kept of a name off the shelf.
-    pub(super) fn remove(&mut self, place: &Place) -> Option<Number> {
-        self.take_off(place, None)
+    /// Takes what is kept of a name off the shelf, all versions.
+    pub(super) fn remove(&mut self, place: &Place) -> Vec<Number> {
+        let numbers = self.places.get(place).map(Entry::numbers).unwrap_or_default();
+        numbers
+            .into_iter()
+            .filter_map(|number| self.take_off(place, number))
+            .collect()
     }
 
     /// All that there is, and what is pinned and not there; by name.
@@ -559,7 +757,16 @@ impl Shelf {
         for (place, entry) in &self.places {
             items.extend(entry.kept.as_ref().map(|kept| {
                 let (object, stale, hits) = (kept.number, kept.stale, kept.hits);
-                of(place, Stands::Kept { object, stale, hits })
+                let is_waiting = entry.waiting.is_some();
+                of(
+                    place,
+                    Stands::Kept {
+                        object,
+                        stale,
+                        is_waiting,
+                        hits,
+                    },
+                )
             }));
             items.extend(entry.fill.as_ref().map(|fill| {
                 let (have, len) = (fill.watermark, fill.version.as_ref().map(|version| version.len));
@@ -580,6 +787,8 @@ impl Shelf {
             bytes: kept().map(|kept| kept.version.len).sum(),
             fills: self.fills,
             stale: kept().filter(|kept| kept.stale.is_some()).count(),
+            waiting: self.places.values().filter(|entry| entry.waiting.is_some()).count(),
+            former: self.places.values().map(|entry| entry.former.len()).sum(),
         }
     }
 
@@ -603,12 +812,26 @@ impl Shelf {
         doubts.into_values().collect()
     }
 
-    fn begin(&mut self, place: &Place, has_older: bool, now: Instant) -> Verdict {
+    fn begin(&mut self, place: &Place, now: Instant) -> Verdict {
+        match self.begun(place, now) {
+            Ok(fill) => Verdict::Await { fill, begins: true },
+            Err(why) => Verdict::Through(why),
+        }
+    }
+
+    /// A fill of the newer version of what is kept, if it is to begin.
+    fn renew(&mut self, place: &Place, now: Instant) -> Option<Number> {
+        let entry = self.places.get(place)?;
+        let is_to = entry.is_old() && entry.waiting.is_none() && entry.fill.is_none();
+        is_to.then(|| self.begun(place, now).ok()).flatten()
+    }
+
+    fn begun(&mut self, place: &Place, now: Instant) -> Result<Number, Why> {
         if self.no_fill_before.is_some_and(|then| now < then) {
-            return Verdict::Through(Why::Disk);
+            return Err(Why::Disk);
         }
         if self.fills >= MOST_FILLS {
-            return Verdict::Through(Why::Busy);
+            return Err(Why::Busy);
         }
         let number = self.number();
         self.fills += 1;
@@ -618,13 +841,10 @@ impl Shelf {
             version: None,
             room: 0,
             watermark: 0,
+            seen: None,
         });
         self.check_invariants();
-        Verdict::Await {
-            fill: number,
-            begins: true,
-            has_older,
-        }
+        Ok(number)
     }
 
     /// The kept object of a place that has one.
@@ -640,16 +860,21 @@ impl Shelf {
             last.is_none_or(|last| now.saturating_duration_since(last) >= after)
         };
         let check = !kept.is_checking && is_due(kept.checked, check_each);
-        kept.is_checking |= check;
+        if check {
+            kept.is_checking = true;
+            kept.asked = Some(now);
+        }
         let touch = is_due(kept.touched, BETWEEN_TOUCHES);
         if touch {
             kept.touched = Some(now);
         }
+        let (object, stale) = (kept.number, kept.stale);
         Verdict::Kept(Kept {
-            object: kept.number,
-            stale: kept.stale,
+            object,
+            stale,
             check,
             touch,
+            renew: self.renew(place, now),
         })
     }
 
@@ -666,13 +891,15 @@ impl Shelf {
         let since = *kept.gone_since.get_or_insert(now);
         kept.is_stale(Stale::Gone, now);
         kept.is_old = false;
+        let object = kept.number;
         match now.saturating_duration_since(since) >= GRACE {
-            true => self.take_off(place, None),
+            true => self.take_off(place, object),
             false => None,
         }
     }
 
-    /// The longest unused objects that make room for so many bytes more, taken off; `None` when all of them are not enough.
+    /// The longest unused objects that make room for so many bytes more, taken off, former versions before all others; `None` when all of them are
+    /// not enough.
     fn make_room(
         &mut self,
         room: u64,
@@ -682,26 +909,43 @@ impl Shelf {
     ) -> Option<Vec<Number>> {
         // Without one to make room for, what the file system has free is no matter.
         let floor = for_whom.map_or(0, |_| self.limits.floor.saturating_add(room));
-        let mut objects = self.sum().objects + self.fills;
+        let sum = self.sum();
+        let mut objects = sum.objects + sum.waiting + sum.former + self.fills;
         let (mut used, mut free) = (self.used, free);
         let mut chosen = Vec::new();
-        let mut rest: Vec<(&Place, &Standing)> = self
+        // Of a set that changes the old files serve until all new ones are here.
+        let changing: BTreeSet<&Place> = self
+            .changing()
+            .into_iter()
+            .flatten()
+            .filter(|place| self.sets.has(Some(place)))
+            .collect();
+        let kept = self
             .places
             .iter()
+            .filter_map(|(place, entry)| Some((place, entry.kept.as_ref()?)));
+        let mut rest: Vec<&Standing> = kept
+            .clone()
             // The version before stays until the new one is there.
-            .filter(|(place, _)| Some(*place) != for_whom && !self.pins.contains(*place))
-            .filter_map(|(place, entry)| Some((place, entry.kept.as_ref()?)))
-            .filter(|(_, kept)| !is_read(kept.number))
+            .filter(|(place, _)| Some(*place) != for_whom && !self.pins.contains(*place) && !changing.contains(*place))
+            .map(|(_, kept)| kept)
+            .filter(|kept| !is_read(kept.number))
             .collect();
-        rest.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.last_use));
+        rest.sort_by_key(|kept| std::cmp::Reverse(kept.last_use));
+        // But where both do not fit, and nothing depends on it, that goes last.
+        let own = kept.filter(|(place, _)| Some(*place) == for_whom && !self.sets.has(Some(place)));
+        rest.splice(0..0, own.map(|(_, kept)| kept).filter(|kept| !is_read(kept.number)));
+        let formers = self.formers();
+        let formers = formers.iter().rev().filter(|number| !is_read(**number));
+        rest.extend(formers.filter_map(|number| self.former(*number)));
         while used.saturating_add(room) > self.limits.budget || free < floor || objects > self.limits.objects {
-            let (place, kept) = rest.pop()?;
-            used -= kept.room;
-            free = free.saturating_add(kept.room);
+            let goes = rest.pop()?;
+            used -= goes.room;
+            free = free.saturating_add(goes.room);
             objects -= 1;
-            chosen.push(place.clone());
+            chosen.push(goes.number);
         }
-        let evicted: Vec<Number> = chosen.iter().filter_map(|place| self.take_off(place, None)).collect();
+        let evicted: Vec<Number> = chosen.into_iter().filter_map(|number| self.broken(number)).collect();
         // Nobody reads them.
         for number in &evicted {
             self.released(*number);
@@ -709,16 +953,81 @@ impl Shelf {
         Some(evicted)
     }
 
-    /// Takes what is kept of a place off the shelf, if it is this.
-    fn take_off(&mut self, place: &Place, only: Option<Number>) -> Option<Number> {
+    /// Takes one version of what is there of a place off the shelf.
+    fn take_off(&mut self, place: &Place, only: Number) -> Option<Number> {
         let entry = self.places.get_mut(place)?;
-        let kept = entry.kept.take_if(|kept| only.is_none_or(|only| kept.number == only))?;
-        if entry.fill.is_none() {
+        let is_it = |standing: &mut Standing| standing.number == only;
+        let mut standing = entry.kept.take_if(is_it).or_else(|| entry.waiting.take_if(is_it));
+        if standing.is_none()
+            && let Some(at) = entry.former.iter().position(|former| former.standing.number == only)
+        {
+            standing = Some(entry.former.remove(at).standing);
+        }
+        // Without an older one it cannot wait any longer; it is none that earlier scripts have named.
+        if entry.kept.is_none()
+            && let Some(mut waiting) = entry.waiting.take()
+        {
+            self.epoch = self.epoch.next();
+            waiting.since = self.epoch;
+            entry.kept = Some(waiting);
+        }
+        if entry.is_empty() {
             self.places.remove(place);
         }
-        self.whose.remove(&kept.number);
-        self.leaving.insert(kept.number, kept.room);
-        Some(kept.number)
+        standing.map(|standing| self.leaves(standing))
+    }
+
+    /// It is on no place any more.
+    fn leaves(&mut self, standing: Standing) -> Number {
+        self.whose.remove(&standing.number);
+        self.leaving.insert(standing.number, standing.room);
+        standing.number
+    }
+
+    /// The numbers of former versions, the oldest first.
+    fn formers(&self) -> Vec<Number> {
+        let formers = self.places.values().flat_map(|entry| &entry.former);
+        let mut formers: Vec<(Epoch, Number)> = formers.map(|former| (former.until, former.standing.number)).collect();
+        formers.sort_unstable();
+        formers.into_iter().map(|(_, number)| number).collect()
+    }
+
+    fn former(&self, number: Number) -> Option<&Standing> {
+        let formers = &self.places.get(self.whose.get(&number)?)?.former;
+        let former = formers.iter().find(|former| former.standing.number == number)?;
+        Some(&former.standing)
+    }
+
+    /// Places that change together, and in which something has changed.
+    fn changing(&self) -> Vec<Vec<&Place>> {
+        if !self.sets.are_known() {
+            return Vec::new();
+        }
+        let mut sets: BTreeMap<&Place, Vec<&Place>> = BTreeMap::new();
+        for (place, entry) in &self.places {
+            if entry.is_old() || entry.waiting.is_some() {
+                let set = self.sets.of_place(place);
+                sets.entry(set.first().copied().unwrap_or(place)).or_insert(set);
+            }
+        }
+        sets.into_values().collect()
+    }
+
+    /// Since when nothing may have changed at the origins of a set so that it is taken as it is now; `None`: nothing of it is complete.
+    fn quiet(&self, set: &[&Place]) -> Option<Instant> {
+        let waiting = |place: &&Place| self.places.get(*place)?.waiting.as_ref()?.seen;
+        let last = set.iter().filter_map(waiting).max()?;
+        Some(last + self.limits.settles)
+    }
+
+    /// A fill came to nothing: what is kept stays, and the next check finds out whether it still is old.
+    fn not_renewed(&mut self, place: &Place, now: Instant) {
+        self.drop_fill(place);
+        if let Some(kept) = self.kept_mut(place) {
+            kept.checked = Some(now);
+            kept.is_old = false;
+            kept.is_stale(Stale::Unfetched, now);
+        }
     }
 
     fn drop_fill(&mut self, place: &Place) {
@@ -726,7 +1035,7 @@ impl Shelf {
             return;
         };
         let Some(filling) = entry.fill.take() else { return };
-        if entry.kept.is_none() {
+        if entry.is_empty() {
             self.places.remove(place);
         }
         self.whose.remove(&filling.number);
@@ -745,6 +1054,10 @@ impl Shelf {
             number,
             version,
             room,
+            since: Epoch::default(),
+            seen: None,
+            confirmed: None,
+            asked: None,
             last_use: self.uses,
             hits: 0,
             touched: None,
@@ -764,12 +1077,8 @@ impl Shelf {
 
     fn check_invariants(&self) {
         if cfg!(debug_assertions) {
-            let kept: u64 = self
-                .places
-                .values()
-                .filter_map(|entry| entry.kept.as_ref())
-                .map(|kept| kept.room)
-                .sum();
+            let standing = |entry: &Entry| entry.standing().map(|standing| standing.room).sum::<u64>();
+            let kept: u64 = self.places.values().map(standing).sum();
             let filled: u64 = self
                 .places
                 .values()
@@ -780,13 +1089,72 @@ impl Shelf {
             debug_assert_eq!(self.used, kept + filled + leaving);
             let fills = self.places.values().filter(|entry| entry.fill.is_some()).count();
             debug_assert_eq!(self.fills, fills);
-            debug_assert_eq!(self.whose.len(), self.sum().objects + fills);
+            let sum = self.sum();
+            debug_assert_eq!(self.whose.len(), sum.objects + sum.waiting + sum.former + fills);
+            debug_assert!(self.places.values().all(|entry| !entry.is_empty()));
             debug_assert!(
                 self.places
                     .values()
-                    .all(|entry| entry.kept.is_some() || entry.fill.is_some())
+                    .all(|entry| entry.waiting.is_none() || entry.kept.is_some())
             );
         }
+    }
+}
+
+impl Kept {
+    /// A version that is not the one in service: nothing is to be asked or noted about it.
+    fn beside(object: Number) -> Self {
+        Self {
+            object,
+            stale: None,
+            check: false,
+            touch: false,
+            renew: None,
+        }
+    }
+}
+
+impl Entry {
+    /// The version for a reader that wants this tag, or whose script is as of then.
+    fn pick(&self, wanted: Option<&str>, as_of: Option<Epoch>) -> Pick {
+        let former = || self.former.iter().rev();
+        if wanted.is_some() {
+            return match &self.kept {
+                Some(kept) if kept.version.meets(wanted) => Pick::Kept,
+                _ => former()
+                    .map(|former| &former.standing)
+                    .find(|former| former.version.meets(wanted))
+                    .map_or(Pick::None, |former| Pick::Other(former.number)),
+            };
+        }
+        let is_of = |as_of: Epoch| self.kept.as_ref().is_some_and(|kept| kept.since <= as_of);
+        let then = as_of
+            .filter(|as_of| !is_of(*as_of))
+            .map(|as_of| former().find(|former| former.standing.since <= as_of && as_of < former.until));
+        match (&self.kept, then) {
+            (_, Some(Some(former))) => Pick::Other(former.standing.number),
+            (Some(_), Some(None)) => Pick::Replaced,
+            (Some(_), None) => Pick::Kept,
+            (None, _) => Pick::None,
+        }
+    }
+
+    /// The origin has another version than the one in service.
+    fn is_old(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_old)
+    }
+
+    fn standing(&self) -> impl Iterator<Item = &Standing> {
+        let former = self.former.iter().map(|former| &former.standing);
+        self.kept.iter().chain(&self.waiting).chain(former)
+    }
+
+    fn numbers(&self) -> Vec<Number> {
+        self.standing().map(|standing| standing.number).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.fill.is_none() && self.standing().next().is_none()
     }
 }
 
@@ -849,6 +1217,8 @@ fn room_of(len: u64) -> u64 {
 const PAGE: u64 = 4096;
 /// A reader that starts further than this beyond what was fetched would wait too long.
 pub(super) const AHEAD: u64 = 64 << 20;
+/// Versions that are not in service any more and stay for who has an older script, at most.
+pub(super) const MOST_FORMER: usize = 64;
 /// Pinned names at most.
 pub(super) const MOST_PINS: usize = 4096;
 /// Fills at once: a rack has some images, and whoever asks for many names must not open a connection for each.

@@ -30,7 +30,7 @@ use super::{Body, BodyError, full};
 use crate::boots::event::{State, Transfer};
 use crate::boots::{Event, Watch};
 use crate::cache::list::Listing;
-use crate::cache::{Artifacts, Name, Object, ObjectBody, OpenError, Want};
+use crate::cache::{Artifacts, Epoch, Name, Object, ObjectBody, OpenError, Want};
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 
@@ -54,7 +54,9 @@ pub async fn respond(
     wire: Wire,
 ) -> Response<Body> {
     let started = Instant::now();
-    match answer(artifacts, method, path, query, headers, wire).await {
+    // A node whose script is of before a change gets the files of before.
+    let as_of = artifacts.script_of(peer);
+    match answer(artifacts, method, path, query, headers, wire, as_of).await {
         Ok(Answer::Object(bucket, object)) => {
             let read = Read {
                 started,
@@ -143,6 +145,7 @@ async fn answer(
     query: &str,
     headers: &HeaderMap,
     wire: Wire,
+    as_of: Option<Epoch>,
 ) -> Result<Answer, Refusal> {
     let head = match *method {
         Method::GET => false,
@@ -159,10 +162,12 @@ async fn answer(
     let mut want = Want {
         range: Spec::of(headers),
         mapped: wire == Wire::Plain,
+        as_of,
         ..Want::whole()
     };
+    let looks = Want { as_of, ..Want::head() };
     if head || range::conditional(headers) {
-        let mut object = artifacts.open(&bucket, &key, Want::head()).await?;
+        let mut object = artifacts.open(&bucket, &key, looks).await?;
         // Who insists on a version that is not kept may know more than the cache: its origin decides, as long as it does.
         let is_refused = range::condition(headers, version_of(&object)) == Condition::Failed;
         if object.kept && is_refused {
@@ -191,6 +196,7 @@ async fn answer(
             let mapped = wire == Wire::Plain;
             let anew = Want {
                 mapped,
+                as_of,
                 ..Want::whole()
             };
             artifacts.open(&bucket, &key, anew).await?

@@ -20,6 +20,7 @@ use percent_encoding::percent_decode_str;
 use super::answers::Answers;
 use super::artifacts::Wire;
 use super::bodies::{Bodies, Sender};
+use super::holding::{Formers, Verdict};
 use super::paths::{Lead, lead};
 use super::told::{self, Answered, Text};
 use super::{Body, Certificates, artifacts, full, holding, keys, loaders, ready};
@@ -32,6 +33,7 @@ use crate::inventory::Inventory;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::plugins::{Asked, CallError, Plugins, Ready, Routed};
+use crate::script::own_paths;
 use crate::tftp::Files;
 use crate::warmer::Readiness;
 
@@ -69,6 +71,8 @@ pub struct Bounds {
     bodies: Bodies,
     /// Memory for answers that are being sent.
     answers: Answers,
+    /// Scripts that nodes go on with while the files of the next ones are fetched.
+    formers: Formers,
     /// Log lines.
     lines: Lines,
 }
@@ -78,6 +82,7 @@ impl Default for Bounds {
         Self {
             bodies: Bodies::default(),
             answers: Answers::default(),
+            formers: Formers::default(),
             lines: Lines::new(Instant::now()),
         }
     }
@@ -219,7 +224,7 @@ impl App {
         };
         let host = host(connection, &head.headers);
         let query = head.uri.query().unwrap_or_default();
-        let script = holding::Asked::read(&path, query).filter(|_| self.config.cache.hold_back.is_some());
+        let script = holding::Asked::read(&path, query);
         let query = script.map_or(query, |script| script.query);
         let asked = Asked {
             plugin,
@@ -342,32 +347,40 @@ impl App {
         }
     }
 
-    /// A boot script, or one that waits for the files of it.
+    /// A boot script, or what a node gets instead while not all files of it are here.
     fn held(&self, script: Option<holding::Asked<'_>>, asked: &Asked<'_>, answer: Ready) -> Ready {
-        let (Some(script), Some(longest)) = (script, self.config.cache.hold_back) else {
+        let Some(script) = script.filter(|_| answer.status == StatusCode::OK && self.artifacts.keeps()) else {
             return answer;
         };
-        let Some(text) = str::from_utf8(&answer.body)
-            .ok()
-            .filter(|_| answer.status == StatusCode::OK)
-        else {
+        let Ok(text) = str::from_utf8(&answer.body) else {
             return answer;
         };
-        let base = format!("{}://{}", asked.scheme, asked.host);
         let rewrites = asked
             .led_to
             .map(|ip| self.config.rewrites(&url_host(ip)))
             .unwrap_or_default();
-        match script.hold(text, &base, longest, &rewrites, &self.artifacts) {
-            None => answer,
-            Some(held) => {
-                self.metrics.done("http", "script_held");
-                Ready {
-                    body: held.into(),
-                    ..answer
-                }
-            }
+        let paths = own_paths(text, &rewrites);
+        // From now on this client's files are of the versions that are in service now.
+        if let Some(peer) = asked.peer.filter(|_| !paths.is_empty()) {
+            self.artifacts.script_given(peer);
         }
+        let Some(longest) = self.config.cache.hold_back else {
+            return answer;
+        };
+        let base = format!("{}://{}", asked.scheme, asked.host);
+        let question = format!("{base} {:?} {:?} {}", asked.led_to, asked.node, asked.query);
+        let formers = &self.bounds.formers;
+        let (counted, body) = match script.decide(&paths, &base, longest, formers.of(&question), &self.artifacts) {
+            Verdict::AsItIs => return answer,
+            Verdict::Complete => {
+                formers.remember(&question, &answer.body, &paths);
+                return answer;
+            }
+            Verdict::Former(former) => ("script_former", former),
+            Verdict::Waits(waiting) => ("script_held", waiting.into()),
+        };
+        self.metrics.done("http", counted);
+        Ready { body, ..answer }
     }
 
     /// What the request's token says.
@@ -577,7 +590,6 @@ fn plain_headers(headers: &HeaderMap, passes_token: bool) -> Vec<(String, String
         .collect()
 }
 
-/// An address as it stands in a URL.
 /// An address as it stands in a URL.
 pub(crate) fn url_host(ip: IpAddr) -> String {
     match ip {

@@ -725,6 +725,102 @@ async fn an_object_that_changes_between_two_looks_is_served_anew_or_refused() {
     assert_eq!(refused.status, 412);
 }
 
+/// The number of the image that this client gets a file of, or the status.
+async fn image_of(artifacts: &Artifacts, client: IpAddr, file: &str) -> Result<u64, u16> {
+    let headers = HeaderMap::new();
+    let path = format!("/web/{file}");
+    let response = respond(artifacts, client, &Method::GET, &path, "", &headers, Wire::Plain).await;
+    if response.status() != StatusCode::OK {
+        return Err(response.status().as_u16());
+    }
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let text = str::from_utf8(&body).unwrap();
+    let (name, number) = text.split_once(' ').unwrap();
+    assert_eq!(name, file);
+    Ok(number.trim_end_matches('.').parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_node_gets_kernel_and_initramfs_of_one_image_while_both_are_overwritten() {
+    let image = Arc::new(AtomicU64::new(1));
+    let now = Arc::clone(&image);
+    let source = web(move |_, head| {
+        let file = if head.contains("/below/kernel") {
+            "kernel"
+        } else {
+            "initrd"
+        };
+        let number = now.load(Ordering::SeqCst);
+        let body = format!("{file} {number}{}", ".".repeat(10_000));
+        let body = if head.starts_with("head") {
+            (body.len(), String::new())
+        } else {
+            (body.len(), body)
+        };
+        format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\netag: \"{number}\"\r\ncontent-length: {}\r\n\r\n{}",
+            body.0, body.1
+        )
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = over(vec![("web", source)]);
+    config.cache_dir = dir.path().join("cache");
+    let (mut artifacts, _) = Artifacts::new(&config, Arc::default());
+    artifacts.keep_impatiently(&config).unwrap();
+    let artifacts = Arc::new(artifacts);
+    artifacts.set_sets(&[vec!["/web/kernel".to_owned(), "/web/initrd".to_owned()]]);
+    for file in ["kernel", "initrd"] {
+        while !artifacts.is_here(&format!("/web/{file}")) {
+            artifacts.warm(&format!("/web/{file}")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    // As the warmer does it.
+    let looking = Arc::clone(&artifacts);
+    let looks = tokio::spawn(async move {
+        loop {
+            looking.change_sets().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    // Nodes that begin at any time, and take any time between their files.
+    let mut booting = tokio::task::JoinSet::new();
+    for number in 2..12_u64 {
+        let slow = IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(number).unwrap()));
+        artifacts.script_given(slow);
+        let before = image_of(&artifacts, slow, "kernel").await.unwrap();
+        assert_eq!(before, number - 1);
+        image.store(number, Ordering::SeqCst);
+        for node in 0..20_u8 {
+            let artifacts = Arc::clone(&artifacts);
+            let client = IpAddr::V4(Ipv4Addr::new(10, 1, u8::try_from(number).unwrap(), node));
+            booting.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(u64::from(node))).await;
+                artifacts.script_given(client);
+                let kernel = image_of(&artifacts, client, "kernel").await;
+                tokio::time::sleep(Duration::from_millis(u64::from(node % 7))).await;
+                (kernel, image_of(&artifacts, client, "initrd").await)
+            });
+        }
+        // Everyone has the new one by now but the node that is in the middle.
+        while image_of(&artifacts, PEER, "initrd").await != Ok(number) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(image_of(&artifacts, PEER, "kernel").await, Ok(number));
+        assert_eq!(image_of(&artifacts, slow, "initrd").await, Ok(before));
+        assert_eq!(image_of(&artifacts, slow, "kernel").await, Ok(before));
+        // It asks for its script again, and has the new one.
+        artifacts.script_given(slow);
+        assert_eq!(image_of(&artifacts, slow, "initrd").await, Ok(number));
+    }
+    while let Some(booted) = booting.join_next().await {
+        let (kernel, initrd) = booted.unwrap();
+        assert!(kernel.is_ok() && kernel == initrd, "{kernel:?} {initrd:?}");
+    }
+    looks.abort();
+}
+
 #[tokio::test]
 async fn an_origin_in_trouble_is_503_and_says_when_to_come_back() {
     let broken = web(|_, _| "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into()).await;
