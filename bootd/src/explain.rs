@@ -452,6 +452,32 @@ pub async fn boot_files(app: &App) -> BootFiles {
     }
 }
 
+/// The boot script of each interface of each node as it would be by this configuration, from the plugins that serve; nothing of it is kept.
+pub(crate) async fn scripts(app: &App, config: &Config) -> Vec<(String, Mac, String)> {
+    let (snapshot, reached) = (app.inventory.snapshot(), Reached::usual(config));
+    let (mut scripts, mut asked) = (Vec::new(), 0_u32);
+    for entry in snapshot.entries().iter().filter(|entry| entry.node.kind == "Node") {
+        for interface in &entry.node.interfaces {
+            asked += 1;
+            if asked.is_multiple_of(AT_ONCE) {
+                tokio::time::sleep(REST).await;
+            }
+            let asker = Asker {
+                plugins: &app.plugins,
+                config,
+                snapshot: &snapshot,
+                node: Some(&*entry.node),
+                address: None,
+                reached: &reached,
+            };
+            let script = asker.asked_anew(SCRIPT, &format!("mac={}", interface.mac)).await;
+            let script = script.as_ref().map(text).unwrap_or_default();
+            scripts.push((entry.node.id.clone(), interface.mac, script));
+        }
+    }
+    scripts
+}
+
 /// What boot scripts are made of now; `None` when nobody makes any.
 pub fn scripts_as_of(app: &App) -> Option<Freshness> {
     match app.plugins.route("GET", SCRIPT) {
@@ -598,6 +624,15 @@ impl Asker<'_> {
 
     /// One GET on a plugin's route, as the node would send it. `None`: no plugin in service has the route.
     async fn ask(&self, path: &str, query: &str, led_to: LedTo) -> Option<Ready> {
+        self.asked(path, query, led_to, Keeps::AsUsual).await
+    }
+
+    /// The same from the plugin itself, of an answer that is not kept either.
+    async fn asked_anew(&self, path: &str, query: &str) -> Option<Ready> {
+        self.asked(path, query, LedTo::ThisBox, Keeps::Nothing).await
+    }
+
+    async fn asked(&self, path: &str, query: &str, led_to: LedTo, keeps: Keeps) -> Option<Ready> {
         let Routed::To(plugin, route) = self.plugins.route("GET", path) else {
             return None;
         };
@@ -614,7 +649,8 @@ impl Asker<'_> {
             query,
             as_of: self.plugins.as_of(plugin, self.snapshot),
         };
-        if let Some(kept) = self.plugins.kept(&asked) {
+        let kept_as = (keeps == Keeps::AsUsual).then_some(&asked);
+        if let Some(kept) = kept_as.and_then(|asked| self.plugins.kept(asked)) {
             return Some(kept);
         }
         let request = Request {
@@ -633,7 +669,7 @@ impl Asker<'_> {
             leads_here: led_to == LedTo::ThisBox,
             ..Request::default()
         };
-        match self.plugins.answer(plugin, Some(&asked), request, &route).await {
+        match self.plugins.answer(plugin, kept_as, request, &route).await {
             Ok(answer) => Some(answer),
             Err(error) => Some(Answer::text(503, error.to_string()).into()),
         }
@@ -645,6 +681,13 @@ impl Asker<'_> {
 enum LedTo {
     ThisBox,
     WhereTheyAre,
+}
+
+/// Whether answers come from memory, and go there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    AsUsual,
+    Nothing,
 }
 
 fn text(answer: &Ready) -> String {

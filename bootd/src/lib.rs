@@ -25,6 +25,7 @@ pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod plugins;
+pub mod reload;
 mod script;
 pub mod state;
 pub mod tftp;

@@ -10,17 +10,18 @@ use bootd::auth::Auth;
 use bootd::boots::Watch;
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Exit, Start};
-use bootd::config::Service;
-use bootd::http::{self, App, Bounds, Certificates};
+use bootd::http::{App, Bounds, Certificates, Handed, InService, Lanes, Listeners};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
+use bootd::reload::{self, Mode, Reloader};
 use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
 use bootd::{dhcp, log, memory, urgency, warmer, watchdog};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 fn main() -> ExitCode {
     let exit = match cli::parse().map(|cli| cli.verb) {
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 /// Serves until a signal says otherwise.
 fn serve(start: Start) -> anyhow::Result<()> {
     let Start { config, log, notes } = start;
-    let mut handed = http::Handed::take();
+    let mut handed = Handed::take();
     memory::settle();
     let _log = log::start(log);
     cli::tell(&notes);
@@ -80,7 +81,7 @@ fn serve(start: Start) -> anyhow::Result<()> {
     // Packets first: they need no plugin, so a plugin that hangs in its start delays none.
     let plugins: Arc<OnceLock<Arc<Plugins>>> = Arc::default();
     let asked = Arc::clone(&plugins);
-    let dhcp = dhcp::start(dhcp::Deps {
+    let dhcp = Arc::new(dhcp::start(dhcp::Deps {
         config: answering,
         snapshot: inventory.shared(),
         store: store.clone(),
@@ -91,14 +92,14 @@ fn serve(start: Start) -> anyhow::Result<()> {
             Some(plugins) => plugins.unknown(mac, then),
             None => dhcp::Lookup::Nobody,
         }),
-    })?;
+    })?);
     let tftp = match config.tftp.serve {
-        true => Some(tftp::start(
+        true => Some(Arc::new(tftp::start(
             &config,
             Arc::clone(&files),
             Arc::clone(&metrics),
             watch.clone(),
-        )?),
+        )?)),
         false => None,
     };
     // All that answers packets runs.
@@ -123,41 +124,43 @@ fn serve(start: Start) -> anyhow::Result<()> {
             warnings.push(format!("{unusable}: no artifact is kept"));
         }
         artifacts.tell(watch.clone());
-        let artifacts = Arc::new(artifacts);
-        let app = Arc::new(App {
+        let app: InService = Arc::new(ArcSwap::from_pointee(App {
+            listeners: config.http.listeners.iter().cloned().map(Arc::new).collect(),
             config: Arc::clone(&config),
             inventory,
             plugins: Arc::clone(&plugins),
-            artifacts,
+            artifacts: Arc::new(artifacts),
             files,
-            certificates: Arc::clone(&certificates),
-            auth: Some(Arc::clone(&auth)),
+            certificates,
+            auth: Some(auth),
             metrics: Arc::clone(&metrics),
             watch: watch.clone(),
             readiness: Arc::default(),
-            bounds: Bounds::default(),
+            bounds: Arc::<Bounds>::default(),
             admin: OnceLock::new(),
-        });
-        let shutdown = CancellationToken::new();
-        let mut serving = tokio::task::JoinSet::new();
-        for listener in &config.http.listeners {
-            let lane = match listener.serve.contains(&Service::Artifacts) {
-                true => images.handle().clone(),
-                false => Handle::current(),
-            };
-            let socket = {
-                let _lane = lane.enter();
-                http::bind(listener, &mut handed)?
-            };
-            let running = http::run(socket, listener.clone(), Arc::clone(&app), shutdown.clone());
-            serving.spawn_on(running, &lane);
-        }
+        }));
+        let (shutdown, serving) = (CancellationToken::new(), TaskTracker::new());
+        let warnings = Arc::new(ArcSwap::from_pointee(warnings));
+        let lanes = Lanes {
+            scripts: Handle::current(),
+            images: images.handle().clone(),
+        };
+        let listeners = Listeners::new(Arc::clone(&app), lanes, serving.clone(), shutdown.clone());
+        let opened = listeners.open(&config, &mut handed).await?;
         drop(handed);
-        serving.spawn(Arc::clone(&auth).keep_fresh(Arc::clone(&metrics), shutdown.clone()));
-        serving.spawn(certificates.keep_fresh(Arc::clone(&metrics), shutdown.clone()));
         let socket = admin::bind(&config.admin_socket)?;
+        let parts = reload::Parts {
+            app: Arc::clone(&app),
+            dhcp: Arc::clone(&dhcp),
+            tftp: tftp.clone(),
+            warnings: Arc::clone(&warnings),
+            tasks: serving.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let reloader = Reloader::begin(parts, listeners, opened);
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),
+            reloader: Arc::clone(&reloader),
             store: store.clone(),
             ignored,
             leases: dhcp.leases(),
@@ -165,30 +168,30 @@ fn serve(start: Start) -> anyhow::Result<()> {
             warnings,
             interfaces: dhcp.warnings(),
             served: dhcp.served(),
-            tftp: tftp.as_ref().map(tftp::Service::trouble),
+            tftp: tftp.as_ref().map(|tftp| tftp.trouble()),
             watchers: Admin::watchers(),
             missing: ArcSwap::default(),
         });
-        app.is_shown_by(&admin);
+        app.load().is_shown_by(&admin);
         serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));
         serving.spawn(admin::look_for_missing_files(admin, shutdown.clone()));
         serving.spawn(warmer::run(Arc::clone(&app), shutdown.clone()));
-        serving.spawn(Arc::clone(&app.artifacts).scrub(config.cache.scrub, shutdown.clone()));
 
         watchdog::start(
             Arc::clone(&metrics),
             &[("http", &Handle::current()), ("images", images.handle())],
         )?;
-        cli::say_ready(&config, &app);
-        let signal = wait_for_the_end().await?;
+        cli::say_ready(&config, &app.load());
+        let signal = wait_for_the_end(Some(&reloader)).await?;
         tracing::info!(signal, "stopping");
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         shutdown.cancel();
+        serving.close();
         tokio::select! {
-            () = async { while serving.join_next().await.is_some() {} } => {}
-            _ = wait_for_the_end() => tracing::info!("told twice: open downloads are cut off"),
+            () = serving.wait() => {}
+            _ = wait_for_the_end(None) => tracing::info!("told twice: open downloads are cut off"),
         }
-        app.artifacts.end();
+        app.load().artifacts.end();
         anyhow::Ok(())
     })?;
     plugins.stop();
@@ -220,7 +223,8 @@ fn raise_descriptor_limit() {
     );
 }
 
-async fn wait_for_the_end() -> anyhow::Result<&'static str> {
+/// Waits for the signal to end; meanwhile SIGHUP has the configuration read again.
+async fn wait_for_the_end(reloader: Option<&Arc<Reloader>>) -> anyhow::Result<&'static str> {
     let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let mut hup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
@@ -228,7 +232,10 @@ async fn wait_for_the_end() -> anyhow::Result<&'static str> {
         tokio::select! {
             _ = term.recv() => return Ok("SIGTERM"),
             _ = int.recv() => return Ok("SIGINT"),
-            _ = hup.recv() => tracing::info!("SIGHUP: data files are read again by themselves; a changed bootd.toml needs a restart"),
+            _ = hup.recv() => if let Some(reloader) = reloader.cloned() {
+                // What comes of it is in the log.
+                tokio::spawn(async move { reloader.reload(Mode::Apply).await });
+            },
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cached, CachedState};
 use crate::explain;
-use crate::http::App;
+use crate::http::{App, InService};
 use crate::metrics::Metrics;
 
 /// What is known of the files that boot scripts name.
@@ -61,6 +61,13 @@ impl Readiness {
             .unwrap_or_default()
     }
 
+    /// Nothing is known any more.
+    fn forget(&self) {
+        if self.0.load().is_some() {
+            self.0.store(None);
+        }
+    }
+
     fn tell(&self, metrics: &Metrics, found: Found) {
         for (what, count) in [("named", found.named), ("here", found.here)] {
             metrics.set("boot_files", what, i64::try_from(count).unwrap_or(i64::MAX));
@@ -69,32 +76,42 @@ impl Readiness {
     }
 }
 
-/// Runs until the shutdown token is cancelled; at once over where nothing is kept.
-pub async fn run(app: Arc<App>, shutdown: CancellationToken) {
-    let readiness = &app.readiness;
-    if app.artifacts.cached().is_none() || !app.config.cache.warm {
-        return;
-    }
+/// Runs until the shutdown token is cancelled. Where nothing is kept, or another configuration is to come for it, it only waits.
+pub async fn run(app: InService, shutdown: CancellationToken) {
     // Beside each other: a set changes while the next one is fetched.
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = keep_warm(&app, readiness) => {}
+        () = keep_warm(&app) => {}
         () = change_sets(&app) => {}
     }
 }
 
-async fn change_sets(app: &App) {
+async fn change_sets(in_service: &InService) {
     loop {
         tokio::time::sleep(LOOK).await;
-        app.artifacts.change_sets().await;
+        let app = in_service.load_full();
+        if app.artifacts.keeps() && app.config.cache.warm {
+            app.artifacts.change_sets().await;
+        }
     }
 }
 
-async fn keep_warm(app: &App, readiness: &Readiness) {
+async fn keep_warm(in_service: &InService) {
     let (mut last, mut before) = (None, None);
     let mut looked = Instant::now();
+    let mut config = Arc::clone(&in_service.load().config);
     loop {
         tokio::time::sleep(LOOK).await;
+        let app = &in_service.load_full();
+        let readiness = &*app.readiness;
+        if !app.artifacts.keeps() || !app.config.cache.warm {
+            readiness.forget();
+            continue;
+        }
+        if !Arc::ptr_eq(&config, &app.config) {
+            // Scripts may lead elsewhere now.
+            (last, config) = (None, Arc::clone(&app.config));
+        }
         let as_of = explain::scripts_as_of(app);
         if as_of.is_none() {
             app.artifacts.set_sets(&[]);

@@ -91,6 +91,7 @@ fn known_clients_get_what_coredhcp_says_to_them() {
                 ensure!(ask_once(&socket, STRANGER, &[]).is_err(), "a stranger is answered");
             }
             says_what_it_made_of_the_file(&dhcp)?;
+            takes_its_changed_file(&rack, &dhcp, &socket, file)?;
             dhcp.stop(PATIENCE)?;
         }
         services.must_run()
@@ -281,6 +282,23 @@ fn ask_once(socket: &DhcpSocket, mac: [u8; 6], options: &[u8]) -> Result<Reply> 
     message.resize(message.len().max(300), 0);
     socket.send(&message)?;
     socket.receive(xid, Duration::from_secs(2))
+}
+
+/// `bootd reload` reads the coredhcp.yaml again; one with a mistake changes nothing.
+fn takes_its_changed_file(rack: &Rack, dhcp: &Bootd, socket: &DhcpSocket, file: &str) -> Result<()> {
+    let path = rack.path("coredhcp").join("config.yaml");
+    let router = || -> Result<Vec<u8>> {
+        let offer = ask(socket, N1_MAC, &[93, 2, 0, 7])?;
+        Ok(offer.option(3).unwrap_or_default().to_vec())
+    };
+    let before = router()?;
+    fs::write(&path, file.replace("router: 172.16.0.254", "router: 172.16.0.999"))?;
+    ensure!(dhcp.ask(&["reload"])?.status.code() == Some(64) && router()? == before);
+    fs::write(&path, file.replace("router: 172.16.0.254", "router: 172.16.0.9"))?;
+    let report = dhcp.ask_json(&["reload"])?;
+    ensure!(report["applied"] == true, "{report:#}");
+    ensure!(router()? == [172, 16, 0, 9], "{:?}", router());
+    Ok(())
 }
 
 fn says_what_it_made_of_the_file(dhcp: &Bootd) -> Result<()> {

@@ -25,7 +25,8 @@ use super::{board, transfer, views};
 use crate::cache::OpenError;
 use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
-use crate::http::{App, Body, full};
+use crate::http::{App, Body, InService, full};
+use crate::reload::{Mode, Reloader};
 use crate::state::Store;
 use crate::tftp;
 
@@ -48,7 +49,9 @@ pub enum AdminError {
 /// What the socket can tell.
 pub struct Admin {
     /// All that the HTTP listeners know.
-    pub app: Arc<App>,
+    pub app: InService,
+    /// Puts another configuration into service.
+    pub reloader: Arc<Reloader>,
     /// What survives; it knows whether the disk fails.
     pub store: Store,
     /// Whom DHCP does not answer.
@@ -57,8 +60,8 @@ pub struct Admin {
     pub leases: Leases,
     /// When bootd became ready.
     pub started: std::time::Instant,
-    /// Warnings of the start, such as missing loaders.
-    pub warnings: Vec<String>,
+    /// Warnings of the start or the last reload, such as missing loaders.
+    pub warnings: Arc<ArcSwap<Vec<String>>>,
     /// Interfaces that DHCP is not on, as of now.
     pub interfaces: dhcp::Warnings,
     /// Where DHCP is at present.
@@ -94,12 +97,13 @@ pub fn bind(path: &Path) -> Result<UnixListener, AdminError> {
 /// Looks every few minutes whether the files that boot scripts name are there. A file that is missing is said once, and in `bootd status`.
 pub async fn look_for_missing_files(admin: Arc<Admin>, shutdown: CancellationToken) {
     loop {
-        let missing = explain::boot_files(&admin.app).await.missing;
+        let app = admin.app();
+        let missing = explain::boot_files(&app).await.missing;
         let before = admin.missing.swap(Arc::new(missing.clone()));
         for text in missing.iter().filter(|text| !before.contains(text)) {
             tracing::warn!(text, "a boot file is missing");
         }
-        admin.app.metrics.set(
+        app.metrics.set(
             "boot_files",
             "missing",
             i64::try_from(missing.len()).unwrap_or(i64::MAX),
@@ -160,12 +164,17 @@ impl Admin {
         Arc::new(Semaphore::new(board::WATCHERS))
     }
 
+    /// What is in service at this moment.
+    pub(super) fn app(&self) -> Arc<App> {
+        self.app.load_full()
+    }
+
     async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         match (&head.method, head.uri.path()) {
             (&Method::POST, "/import") => self.import(query, body).await,
-            (&Method::POST, "/accept") => json(&transfer::accept(&self.app).await),
+            (&Method::POST, "/accept") => json(&transfer::accept(&self.app()).await),
             (&Method::POST, "/reload") => self.reload(query).await,
             (&Method::POST, "/token") => self.token(query),
             (&Method::POST, "/ignore") => self.ignore(query, Ignored::add).await,
@@ -176,12 +185,10 @@ impl Admin {
             (&Method::POST, "/cache/unpin") => self.keep(query, Act::Unpin).await,
             (&Method::POST, "/cache/rm") => self.keep(query, Act::Remove).await,
             (&Method::GET, path) => self.view(path, query).await,
-            _ => {
-                error(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
-                )
-            }
+            _ => error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
+            ),
         }
     }
 
@@ -204,29 +211,29 @@ impl Admin {
                 leases: self.leases.all(),
             }),
             "/status" => json(&views::status(self)),
-            "/cache" => match self.app.artifacts.cached() {
+            "/cache" => match self.app().artifacts.cached() {
                 Some(objects) => json(&views::Cache { objects }),
                 None => error(
                     StatusCode::NOT_FOUND,
                     "nothing is kept: no origin is remote, or cache.size is 0 (see bootd status)",
                 ),
             },
-            "/cache/wanted" => json(&explain::wanted(&self.app).await),
-            "/nodes" => json(&views::nodes(self, &self.app.inventory.snapshot())),
-            "/keys" => match &self.app.auth {
+            "/cache/wanted" => json(&explain::wanted(&self.app()).await),
+            "/nodes" => json(&views::nodes(self, &self.app().inventory.snapshot())),
+            "/keys" => match &self.app().auth {
                 Some(auth) => json(&auth.key_set()),
                 None => error(StatusCode::NOT_FOUND, "no keys"),
             },
-            "/plugins" => json(&self.app.plugins.status()),
+            "/plugins" => json(&self.app().plugins.status()),
             "/metrics" => {
-                let mut response = Response::new(full(self.app.metrics.text()));
+                let mut response = Response::new(full(self.app().metrics.text()));
                 let content_type =
                     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, content_type);
                 response
             }
             "/explain" => match explain::Question::parse(query) {
-                Ok(question) => json(&explain::explain(&self.app, &question).await),
+                Ok(question) => json(&explain::explain(&self.app(), &question).await),
                 Err(text) => error(StatusCode::BAD_REQUEST, &text),
             },
             _ => error(StatusCode::NOT_FOUND, "no such view"),
@@ -237,16 +244,16 @@ impl Admin {
     fn boots(&self, who: &str) -> Response<Body> {
         if who == "changes" {
             let place = Arc::clone(&self.watchers).try_acquire_owned();
-            return match (self.app.watch.changes(), place) {
+            return match (self.app().watch.changes(), place) {
                 (Some(changes), Ok(place)) => board::changes(changes, place),
                 _ => {
-                    self.app.metrics.done("boots", "watchers_too_many");
+                    self.app().metrics.done("boots", "watchers_too_many");
                     board::too_many()
                 }
             };
         }
         let who = percent_encoding::percent_decode_str(who).decode_utf8_lossy();
-        match self.app.watch.timeline(&who) {
+        match self.app().watch.timeline(&who) {
             Some(timeline) => json(&timeline),
             None => error(
                 StatusCode::NOT_FOUND,
@@ -279,7 +286,7 @@ impl Admin {
         let Some(path) = path_of(query) else {
             return error(StatusCode::BAD_REQUEST, NO_PATH);
         };
-        match self.app.artifacts.warm(&path).await {
+        match self.app().artifacts.warm(&path).await {
             Ok(cached) => json(&cached),
             Err(refused) => no_object(&path, &refused),
         }
@@ -290,7 +297,7 @@ impl Admin {
         let Some(path) = path_of(query) else {
             return error(StatusCode::BAD_REQUEST, NO_PATH);
         };
-        let (artifacts, wanted) = (Arc::clone(&self.app.artifacts), path.clone());
+        let (artifacts, wanted) = (Arc::clone(&self.app().artifacts), path.clone());
         let done = tokio::task::spawn_blocking(move || {
             Ok(match act {
                 Act::Pin => artifacts.pin(&wanted)?,
@@ -344,7 +351,7 @@ impl Admin {
                 _ => {}
             }
         }
-        let Some(auth) = &self.app.auth else {
+        let Some(auth) = &self.app().auth else {
             return error(StatusCode::NOT_FOUND, "no keys");
         };
         if lifetime.is_zero() || lifetime > auth.longest() {
@@ -366,9 +373,9 @@ impl Admin {
     /// The data of the plugin that the query names, as YAML; without a name, who has data to export.
     async fn export(&self, query: &str) -> Response<Body> {
         let Some(name) = plugin_of(query) else {
-            return json(&transfer::names(&self.app));
+            return json(&transfer::names(&self.app()));
         };
-        match transfer::export(&self.app, &name).await {
+        match transfer::export(&self.app(), &name).await {
             Ok(yaml) => {
                 let mut response = Response::new(full(yaml));
                 let content_type = HeaderValue::from_static("application/yaml; charset=utf-8");
@@ -396,7 +403,7 @@ impl Admin {
         let Ok(text) = String::from_utf8(body.to_bytes().into()) else {
             return error(StatusCode::BAD_REQUEST, "the body is not UTF-8");
         };
-        match transfer::import(&self.app, &name, text).await {
+        match transfer::import(&self.app(), &name, text).await {
             Ok(()) => {
                 tracing::info!(plugin = name, "data was imported");
                 json(&serde_json::json!({ "imported": name }))
@@ -405,13 +412,23 @@ impl Admin {
         }
     }
 
-    /// Reloads the plugins that the query names, as `plugin=NAME`, or all. New certificates are taken into service with them.
+    /// Puts the configuration into service that is in its file now; with `dry_run` only says what would change. With `plugin=NAME` starts new
+    /// instances of these plugins instead.
     async fn reload(&self, query: &str) -> Response<Body> {
-        let (certificates, metrics) = (Arc::clone(&self.app.certificates), Arc::clone(&self.app.metrics));
-        let _ = tokio::task::spawn_blocking(move || certificates.look(&metrics)).await;
-        let pairs = url::form_urlencoded::parse(query.as_bytes());
-        let names = pairs.filter_map(|(key, value)| (key == "plugin").then(|| value.into_owned()));
-        match self.app.plugins.reload(names.collect()).await {
+        let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+        let names: Vec<String> = pairs
+            .iter()
+            .filter(|(key, _)| key == "plugin")
+            .map(|(_, value)| value.to_string())
+            .collect();
+        if names.is_empty() {
+            let mode = match pairs.iter().any(|(key, _)| key == "dry_run") {
+                true => Mode::DryRun,
+                false => Mode::Apply,
+            };
+            return json(&self.reloader.reload(mode).await);
+        }
+        match self.app().plugins.reload(names).await {
             Some(reloaded) => json(&reloaded),
             None => error(
                 StatusCode::NOT_FOUND,

@@ -71,9 +71,9 @@ pub struct Changed {
 
 /// All boots, and the nodes that nobody heard of.
 pub(super) fn boots(admin: &Admin) -> Boots {
-    let mut boots = admin.app.watch.boots();
+    let mut boots = admin.app().watch.boots();
     let heard: HashSet<&str> = boots.boots.iter().map(|boot| boot.who.as_str()).collect();
-    let snapshot = admin.app.inventory.snapshot();
+    let snapshot = admin.app().inventory.snapshot();
     let nodes = snapshot.entries().iter().filter(|entry| entry.node.kind == "Node");
     let silent = nodes.filter(|entry| !heard.contains(entry.node.id.as_str()));
     boots.unseen = silent.map(|entry| entry.node.id.clone()).collect();
@@ -145,7 +145,8 @@ pub struct ListenerStatus {
 }
 
 pub(super) fn nodes<'a>(admin: &Admin, snapshot: &'a Snapshot) -> Nodes<&'a Node> {
-    let app = &admin.app;
+    let app = admin.app();
+    let app = &*app;
     let nodes = snapshot.entries().iter().map(|entry| OwnedNode {
         plugin: entry.owner.to_string(),
         last_good: app.inventory.is_last_good(&entry.owner),
@@ -189,8 +190,9 @@ fn refused(app: &App) -> Vec<RefusedRow> {
 }
 
 pub(super) fn status(admin: &Admin) -> Status {
-    let app = &admin.app;
-    let mut warnings = admin.warnings.clone();
+    let app = admin.app();
+    let app = &*app;
+    let mut warnings = admin.warnings.load().to_vec();
     warnings.extend(admin.interfaces.load().iter().cloned());
     warnings.extend(admin.missing.load().iter().cloned());
     warnings.extend(admin.tftp.as_ref().and_then(|tftp| tftp.text()));

@@ -120,6 +120,11 @@ impl Book {
         }
     }
 
+    /// Goes by other bounds from now on; what is over them goes with what comes next.
+    pub fn go_by(&mut self, limits: Limits, deadlines: Deadlines) {
+        (self.limits, self.deadlines) = (limits, deadlines);
+    }
+
     /// A record of an earlier run.
     pub fn restore(&mut self, who: Who, record: Record) {
         if let Some(attempt) = record.attempts.back() {

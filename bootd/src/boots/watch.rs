@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 use super::book::{Book, Record, Who, World};
 use super::event::Event;
 use super::view::{Boots, Summary, Timeline};
+use super::{Deadlines, Limits};
 use crate::config::{Arch, Config};
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
@@ -47,6 +48,8 @@ struct Inner {
 enum Batch {
     One(u64, Event),
     Many(u64, Vec<Event>),
+    /// Another configuration counts: its bounds, and the ports of its listeners.
+    GoBy(Limits, Deadlines, Vec<u16>),
     /// There will be no more: all that is kept is written.
     End,
 }
@@ -93,12 +96,7 @@ impl Watch {
             world: Known {
                 snapshot,
                 files,
-                ports: config
-                    .http
-                    .listeners
-                    .iter()
-                    .map(|listener| listener.address.port())
-                    .collect(),
+                ports: ports_of(config),
             },
             book: Arc::clone(&book),
             changes: changes.clone(),
@@ -121,6 +119,14 @@ impl Watch {
             lost,
             thread: Mutex::new(Some(thread)),
         }))))
+    }
+
+    /// Goes by another configuration, from the events on that come after this. Waits for a place in the queue.
+    pub fn go_by(&self, config: &Config) {
+        let Some(inner) = &self.0 else { return };
+        let (limits, deadlines) = (config.boots.limits, config.boots.deadlines);
+        // Without the thread nobody keeps timelines.
+        let _ = inner.queue.send(Batch::GoBy(limits, deadlines, ports_of(config)));
     }
 
     /// Tells one event. Never waits; what finds the queue full is lost, and counted.
@@ -270,7 +276,7 @@ impl Keeper {
     }
 
     /// Takes what waits. `true`: that was the end.
-    fn take(&self, first: Batch, told: &Receiver<Batch>) -> bool {
+    fn take(&mut self, first: Batch, told: &Receiver<Batch>) -> bool {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         for batch in std::iter::once(first).chain(told.try_iter().take(AT_ONCE)) {
             match batch {
@@ -279,6 +285,10 @@ impl Keeper {
                     for event in &events {
                         book.take(event, &self.world, at);
                     }
+                }
+                Batch::GoBy(limits, deadlines, ports) => {
+                    book.go_by(limits, deadlines);
+                    self.world.ports = ports;
                 }
                 Batch::End => return true,
             }
@@ -398,6 +408,12 @@ impl World for Known {
     fn ports(&self) -> &[u16] {
         &self.ports
     }
+}
+
+/// Where this box serves files and documents.
+fn ports_of(config: &Config) -> Vec<u16> {
+    let listeners = config.http.listeners.iter();
+    listeners.map(|listener| listener.address.port()).collect()
 }
 
 /// For which machines a loader is: a PE file says so in its header, and what is none of these is a BIOS's.

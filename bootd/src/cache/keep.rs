@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,7 +58,7 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// The lowest rate of a fetch.
     pub(super) lowest: Lowest,
-    budget: u64,
+    budget: AtomicU64,
 }
 
 struct State {
@@ -202,7 +203,7 @@ impl Keep {
             waiting: Mutex::default(),
             counts,
             lowest: Lowest::OF_ORIGINS,
-            budget,
+            budget: budget.into(),
         };
         shared.tell(&shared.state());
         Ok(Self(Arc::new(shared)))
@@ -215,6 +216,33 @@ impl Keep {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0
+    }
+
+    /// Goes by another configuration: what another origin had under its name goes, and what is over the bound goes with the next object that
+    /// comes.
+    pub(super) fn go_by(&self, config: &Config) {
+        let others: Vec<Place> = {
+            let state = self.0.state();
+            let records = state.objects.values().map(|stored| &stored.record);
+            let is_other = |record: &&Record| {
+                let origin = config.origin_of(&record.bucket, &record.key);
+                origin.is_some_and(|origin| origin.source.to_string() != record.origin)
+            };
+            records.filter(is_other).map(Record::place).collect()
+        };
+        for place in &others {
+            self.remove(place);
+        }
+        let size = config.cache.size.or_else(|| {
+            let (free, _) = self.0.disk.space().ok()?;
+            let kept = self.0.state().shelf.sum().bytes;
+            Some((free.saturating_add(kept) / 100).saturating_mul(SHARE))
+        });
+        let Some(size) = size else { return };
+        let mut state = self.0.state();
+        state.shelf.bound(size);
+        self.0.budget.store(size, Ordering::Relaxed);
+        self.0.tell(&state);
     }
 
     /// Says to the next start that this was no crash. Blocks shortly.
@@ -392,7 +420,11 @@ impl Keep {
     pub(super) fn status(&self) -> String {
         let sum = self.0.state().shelf.sum();
         let plural = if sum.objects == 1 { "" } else { "s" };
-        let (objects, bytes, most) = (sum.objects, Size(sum.bytes), Size(self.0.budget));
+        let (objects, bytes, most) = (
+            sum.objects,
+            Size(sum.bytes),
+            Size(self.0.budget.load(Ordering::Relaxed)),
+        );
         let mut line = format!("{objects} object{plural}, {bytes} of at most {most}");
         if sum.fills > 0 {
             line.push_str(&format!(", {} being fetched", sum.fills));
@@ -857,7 +889,7 @@ impl Shared {
         for (what, value) in [
             ("objects", sum.objects as u64),
             ("bytes", sum.bytes),
-            ("bytes_at_most", self.budget),
+            ("bytes_at_most", self.budget.load(Ordering::Relaxed)),
             ("fills", sum.fills as u64),
             ("stale_objects", sum.stale as u64),
             ("waiting_objects", sum.waiting as u64),

@@ -197,17 +197,7 @@ async fn over(dir: &Path, source: &Source, size: Option<u64>) -> Artifacts {
 }
 
 async fn over_with(dir: &Path, source: &Source, size: Option<u64>, sidecar: Option<&str>) -> Artifacts {
-    let mut config = config(Path::new("/nowhere"));
-    config.cache_dir = dir.into();
-    config.cache.size = size;
-    config.origins = vec![config::Origin {
-        bucket: "b".into(),
-        source: source.clone(),
-        prefix: String::new(),
-        sidecar: sidecar.map(str::to_owned),
-        prefixes: Vec::new(),
-        rewrite: true,
-    }];
+    let config = configured(dir, source, size, sidecar);
     let (mut artifacts, mistakes) = Artifacts::new(&config, Arc::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
     eventually("free", async || {
@@ -220,6 +210,21 @@ async fn over_with(dir: &Path, source: &Source, size: Option<u64>, sidecar: Opti
     })
     .await;
     artifacts
+}
+
+fn configured(dir: &Path, source: &Source, size: Option<u64>, sidecar: Option<&str>) -> Config {
+    let mut config = config(Path::new("/nowhere"));
+    config.cache_dir = dir.into();
+    config.cache.size = size;
+    config.origins = vec![config::Origin {
+        bucket: "b".into(),
+        source: source.clone(),
+        prefix: String::new(),
+        sidecar: sidecar.map(str::to_owned),
+        prefixes: Vec::new(),
+        rewrite: true,
+    }];
+    config
 }
 
 async fn bytes(object: Object) -> Result<Vec<u8>, String> {
@@ -1026,6 +1031,33 @@ async fn what_another_origin_had_under_the_same_name_is_not_served() {
         assert_eq!(get(&artifacts, "k").await.unwrap(), web.does.lock().unwrap().body);
         until_kept(&artifacts, 1).await;
     }
+}
+
+#[tokio::test]
+async fn another_configuration_goes_on_with_what_is_kept_but_for_what_another_origin_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (Web::new(image(10)), Web::new(vec![2; 10]));
+    let ((source, _serving), (moved, _serving_too)) = (one.start().await, two.start().await);
+    let first = over(dir.path(), &source, None).await;
+    assert_eq!(get(&first, "k").await.unwrap(), image(10));
+    until_kept(&first, 1).await;
+    // Nothing is kept for a while.
+    let none = configured(dir.path(), &source, Some(0), None);
+    let (second, mistakes, kept) = first.changed(&none);
+    assert!(mistakes.is_empty() && kept.is_ok() && !second.keeps());
+    // The same folder, without being opened again.
+    let again = configured(dir.path(), &source, Some(1 << 20), None);
+    let (third, _, kept) = second.changed(&again);
+    third.take(&again);
+    assert!(kept.is_ok() && third.keeps());
+    assert_eq!(sum(&third).objects, 1);
+    let kept = third.kept().unwrap();
+    assert!(kept.contains("at most 1.0 MiB"), "{kept}");
+    let elsewhere = configured(dir.path(), &moved, None, None);
+    let (fourth, ..) = third.changed(&elsewhere);
+    fourth.take(&elsewhere);
+    assert_eq!(sum(&fourth).objects, 0);
+    assert_eq!(get(&fourth, "k").await.unwrap(), [2; 10]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,6 +59,8 @@ pub use view::{Cached, CachedState, PinError};
 pub struct Artifacts {
     buckets: BTreeMap<String, Bucket>,
     keep: Option<Keep>,
+    /// Nothing is kept at present, and this is the folder that was opened before.
+    idle: Option<Keep>,
     metrics: Arc<Metrics>,
     lines: Arc<Lines>,
     watch: Watch,
@@ -192,6 +194,7 @@ impl Artifacts {
             Self {
                 buckets,
                 keep: None,
+                idle: None,
                 metrics,
                 lines,
                 watch: Watch::default(),
@@ -228,6 +231,41 @@ impl Artifacts {
         Ok(())
     }
 
+    /// The same with the origins and the bounds of another configuration: of what is kept goes what another origin had under its name. Blocks
+    /// as [`Artifacts::keep`] when nothing was kept before.
+    pub fn changed(&self, config: &Config) -> (Self, Vec<ArtifactsError>, Result<(), CacheError>) {
+        let (mut changed, mistakes) = Self::new(config, Arc::clone(&self.metrics));
+        changed.lines = Arc::clone(&self.lines);
+        changed.watch = self.watch.clone();
+        let opened = self
+            .keep
+            .as_ref()
+            .or(self.idle.as_ref())
+            .map(|keep| Keep::of(keep.shared()));
+        let Some(keep) = opened else {
+            let kept = changed.keep(config);
+            return (changed, mistakes, kept);
+        };
+        let keeps = config.cache.size != Some(0)
+            && changed
+                .buckets
+                .values()
+                .flat_map(Bucket::origins)
+                .any(Origin::is_remote);
+        match keeps {
+            true => changed.keep = Some(keep),
+            false => changed.idle = Some(keep),
+        }
+        (changed, mistakes, Ok(()))
+    }
+
+    /// These are in service now, in the place of others.
+    pub fn take(&self, config: &Config) {
+        if let Some(keep) = &self.keep {
+            keep.go_by(config);
+        }
+    }
+
     /// Compares what is kept with what was fetched, all of it in about this period, again and again, until the shutdown; zero: never.
     pub async fn scrub(self: Arc<Self>, period: Duration, shutdown: CancellationToken) {
         if let Some(keep) = &self.keep
@@ -239,7 +277,7 @@ impl Artifacts {
 
     /// Notes that this process comes to its end; whoever does not do that has all that is kept compared at the next start. Blocks shortly.
     pub fn end(&self) {
-        if let Some(keep) = &self.keep {
+        if let Some(keep) = self.keep.as_ref().or(self.idle.as_ref()) {
             keep.end();
         }
     }

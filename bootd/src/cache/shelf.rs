@@ -414,6 +414,11 @@ impl Shelf {
         (number, before)
     }
 
+    /// Keeps so many bytes at most from now on.
+    pub(super) fn bound(&mut self, budget: u64) {
+        self.limits.budget = budget;
+    }
+
     /// The longest unused that go so that the rest is within the limits, as after a start with smaller ones.
     pub(super) fn trim(&mut self) -> Vec<Number> {
         self.make_room(0, 0, None, &|_| false).unwrap_or_default()

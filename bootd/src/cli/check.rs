@@ -154,6 +154,7 @@ async fn find(config: Config) -> Findings {
     found.mistakes.extend(mistakes.iter().map(ToString::to_string));
     let app = App {
         config: Arc::new(config),
+        listeners: Vec::new(),
         inventory,
         plugins,
         artifacts: Arc::new(artifacts),
@@ -163,7 +164,7 @@ async fn find(config: Config) -> Findings {
         metrics,
         watch: Default::default(),
         readiness: Arc::default(),
-        bounds: Bounds::default(),
+        bounds: Arc::<Bounds>::default(),
         admin: OnceLock::new(),
     };
     let files = explain::boot_files(&app).await;

@@ -94,8 +94,7 @@ pub enum Verb {
         after_help = "Examples:\n  bootd plugins\n  bootd plugins check ./libbootd_hello.so --set greeting=Hello"
     )]
     Plugins(plugins::Arguments),
-    /// Load plugins anew, beside those that serve; each takes over when its start succeeded.
-    #[command(after_help = "Examples:\n  bootd reload\n  bootd reload bss cloud-init")]
+    /// Take a changed configuration into service without a restart, or show what it would change; or load plugins anew.
     Reload(reload::Arguments),
     /// Show whether all is well.
     #[command(after_help = "Examples:\n  bootd status\n  bootd status --json")]

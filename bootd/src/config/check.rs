@@ -120,6 +120,8 @@ pub(super) fn check(raw: Raw, path: &Path) -> Result<Config, Vec<Mistake>> {
             plugins,
             plugin_dirs,
             compat,
+            written: std::sync::Arc::default(),
+            dialect: super::Dialect::default(),
         })
     } else {
         Err(m.list)

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bootd_sdk::wire::Rewrite;
@@ -57,6 +58,20 @@ pub struct Config {
     pub plugin_dirs: Vec<PathBuf>,
     /// What CoreDHCP did.
     pub compat: Compat,
+    /// What was written, key by key, to say what a reload changes. Of a coredhcp.yaml it is what the file comes to.
+    pub written: Arc<toml::Table>,
+    /// How the file is read again.
+    pub dialect: Dialect,
+}
+
+/// In which form the configuration is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// A `bootd.toml`, or a coredhcp.yaml by its extension.
+    #[default]
+    Bootd,
+    /// A coredhcp.yaml, whatever its name is, and the `bootd.toml` beside it.
+    Coredhcp,
 }
 
 /// For who depends on what CoreDHCP did.
@@ -81,7 +96,7 @@ pub enum BootloopNak {
 }
 
 /// TFTP and loaders.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tftp {
     /// Whether there is TFTP. Without it loaders are announced only when they are configured.
     pub serve: bool,
@@ -415,7 +430,7 @@ impl fmt::Display for Source {
 }
 
 /// A plugin to load.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PluginConfig {
     /// Its name, such as `cloud-init`.
     pub name: String,

@@ -71,7 +71,19 @@ pub fn load_coredhcp(path: &Path) -> Result<(Config, Vec<Note>), ConfigError> {
             text: "goes over what the file beside it says".into(),
         });
     }
-    Ok((parse(&understood.toml, path)?, understood.notes))
+    let config = Config {
+        dialect: Dialect::Coredhcp,
+        ..parse(&understood.toml, path)?
+    };
+    Ok((config, understood.notes))
+}
+
+/// Reads the file of a configuration again, as it was read before.
+pub fn load_again(config: &Config) -> Result<Config, ConfigError> {
+    match config.dialect {
+        Dialect::Bootd => load(&config.path),
+        Dialect::Coredhcp => load_coredhcp(&config.path).map(|(config, _)| config),
+    }
 }
 
 fn is_yaml(path: &Path) -> bool {
@@ -129,5 +141,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     };
 
     let raw = raw::parse(text).map_err(|mistake| failed(vec![mistake]))?;
-    check::check(raw, path).map_err(failed)
+    let config = check::check(raw, path).map_err(failed)?;
+    // It was read as TOML a moment ago.
+    let written = text.parse::<toml::Table>().unwrap_or_default().into();
+    Ok(Config { written, ..config })
 }

@@ -2,13 +2,14 @@
 //!
 //! [`Watch`] owns a port with its threads for each interface that is up and that the configuration means. Those that are there at the start
 //! are opened before anything is answered, and what is wrong with them is an error; later, and for those that are not there, it is a warning,
-//! which [`Watch::warnings`] tells, and looked at again with each change of the interfaces, and every few seconds anyway. It never touches a
-//! packet.
+//! which [`Watch::warnings`] tells, and looked at again with each change of the interfaces, and every few seconds anyway. A new configuration
+//! finds its ports opened before it counts ([`Watch::prepare`]); then they are heard, and those that it does not mean are closed
+//! ([`Watch::take`]); ports that it means as before are never closed. It never touches a packet.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::router::{self, advertisement::Dhcp6};
 use super::served::{self, Line};
 use super::{DhcpError, LOOK_AGAIN, v4, v6};
-use crate::config::Selector;
+use crate::config::{Config, RouterAdvertisement, Selector};
 use crate::net::{Changed, Changes, Icmp6, Interface};
 use crate::watchdog::{Pulse, Pulses, Rounds};
 
@@ -26,6 +27,7 @@ pub type Warnings = Arc<ArcSwap<Vec<String>>>;
 
 /// The ports.
 pub(super) struct Watch {
+    config: Arc<Config>,
     v4: Family<v4::service::Shell>,
     /// `None`: there is no DHCPv6.
     v6: Option<Family<v6::service::Shell>>,
@@ -35,7 +37,33 @@ pub(super) struct Watch {
     /// What is wrong with files of hosts.
     hosts: BTreeMap<&'static str, String>,
     lines: Arc<served::Served>,
-    ending: Arc<AtomicBool>,
+    /// Ends what the configuration before had and this one has not.
+    closing: Option<JoinHandle<()>>,
+}
+
+/// What a new configuration needs that is not there yet.
+pub(super) struct Prepared {
+    config: Arc<Config>,
+    /// `None`: there is no DHCPv6.
+    v6: Option<Six>,
+    /// Open, and heard by nobody yet.
+    ports: Vec<Opened>,
+    warnings: Vec<String>,
+}
+
+/// DHCPv6 of a new configuration.
+enum Six {
+    /// It is there, and goes by these rules then.
+    Other(Box<v6::service::Rules>),
+    /// It begins.
+    New(Arc<v6::service::Shell>),
+}
+
+/// Ports of an interface.
+struct Opened {
+    interface: Interface,
+    v4: Option<v4::port::Port>,
+    v6: Option<v6::port::Port>,
 }
 
 /// Where DHCP of one family is.
@@ -45,7 +73,7 @@ struct Family<S> {
 }
 
 /// What an interface is to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Wants {
     v4: bool,
     v6: bool,
@@ -57,8 +85,9 @@ struct Running {
     wants: Wants,
     v4: Option<Served<v4::port::Port>>,
     v6: Option<Served<v6::port::Port>>,
-    /// Answers router solicitations.
+    /// Answers router solicitations, with this.
     neighbours: Threads,
+    says: Option<(RouterAdvertisement, Dhcp6)>,
     /// Another router, to which they are left.
     router: Arc<ArcSwapOption<Ipv6Addr>>,
 }
@@ -76,26 +105,21 @@ impl Watch {
     pub(super) fn start(
         shell: Arc<v4::service::Shell>,
         shell6: Option<Arc<v6::service::Shell>>,
-        ending: Arc<AtomicBool>,
     ) -> Result<Self, DhcpError> {
-        let config = Arc::clone(&shell.deps().config);
-        // Whoever has no subnets of a family is not served in it.
-        let selectors = match config.dhcp.subnets.is_empty() {
-            true => Vec::new(),
-            false => config.interfaces.clone(),
-        };
-        let selectors6 = config.dhcp6.iter().flat_map(|dhcp6| dhcp6.interfaces.clone());
+        let config = Arc::clone(&shell.rules().config);
+        let (selectors, selectors6) = selectors(&config);
         let mut watch = Self {
+            config,
             v4: Family { shell, selectors },
             v6: shell6.map(|shell| Family {
                 shell,
-                selectors: selectors6.collect(),
+                selectors: selectors6,
             }),
             running: BTreeMap::new(),
             warnings: Warnings::default(),
             hosts: BTreeMap::new(),
             lines: Arc::default(),
-            ending,
+            closing: None,
         };
         let all = Interface::all().map_err(|source| DhcpError::Net {
             interface: "any interface".into(),
@@ -126,10 +150,10 @@ impl Watch {
     }
 
     /// Follows the interfaces until told to end, then ends the ports.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(watch: &Mutex<Self>, ending: &AtomicBool) {
         let mut changes = None;
         let mut looked = Instant::now();
-        while !self.ending.load(Ordering::Relaxed) {
+        while !ending.load(Ordering::Relaxed) {
             let changed = match &changes {
                 Some(changes) => Changes::wait(changes),
                 None => {
@@ -144,14 +168,165 @@ impl Watch {
                 Err(_) => changes = None,
             }
             looked = Instant::now();
-            self.look_at_hosts();
+            let mut watch = locked(watch);
+            watch.look_at_hosts();
             // While they cannot be listed, the last state stays.
             if let Ok(all) = Interface::all() {
-                self.follow(&all);
+                watch.follow(&all);
             }
         }
         // All are told before any is waited for.
-        self.running.values().for_each(Running::end);
+        let running = std::mem::take(&mut locked(watch).running);
+        running.values().for_each(Running::end);
+    }
+
+    /// Opens what a new configuration needs and is not there; nobody notices. What is wrong with interfaces that come and go is a warning.
+    pub(super) fn prepare(&mut self, config: &Arc<Config>) -> Result<Prepared, DhcpError> {
+        // What the reload before closed may be what this one opens.
+        if let Some(closing) = self.closing.take() {
+            let _ = closing.join();
+        }
+        let deps = self.v4.shell.deps();
+        let v6 = match (&config.dhcp6, &self.v6) {
+            (None, _) => None,
+            (Some(dhcp6), Some(_)) => {
+                let rules = v6::service::Rules::read(config, dhcp6, &deps.store)?;
+                Some(Six::Other(Box::new(rules)))
+            }
+            (Some(dhcp6), None) => {
+                let rules = v6::service::Rules::read(config, dhcp6, &deps.store)?;
+                let shell = v6::service::Shell::with(deps.clone(), rules);
+                Some(Six::New(Arc::new(shell)))
+            }
+        };
+        let all = Interface::all().map_err(|source| DhcpError::Net {
+            interface: "any interface".into(),
+            source,
+        })?;
+        let mut prepared = Prepared {
+            config: Arc::clone(config),
+            v6,
+            ports: Vec::new(),
+            warnings: Vec::new(),
+        };
+        for (interface, wants) in wanted(&all, &selectors(config)) {
+            let running = self.running.get(&interface.index);
+            let has = running.map_or_else(Wants::default, Running::has);
+            match Opened::open(interface, wants, has, config) {
+                Err(DhcpError::Net { interface, source }) if !source.is_lasting() => {
+                    let warning = format!("interface {interface}: no DHCP there: {source}");
+                    prepared.warnings.push(warning);
+                }
+                Err(error) => return Err(error),
+                Ok(opened) => prepared.ports.push(opened),
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Has what was prepared heard, and ends what the configuration does not mean any more.
+    pub(super) fn take(&mut self, prepared: Prepared) {
+        let (selectors, selectors6) = selectors(&prepared.config);
+        self.config = prepared.config;
+        self.v4.selectors = selectors;
+        let shell6 = match (prepared.v6, self.v6.take()) {
+            (None, _) => None,
+            (Some(Six::Other(rules)), Some(family)) => {
+                family.shell.take(*rules);
+                Some(family.shell)
+            }
+            (Some(Six::New(shell)), _) => Some(shell),
+            // It was there when this was prepared, and nobody else takes it away.
+            (Some(Six::Other(_)), None) => None,
+        };
+        self.v6 = shell6.map(|shell| Family {
+            shell,
+            selectors: selectors6,
+        });
+        let mut closed = Closed::default();
+        let wanted: Vec<u32> = prepared.ports.iter().map(|opened| opened.interface.index).collect();
+        let (v4, v6) = (&self.v4.selectors, self.v6.as_ref().map(|v6| &v6.selectors));
+        // One that came a moment ago was opened meanwhile.
+        let came = |running: &Running| {
+            let interface = running.interface();
+            interface.is_some_and(|i| is_meant(v4, &i) || v6.is_some_and(|v6| is_meant(v6, &i)))
+        };
+        let gone = self
+            .running
+            .extract_if(.., |index, running| !wanted.contains(index) && !came(running));
+        for (_, running) in gone {
+            tracing::info!(
+                interface = running.name,
+                "no DHCP there any more: the configuration does not mean it"
+            );
+            self.lines.end(&running.name);
+            closed.running.push(running);
+        }
+        for opened in prepared.ports {
+            let name = opened.interface.name.clone();
+            if let Err(error) = self.begin(opened, &mut closed) {
+                // As with an interface that comes later: it is tried again.
+                self.v4
+                    .shell
+                    .deps()
+                    .metrics
+                    .refused("dhcp4", "open_failed", &name, &error);
+            }
+        }
+        self.closing = closed.put_away();
+        // While they cannot be listed, what is wrong is said with the next look.
+        if let Ok(all) = Interface::all() {
+            self.say(&all, prepared.warnings);
+        }
+    }
+
+    /// Has an interface served by what was opened for it, and by what was there. After an error it is not served at all.
+    fn begin(&mut self, opened: Opened, closed: &mut Closed) -> Result<(), DhcpError> {
+        let index = opened.interface.index;
+        let begun = self.try_begin(opened, closed);
+        if begun.is_err()
+            && let Some(running) = self.running.remove(&index)
+        {
+            self.lines.end(&running.name);
+            closed.running.push(running);
+        }
+        begun
+    }
+
+    fn try_begin(&mut self, opened: Opened, closed: &mut Closed) -> Result<(), DhcpError> {
+        let interface = opened.interface;
+        let wants = Wants {
+            v4: is_meant(&self.v4.selectors, &interface),
+            v6: self.v6.as_ref().is_some_and(|v6| is_meant(&v6.selectors, &interface)),
+        };
+        let running = self.running.entry(interface.index).or_insert_with(|| Running {
+            name: interface.name.clone(),
+            wants,
+            v4: None,
+            v6: None,
+            neighbours: Threads::default(),
+            says: None,
+            router: Arc::default(),
+        });
+        running.wants = wants;
+        match (opened.v4, wants.v4, &running.v4) {
+            (Some(port), true, None) => running.v4 = Some(self.v4.serve(port)?),
+            (_, false, _) => closed.v4.extend(running.v4.take()),
+            _ => {}
+        }
+        match (opened.v6, &self.v6, &running.v6) {
+            (Some(port), Some(v6), None) if wants.v6 => running.v6 = Some(v6.serve(port)?),
+            (_, _, _) if !wants.v6 => closed.v6.extend(running.v6.take()),
+            _ => {}
+        }
+        let before = running.answer_solicitations(&self.config, &self.v4.shell, &interface);
+        closed.neighbours.extend(before);
+        let line = Line {
+            v4: wants.v4,
+            v6: wants.v6,
+        };
+        self.lines.begin(&running.name, line);
+        Ok(())
     }
 
     fn look_at_hosts(&mut self) {
@@ -214,43 +389,13 @@ impl Watch {
 
     /// The interfaces that are to be served, and in which families.
     fn wanted(&self, all: &[Interface]) -> Vec<(Interface, Wants)> {
-        let of = |interface: &Interface| Wants {
-            v4: is_meant(&self.v4.selectors, interface),
-            v6: self.v6.as_ref().is_some_and(|v6| is_meant(&v6.selectors, interface)),
-        };
-        let up = all.iter().filter(|interface| interface.up);
-        up.map(|interface| (interface.clone(), of(interface)))
-            .filter(|(_, wants)| wants.v4 || wants.v6)
-            .collect()
+        let selectors6 = self.v6.as_ref().map(|v6| v6.selectors.clone()).unwrap_or_default();
+        wanted(all, &(self.v4.selectors.clone(), selectors6))
     }
 
     fn open(&mut self, interface: Interface, wants: Wants) -> Result<(), DhcpError> {
-        let v4 = match wants.v4 {
-            true => Some(self.v4.open(&interface)?),
-            false => None,
-        };
-        let v6 = match self.v6.as_ref().filter(|_| wants.v6) {
-            Some(v6) => Some(v6.open(&interface)?),
-            None => None,
-        };
-        let line = Line {
-            v4: wants.v4,
-            v6: wants.v6,
-        };
-        self.lines.begin(&interface.name, line);
-        let mut running = Running {
-            name: interface.name.clone(),
-            wants,
-            v4,
-            v6,
-            neighbours: Threads::default(),
-            router: Arc::default(),
-        };
-        if self.v4.shell.deps().config.dhcp.router_solicitations {
-            running.answer_solicitations(&self.v4.shell, &interface);
-        }
-        self.running.insert(interface.index, running);
-        Ok(())
+        let opened = Opened::open(interface, wants, Wants::default(), &self.config)?;
+        self.begin(opened, &mut Closed::default())
     }
 
     /// Tells what is wrong, once when it begins.
@@ -286,15 +431,74 @@ impl Watch {
     }
 }
 
-impl Family<v4::service::Shell> {
-    fn open(&self, interface: &Interface) -> Result<Served<v4::port::Port>, DhcpError> {
-        let name = interface.name.clone();
-        let config = &self.shell.deps().config;
-        let port = v4::port::Port::open(interface.clone(), config.dhcp.port);
-        let port = port.map_err(|source| DhcpError::Net {
-            interface: name.clone(),
+impl Opened {
+    /// Opens the ports that an interface is to have and has not.
+    fn open(interface: Interface, wants: Wants, has: Wants, config: &Config) -> Result<Self, DhcpError> {
+        let failed = |source| DhcpError::Net {
+            interface: interface.name.clone(),
             source,
-        })?;
+        };
+        let v4 = match wants.v4 && !has.v4 {
+            true => Some(v4::port::Port::open(interface.clone(), config.dhcp.port).map_err(failed)?),
+            false => None,
+        };
+        let v6 = match config.dhcp6.as_ref().filter(|_| wants.v6 && !has.v6) {
+            Some(dhcp6) => Some(v6::port::Port::open(interface.clone(), dhcp6.port).map_err(failed)?),
+            None => None,
+        };
+        Ok(Self { interface, v4, v6 })
+    }
+}
+
+/// What is not heard any more. Its threads are waited for elsewhere: they end within half a second.
+#[derive(Default)]
+struct Closed {
+    running: Vec<Running>,
+    v4: Vec<Served<v4::port::Port>>,
+    v6: Vec<Served<v6::port::Port>>,
+    neighbours: Vec<Threads>,
+}
+
+impl Closed {
+    /// `None`: nothing is waited for any more.
+    fn put_away(self) -> Option<JoinHandle<()>> {
+        if self.running.is_empty() && self.v4.is_empty() && self.v6.is_empty() && self.neighbours.is_empty() {
+            return None;
+        }
+        self.running.iter().for_each(Running::end);
+        // Without a thread they are waited for here.
+        let thread = std::thread::Builder::new().name("dhcp-closing".into());
+        thread.spawn(move || drop(self)).ok()
+    }
+}
+
+/// Where DHCP of each family is to be.
+fn selectors(config: &Config) -> (Vec<Selector>, Vec<Selector>) {
+    // Whoever has no subnets of a family is not served in it.
+    let v4 = match config.dhcp.subnets.is_empty() {
+        true => Vec::new(),
+        false => config.interfaces.clone(),
+    };
+    let v6 = config.dhcp6.iter().flat_map(|dhcp6| dhcp6.interfaces.clone());
+    (v4, v6.collect())
+}
+
+/// The interfaces that are to be served, and in which families.
+fn wanted(all: &[Interface], (v4, v6): &(Vec<Selector>, Vec<Selector>)) -> Vec<(Interface, Wants)> {
+    let of = |interface: &Interface| Wants {
+        v4: is_meant(v4, interface),
+        v6: is_meant(v6, interface),
+    };
+    let up = all.iter().filter(|interface| interface.up);
+    up.map(|interface| (interface.clone(), of(interface)))
+        .filter(|(_, wants)| wants.v4 || wants.v6)
+        .collect()
+}
+
+impl Family<v4::service::Shell> {
+    /// Has a port heard.
+    fn serve(&self, port: v4::port::Port) -> Result<Served<v4::port::Port>, DhcpError> {
+        let name = port.interface().name.clone();
         let (mut threads, receiver) = (Threads::default(), port.receiver());
         let shell = Arc::clone(&self.shell);
         threads
@@ -339,13 +543,9 @@ impl Family<v4::service::Shell> {
 }
 
 impl Family<v6::service::Shell> {
-    fn open(&self, interface: &Interface) -> Result<Served<v6::port::Port>, DhcpError> {
-        let name = interface.name.clone();
-        let port = v6::port::Port::open(interface.clone(), self.shell.port());
-        let port = port.map_err(|source| DhcpError::Net {
-            interface: name.clone(),
-            source,
-        })?;
+    /// Has a port heard.
+    fn serve(&self, port: v6::port::Port) -> Result<Served<v6::port::Port>, DhcpError> {
+        let name = port.interface().name.clone();
         let (mut threads, receiver) = (Threads::default(), port.receiver());
         let shell = Arc::clone(&self.shell);
         threads
@@ -428,18 +628,50 @@ impl Running {
         }
     }
 
-    /// Where the system has no IPv6 nobody answers, which costs iPXE its wait and nothing else.
-    fn answer_solicitations(&mut self, shell: &v4::service::Shell, interface: &Interface) {
+    /// What it was when it was looked at last.
+    fn interface(&self) -> Option<Arc<Interface>> {
+        let v4 = self.v4.as_ref().map(|served| served.port.interface());
+        v4.or_else(|| self.v6.as_ref().map(|served| served.port.interface()))
+    }
+
+    /// What it has.
+    fn has(&self) -> Wants {
+        Wants {
+            v4: self.v4.is_some(),
+            v6: self.v6.is_some(),
+        }
+    }
+
+    /// Answers router solicitations as the configuration says; what answered otherwise before comes back. Where the system has no IPv6 nobody
+    /// answers, which costs iPXE its wait and nothing else.
+    fn answer_solicitations(
+        &mut self,
+        config: &Config,
+        shell: &v4::service::Shell,
+        interface: &Interface,
+    ) -> Option<Threads> {
         let dhcp6 = match self.wants.v6 {
             true => Dhcp6::Managed,
             false => Dhcp6::None,
+        };
+        let says = &config.dhcp.router_advertisement;
+        let says = config.dhcp.router_solicitations.then(|| (says.clone(), dhcp6));
+        if self.says == says {
+            return None;
+        }
+        let before = std::mem::take(&mut self.neighbours);
+        before.ending.store(true, Ordering::Relaxed);
+        self.router.store(None);
+        self.says.clone_from(&says);
+        let Some((says, dhcp6)) = says else {
+            return Some(before);
         };
         let opened = Icmp6::open(interface).map_err(|error| error.to_string());
         let begun = opened.and_then(|socket| {
             let service = router::service::Service {
                 socket,
                 interface: interface.name.clone(),
-                says: shell.deps().config.dhcp.router_advertisement.clone(),
+                says,
                 dhcp6,
                 router: Arc::clone(&self.router),
                 metrics: Arc::clone(&shell.deps().metrics),
@@ -454,6 +686,7 @@ impl Running {
             let interface = &interface.name;
             tracing::warn!(interface, error, "router solicitations are not answered");
         }
+        Some(before)
     }
 
     /// Tells all threads to end.
@@ -498,6 +731,10 @@ impl Drop for Threads {
             let _ = thread.join();
         }
     }
+}
+
+fn locked(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_meant(selectors: &[Selector], interface: &Interface) -> bool {

@@ -5,12 +5,14 @@
 //! socket: known nodes are answered from the inventory's snapshot, the pool's leases are written by the store's own thread, which then sends
 //! the ACK. What a packet gets is decided by pure code ([`v4`], [`v6`]); [`explain`] and [`explain6`] run the same code without a packet.
 
+pub mod answer_diff;
 mod clock;
 mod ignored;
 mod interfaces;
 pub mod limit;
 mod outbox;
 mod pressure;
+pub(crate) mod recent;
 pub mod router;
 pub mod rules;
 mod served;
@@ -19,8 +21,8 @@ pub mod v6;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -49,7 +51,7 @@ pub use v6::policy::Receiving as Receiving6;
 /// What DHCP works with.
 #[derive(Clone)]
 pub struct Deps {
-    /// The configuration.
+    /// The configuration that it starts with; [`Service::prepare`] is for others.
     pub config: Arc<Config>,
     /// The inventory.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
@@ -154,11 +156,18 @@ pub fn export_leases(path: &Path, leases: &[LeaseView]) -> Result<usize, SqliteE
 /// DHCP at work.
 pub struct Service {
     shell: Arc<v4::service::Shell>,
+    ports: Arc<Mutex<interfaces::Watch>>,
     ending: Arc<AtomicBool>,
     warnings: Warnings,
     served: Arc<Served>,
-    watch: Option<JoinHandle<()>>,
-    _prober: Option<v4::prober::Prober>,
+    watch: Mutex<Option<JoinHandle<()>>>,
+    prober: Mutex<Option<v4::prober::Prober>>,
+}
+
+/// A configuration that DHCP can go by at any moment.
+pub struct Prepared {
+    rules: v4::service::Rules,
+    ports: interfaces::Prepared,
 }
 
 /// Opens the sockets of all interfaces that are there, reads the leases of earlier runs, and begins to answer. Interfaces that come later are
@@ -169,31 +178,57 @@ pub fn start(deps: Deps) -> Result<Service, DhcpError> {
         None => None,
     };
     let shell = Arc::new(v4::service::Shell::new(deps)?);
-    let ending: Arc<AtomicBool> = Arc::default();
-    let watch = interfaces::Watch::start(Arc::clone(&shell), six, Arc::clone(&ending))?;
+    let watch = interfaces::Watch::start(Arc::clone(&shell), six)?;
     let (warnings, served) = (watch.warnings(), watch.lines());
+    let (ports, ending) = (Arc::new(Mutex::new(watch)), Arc::<AtomicBool>::default());
+    let (watched, told) = (Arc::clone(&ports), Arc::clone(&ending));
     let watch = std::thread::Builder::new()
         .name("dhcp-interfaces".into())
-        .spawn(move || watch.run())
+        .spawn(move || interfaces::Watch::run(&watched, &told))
         .map_err(|source| DhcpError::Thread {
             interface: "all interfaces".into(),
             source,
         })?;
     Ok(Service {
-        _prober: v4::prober::Prober::start(&shell),
+        prober: Mutex::new(v4::prober::Prober::start(&shell)),
         shell,
+        ports,
         ending,
         warnings,
         served,
-        watch: Some(watch),
+        watch: Mutex::new(Some(watch)),
     })
 }
 
 impl Service {
     /// Ends the threads, within about a second. Leases that are being written are still acknowledged.
-    pub fn stop(mut self) {
+    pub fn stop(&self) {
         self.end();
         self.shell.hand_over();
+    }
+
+    /// Reads what another configuration names and opens the sockets that it needs. Nothing changes yet.
+    pub fn prepare(&self, config: &Arc<Config>) -> Result<Prepared, DhcpError> {
+        Ok(Prepared {
+            rules: v4::service::Rules::read(config)?,
+            ports: locked(&self.ports).prepare(config)?,
+        })
+    }
+
+    /// Goes by another configuration from now on. No packet is lost: sockets that are needed before and after are not touched.
+    pub fn take(&self, prepared: Prepared) {
+        let mut ports = locked(&self.ports);
+        if self.shell.take(prepared.rules) == v4::service::Probing::Other {
+            let started = v4::prober::Prober::start(&self.shell);
+            let before = std::mem::replace(&mut *locked(&self.prober), started);
+            drop(before);
+        }
+        ports.take(prepared.ports);
+    }
+
+    /// What clients of DHCPv4 asked lately.
+    pub fn recent(&self) -> Vec<recent::Asked> {
+        self.shell.recent().all()
     }
 
     /// The leases of the pools, to look at and to change.
@@ -211,9 +246,9 @@ impl Service {
         Arc::clone(&self.served)
     }
 
-    fn end(&mut self) {
+    fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
-        if let Some(watch) = self.watch.take() {
+        if let Some(watch) = locked(&self.watch).take() {
             // A panic has been printed by now.
             let _ = watch.join();
         }
@@ -224,6 +259,10 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How often the interfaces are looked at: they get other addresses, go, and come back as other ones.

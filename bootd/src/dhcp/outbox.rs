@@ -51,6 +51,9 @@ pub(crate) struct Desk<L> {
     pub(super) limit: Limit,
     /// What the timelines of boots are told of its batch.
     pub(super) pen: Pen,
+    rate_limit: u32,
+    /// Packets of this batch that were remembered.
+    noted: u8,
 }
 
 impl<L: Letter> Desk<L> {
@@ -61,14 +64,33 @@ impl<L: Letter> Desk<L> {
             refusals: Refusals::new(metrics, L::PART),
             limit: Limit::new(rate_limit),
             pen: watch.pen(),
+            rate_limit,
+            noted: 0,
+        }
+    }
+
+    /// Each client may send so many packets a second from now on. Another number than before forgets who sent how much.
+    pub(crate) fn limit_to(&mut self, rate_limit: u32) {
+        if self.rate_limit != rate_limit {
+            (self.limit, self.rate_limit) = (Limit::new(rate_limit), rate_limit);
         }
     }
 
     /// A batch of packets came.
     pub(crate) fn begin(&mut self, load: Load) {
         self.limit.begin(boot_clock(), load);
+        self.noted = 0;
+    }
+
+    /// Whether one more packet of this batch is to be remembered. Of full batches only some are: what comes then is hardly news, and has to be answered.
+    pub(super) fn notes(&mut self) -> bool {
+        self.noted += u8::from(self.noted <= NOTED);
+        self.noted <= NOTED
     }
 }
+
+/// Packets of a batch that are remembered at most.
+const NOTED: u8 = 8;
 
 /// The letters of a batch.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod deadline;
 mod handed;
 mod holding;
 mod keys;
+mod listeners;
 mod listing;
 pub mod loaders;
 mod paths;
@@ -24,8 +25,9 @@ mod told;
 mod xml;
 
 pub use handed::Handed;
+pub use listeners::{Lanes, Listeners, Opened};
 pub(crate) use router::url_host;
-pub use router::{App, Bounds, Connection};
+pub use router::{App, Bounds, Connection, InService};
 pub use service::{BindError, bind, run};
 pub use tls::Certificates;
 

@@ -37,10 +37,16 @@ use crate::script::own_paths;
 use crate::tftp::Files;
 use crate::warmer::Readiness;
 
-/// What the router leads to.
+/// Where the [`App`] in service is at any moment; another configuration makes another one.
+pub type InService = Arc<ArcSwap<App>>;
+
+/// What the router leads to: everything that a request needs, as one configuration has it. Never changes; a reload puts another one in its place.
+#[derive(Clone)]
 pub struct App {
     /// The configuration.
     pub config: Arc<Config>,
+    /// Its listeners, for connections to share.
+    pub listeners: Vec<Arc<Listener>>,
     /// The nodes.
     pub inventory: Arc<Inventory>,
     /// The plugins.
@@ -60,7 +66,7 @@ pub struct App {
     /// Whether the files that boot scripts name are here.
     pub readiness: Arc<Readiness>,
     /// What all connections share.
-    pub bounds: Bounds,
+    pub bounds: Arc<Bounds>,
     /// What shows all this to operators, once it is there.
     pub admin: OnceLock<Weak<Admin>>,
 }
@@ -104,6 +110,11 @@ impl App {
     pub fn is_shown_by(&self, admin: &Arc<Admin>) {
         // There is one.
         let _ = self.admin.set(Arc::downgrade(admin));
+    }
+
+    /// What the configuration says of the listener at this address; `None`: it has none there.
+    pub fn listener(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
+        self.listeners.iter().find(|listener| listener.address == address)
     }
 
     /// Answers a request.

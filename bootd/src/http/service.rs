@@ -27,7 +27,7 @@ use super::Body;
 use super::deadline::HeadDeadline;
 use super::handed::Handed;
 use super::plain::{Plain, Slot};
-use super::router::{App, Connection};
+use super::router::{Connection, InService};
 use super::tls::handshake;
 use crate::config::Listener;
 
@@ -52,6 +52,18 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct BindError {
     address: SocketAddr,
     source: std::io::Error,
+}
+
+impl BindError {
+    /// What the system says.
+    pub fn kind(&self) -> std::io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Where it should listen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -113,9 +125,8 @@ fn prepare(socket: &SockRef<'_>, listener: &Listener) -> io::Result<()> {
     }
 }
 
-/// Serves a listener until the shutdown token is cancelled.
-pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdown: CancellationToken) {
-    let listener = Arc::new(listener);
+/// Serves a listener until the shutdown token is cancelled. What the configuration says of it counts from each next request on.
+pub async fn run(socket: Arc<TcpListener>, listener: Arc<Listener>, app: InService, shutdown: CancellationToken) {
     let slots = Arc::new(Semaphore::new(most_connections()));
     let seats: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
     let connections = TaskTracker::new();
@@ -129,16 +140,18 @@ pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdow
             () = shutdown.cancelled() => break,
             accepted = socket.accept() => accepted,
         };
+        let now = app.load_full();
         match accepted {
             Ok((stream, peer)) => {
                 // On `[::]` clients of IPv4 come with mapped addresses.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                let (app, listener, shutdown) = (Arc::clone(&app), Arc::clone(&listener), shutdown.clone());
+                let listener = Arc::clone(now.listener(listener.address).unwrap_or(&listener));
                 let Some(seat) = Seat::take(&seats, peer.ip(), &listener.trusted_proxies) else {
-                    app.metrics
+                    now.metrics
                         .refused("http", "too_many_connections", &peer, &"of one client");
                     continue;
                 };
+                let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
                 connections.spawn(async move {
                     serve(stream, peer, listener, app, shutdown).await;
                     drop((slot, seat));
@@ -146,11 +159,13 @@ pub async fn run(socket: TcpListener, listener: Listener, app: Arc<App>, shutdow
             }
             Err(error) => {
                 // Out of descriptors, or a client that was gone before it was accepted: never a reason to stop.
-                app.metrics.refused("http", "accept", &listener.address, &error);
+                now.metrics.refused("http", "accept", &listener.address, &error);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
+    // Another one may want to listen there.
+    drop(socket);
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(listener = %listener.address, open = connections.len(), "connections were still open at the end");
@@ -205,30 +220,39 @@ async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     listener: Arc<Listener>,
-    app: Arc<App>,
+    app: InService,
     shutdown: CancellationToken,
 ) {
+    let begun = app.load_full();
     // A listener with an address of its own knows it already.
     let local = match listener.address.ip().is_unspecified() {
         true => stream.local_addr().unwrap_or(listener.address),
         false => listener.address,
     };
-    let offered = app.certificates.of(&listener);
+    let offered = begun.certificates.of(&listener);
+    let metrics = Arc::clone(&begun.metrics);
+    drop(begun);
+    let speaks_tls = listener.tls.is_some();
     let connection = Connection { listener, local, peer };
     let slot = Slot::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (app, connection, slot) = (Arc::clone(&app), connection.clone(), slot.clone());
+        let (app, mut connection, slot) = (app.load_full(), connection.clone(), slot.clone());
         async move {
+            let listener = app.listener(connection.listener.address);
+            // Between one that speaks TLS and one that does not there is no way for a connection.
+            if let Some(listener) = listener.filter(|listener| listener.tls.is_some() == speaks_tls) {
+                connection.listener = Arc::clone(listener);
+            }
             let mut response = app.respond(&connection, request).await;
             slot.set(response.extensions_mut().remove());
             Ok::<_, Infallible>(response)
         }
     });
-    let ended = match (&connection.listener.tls, offered) {
-        (None, _) => converse(Plain::new(stream, slot.clone()), service, HEAD_TIMEOUT, &shutdown).await,
+    let ended = match (speaks_tls, offered) {
+        (false, _) => converse(Plain::new(stream, slot.clone()), service, HEAD_TIMEOUT, &shutdown).await,
         // Never plain in its place.
-        (Some(_), None) => return,
-        (Some(_), Some(offered)) => {
+        (true, None) => return,
+        (true, Some(offered)) => {
             let made = tokio::select! {
                 () = shutdown.cancelled() => return,
                 made = handshake(stream, offered, HANDSHAKE_TIMEOUT) => made,
@@ -236,7 +260,7 @@ async fn serve(
             let stream = match made {
                 Ok(stream) => stream,
                 Err(none) => {
-                    app.metrics.refused("http", none.label(), &peer, &none);
+                    metrics.refused("http", none.label(), &peer, &none);
                     return;
                 }
             };
@@ -245,7 +269,7 @@ async fn serve(
     };
     match ended {
         Ended::Left => {}
-        Ended::Idle => app.metrics.done("http", "idle_end"),
+        Ended::Idle => metrics.done("http", "idle_end"),
         Ended::Failed(error) => {
             // A node that reboots in the middle of a download is ordinary.
             let reason = if error.is_parse() {
@@ -255,7 +279,7 @@ async fn serve(
             } else {
                 "connection"
             };
-            app.metrics.refused("http", reason, &peer, &error);
+            metrics.refused("http", reason, &peer, &error);
         }
     }
 }

@@ -39,7 +39,7 @@ pub enum PublishError {
 pub struct Inventory {
     shared: Arc<ArcSwap<Snapshot>>,
     working: Mutex<Working>,
-    subnets: ServedSubnets,
+    subnets: ArcSwap<ServedSubnets>,
     kept: Option<Kept>,
     metrics: Arc<Metrics>,
     lines: Lines,
@@ -73,7 +73,7 @@ impl Inventory {
                 owners,
                 former: Arc::default(),
             }),
-            subnets,
+            subnets: ArcSwap::from_pointee(subnets),
             kept,
             metrics,
             lines: Lines::new(Instant::now()),
@@ -90,6 +90,11 @@ impl Inventory {
     /// Where the current snapshot always is.
     pub fn shared(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.shared)
+    }
+
+    /// Rows that are published from now on are checked by other subnets. Those that are there stay until then.
+    pub fn serve(&self, subnets: ServedSubnets) {
+        self.subnets.store(Arc::new(subnets));
     }
 
     /// Rows that are refused at present, with the plugin that published them; of a plugin with very many the first.
@@ -133,7 +138,8 @@ impl Inventory {
         let mut working = self.lock();
         let at = working.owners.iter().position(|o| *o.name == *plugin);
         let at = at.ok_or_else(|| PublishError::UnknownPlugin(plugin.to_owned()))?;
-        let mut draft = Draft::new(&working.owners, &self.shared.load(), &self.subnets);
+        let subnets = self.subnets.load();
+        let mut draft = Draft::new(&working.owners, &self.shared.load(), &subnets);
         let report = rows.apply(&mut draft, at);
         let owner = &draft.owners[at];
         let most = owner.rows.len().max(owner.overlays.len());

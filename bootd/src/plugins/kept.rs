@@ -88,7 +88,10 @@ impl Plugins {
     ) -> Result<Ready, CallError> {
         let slot = &self.slots[plugin];
         let own = route.deadline_ms.map(|ms| Duration::from_millis(ms).min(LONGEST));
-        match slot.ask(&request, Lane::of(route), own.unwrap_or(self.deadline)).await {
+        match slot
+            .ask(&request, Lane::of(route), own.unwrap_or(**self.deadline.load()))
+            .await
+        {
             Ok(answer) => {
                 self.core.metrics.done(slot.name(), "answer");
                 let keep = answer.keep && answer.status == 200;

@@ -39,9 +39,9 @@ use bootd_sdk::wire::{self, Answer, Configuration, EventKind, Happening, Health,
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::config::{Config, ConfigError, Mistake, Mode};
+use crate::config::{Config, ConfigError, Mistake, Mode, PluginConfig};
 use crate::dhcp::{Lookup, Then};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, ServedSubnets};
 use crate::metrics::Metrics;
 use crate::state::Store;
 use fetch::Fetcher;
@@ -49,7 +49,7 @@ use kept::Kept;
 use lookups::{Lookups, Wanted};
 use mailbox::Events;
 use routes::Routes;
-use slot::Slot;
+use slot::{Settings, Slot};
 use supervisor::{Supervisor, Word};
 
 /// How long a plugin may take to look up a MAC.
@@ -148,7 +148,7 @@ pub struct Reloaded {
 /// All configured plugins: those in service, and what keeps the others out.
 pub struct Plugins {
     core: Core,
-    deadline: Duration,
+    deadline: ArcSwap<Duration>,
     slots: Vec<Arc<Slot>>,
     routes: Arc<ArcSwap<Routes>>,
     kept: Kept,
@@ -163,33 +163,19 @@ impl Plugins {
         let slots: Vec<Arc<Slot>> = config
             .plugins
             .iter()
-            .map(|plugin| {
-                let configuration = Configuration {
-                    mode: match plugin.mode {
-                        Mode::Local => "local".into(),
-                        Mode::Upstream => "upstream".into(),
-                    },
-                    config: plugin.config.clone(),
-                    folder: config
-                        .path
-                        .parent()
-                        .map(|folder| folder.display().to_string())
-                        .unwrap_or_default(),
-                    server: wire::Server {
-                        address: config.own_address().to_string(),
-                        boot_url: config.boot_url(),
-                    },
-                };
-                Arc::new(Slot::new(plugin.clone(), configuration, core.clone()))
-            })
+            .map(|plugin| Arc::new(Slot::new(settings(config, plugin), core.clone())))
             .collect();
+        Self::with(slots, config, core, purpose)
+    }
+
+    fn with(slots: Vec<Arc<Slot>>, config: &Config, core: Core, purpose: Purpose) -> Arc<Self> {
         let routes = Arc::<ArcSwap<Routes>>::default();
         let (mut supervisor, words, heard) =
             Supervisor::begin(&slots, core.clone(), &config.plugin_dirs, purpose, Arc::clone(&routes));
         supervisor.settle(&heard, START);
         let (lookups, wanted) = Lookups::new();
         let plugins = Arc::new(Self {
-            deadline: config.http.plugin_deadline,
+            deadline: ArcSwap::from_pointee(config.http.plugin_deadline),
             slots,
             routes,
             kept: Kept::new(),
@@ -314,6 +300,59 @@ impl Plugins {
         Some(reloaded)
     }
 
+    /// The plugins, by their place, whose settings are others in another configuration of the same plugins.
+    pub fn changed(&self, config: &Config) -> Vec<usize> {
+        let each = self.slots.iter().zip(&config.plugins).enumerate();
+        let changed = each.filter(|(_, (slot, plugin))| *slot.settings() != settings(config, plugin));
+        changed.map(|(at, _)| at).collect()
+    }
+
+    /// Has the plugins at these places look at the settings that another configuration has for them, beside those that serve and without
+    /// effect; gives what they find wrong. Blocks, a few seconds at most.
+    pub fn try_settings(&self, config: &Config, places: &[usize]) -> Vec<Mistake> {
+        let names: Vec<String> = self.slots.iter().map(|slot| slot.name().to_owned()).collect();
+        let metrics = Arc::<Metrics>::default();
+        let subnets = ServedSubnets::of(config);
+        let inventory = match Inventory::new(&names, subnets, None, Arc::clone(&metrics)) {
+            Ok(inventory) => Arc::new(inventory),
+            // Without a store nothing can fail.
+            Err(_) => return Vec::new(),
+        };
+        let core = Core::new(inventory, None, metrics);
+        let slots = places.iter().filter_map(|&at| {
+            let (before, plugin) = (self.slots.get(at)?, config.plugins.get(at)?);
+            let slot = Slot::new(settings(config, plugin), core.clone());
+            // The same file is not mapped again.
+            let loaded = before.state().loaded.clone();
+            slot.state().loaded = loaded;
+            Some(Arc::new(slot))
+        });
+        let tried = Self::with(slots.collect(), config, core, Purpose::Check);
+        let wrong = tried.slots.iter().zip(places).filter_map(|(slot, at)| {
+            let error = slot.state().error.clone()?;
+            Some(Mistake {
+                key: format!("plugin[{at}].config"),
+                text: format!("{}: {error}", slot.name()),
+            })
+        });
+        let wrong = wrong.collect();
+        tried.stop();
+        wrong
+    }
+
+    /// Goes by another configuration of the same plugins. Who has other settings now gets a new instance with [`Plugins::reload`]; no answer that was kept
+    /// before is fresh any more.
+    pub fn take(&self, config: &Config) {
+        self.deadline.store(Arc::new(config.http.plugin_deadline));
+        for (slot, plugin) in self.slots.iter().zip(&config.plugins) {
+            let settings = settings(config, plugin);
+            if *slot.settings() != settings {
+                slot.set(settings);
+            }
+            slot.shared.bump();
+        }
+    }
+
     /// Tells all plugins to end and waits a moment for their threads; one that hangs is left behind.
     pub fn stop(&self) {
         // A full queue is no reason to wait: the supervisor ends with the process.
@@ -370,6 +409,29 @@ impl Plugins {
                 Err(error) => self.core.metrics.refused(PART, error.label(), &slot.name(), &error),
             }
         }
+    }
+}
+
+/// What a plugin is started with.
+fn settings(config: &Config, plugin: &PluginConfig) -> Settings {
+    Settings {
+        plugin: plugin.clone(),
+        configuration: Configuration {
+            mode: match plugin.mode {
+                Mode::Local => "local".into(),
+                Mode::Upstream => "upstream".into(),
+            },
+            config: plugin.config.clone(),
+            folder: config
+                .path
+                .parent()
+                .map(|folder| folder.display().to_string())
+                .unwrap_or_default(),
+            server: wire::Server {
+                address: config.own_address().to_string(),
+                boot_url: config.boot_url(),
+            },
+        },
     }
 }
 

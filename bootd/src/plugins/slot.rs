@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bootd_sdk::wire::{Answer, Configuration, Request};
 
 use super::gate::Gate;
@@ -17,13 +17,19 @@ use crate::config::PluginConfig;
 
 /// A configured plugin.
 pub(super) struct Slot {
-    pub(super) config: PluginConfig,
-    /// What each instance is started with.
-    pub(super) configuration: Configuration,
+    name: String,
+    settings: ArcSwap<Settings>,
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Arc<Gate>,
     current: ArcSwapOption<Instance>,
     state: Mutex<State>,
+}
+
+/// What each instance is started with.
+#[derive(Debug, PartialEq)]
+pub(super) struct Settings {
+    pub(super) plugin: PluginConfig,
+    pub(super) configuration: Configuration,
 }
 
 /// How a plugin is.
@@ -56,11 +62,11 @@ pub(super) struct State {
 }
 
 impl Slot {
-    pub(super) fn new(config: PluginConfig, configuration: Configuration, core: Core) -> Self {
+    pub(super) fn new(settings: Settings, core: Core) -> Self {
         Self {
-            shared: Shared::new(&config.name, core),
-            config,
-            configuration,
+            shared: Shared::new(&settings.plugin.name, core),
+            name: settings.plugin.name.clone(),
+            settings: ArcSwap::from_pointee(settings),
             gate: Arc::default(),
             current: ArcSwapOption::empty(),
             state: Mutex::default(),
@@ -68,7 +74,17 @@ impl Slot {
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.config.name
+        &self.name
+    }
+
+    /// What the next instance is started with.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// The next instance is started with these.
+    pub(super) fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// The instance in service.
@@ -164,7 +180,7 @@ impl Slot {
 
     fn file(&self, current: &Option<Arc<Instance>>) -> Option<PathBuf> {
         let running = current.as_ref().map(|instance| instance.file().to_owned());
-        running.or_else(|| self.config.file.clone())
+        running.or_else(|| self.settings().plugin.file.clone())
     }
 }
 

@@ -190,7 +190,7 @@ impl Supervisor {
         let tended = &mut self.tended[at];
         let slot = Arc::clone(&tended.slot);
         let now = Instant::now();
-        let there = loader::find(&slot.config, &self.dirs).ok();
+        let there = loader::find(&slot.settings().plugin, &self.dirs).ok();
         tended.tried = there.and_then(|file| Identity::of(&file));
         let hanging = slot.state().left_behind(now);
         if hanging >= MOST_LEFT_BEHIND {
@@ -368,7 +368,7 @@ impl Tended {
 
     /// Whether another file is in the place of the one that was tried, the same at two looks: one that is being copied is not taken.
     fn file_was_replaced(&mut self, dirs: &[PathBuf]) -> bool {
-        let there = loader::find(&self.slot.config, dirs).ok();
+        let there = loader::find(&self.slot.settings().plugin, dirs).ok();
         let identity = there.and_then(|file| Identity::of(&file));
         let before = std::mem::replace(&mut self.changed, identity.filter(|_| identity != self.tried));
         self.changed.is_some() && self.changed == before
@@ -419,10 +419,18 @@ impl Tended {
 
 /// Finds and loads the file, waits for writes under way, and runs `init`.
 fn start(slot: &Slot, services: Registered, dirs: &[PathBuf], purpose: Purpose) -> Started {
-    let file = loader::find(&slot.config, dirs)?;
+    let settings = slot.settings();
+    let file = loader::find(&settings.plugin, dirs)?;
     let loaded = load(slot, &file)?;
     let closed = slot.gate.close(WRITES_END);
-    let instance = Instance::start(slot.name(), file, loaded.table, &slot.configuration, services, purpose)?;
+    let instance = Instance::start(
+        slot.name(),
+        file,
+        loaded.table,
+        &settings.configuration,
+        services,
+        purpose,
+    )?;
     Ok((instance, closed))
 }
 

@@ -193,6 +193,11 @@ pub enum End {
 }
 
 impl Engine {
+    /// Grants no larger blocks and windows from now on.
+    pub fn grant_at_most(&mut self, blksize: u16, windowsize: u16) {
+        (self.limits.blksize, self.limits.windowsize) = (blksize, windowsize);
+    }
+
     /// Without any transfer.
     pub fn new(limits: Limits) -> Self {
         Self {

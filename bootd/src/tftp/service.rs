@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -39,11 +39,27 @@ use crate::config::Tftp;
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
-    stop: PipeWriter,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<(PipeWriter, JoinHandle<()>)>>,
     trouble: Arc<Trouble>,
     /// It stands still when the thread ends before it is told.
     _pulse: Arc<Pulse>,
+    granted: Arc<ArcSwap<Granted>>,
+}
+
+/// What is granted at most, in bytes and blocks.
+#[derive(Debug, Clone, Copy)]
+struct Granted {
+    blksize: u16,
+    windowsize: u16,
+}
+
+impl Granted {
+    fn of(config: &Config) -> Self {
+        Self {
+            blksize: config.tftp.blksize,
+            windowsize: config.tftp.windowsize,
+        }
+    }
 }
 
 /// A TFTP service that does not start.
@@ -94,10 +110,18 @@ impl Service {
     }
 
     /// Ends it, with the transfers under way, and waits for its thread.
-    pub fn stop(self) {
-        drop(self.stop);
-        // The thread catches its panics; if it did not, there is nothing left to end.
-        let _ = self.thread.join();
+    pub fn stop(&self) {
+        let running = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = running {
+            drop(stop);
+            // The thread catches its panics; if it did not, there is nothing left to end.
+            let _ = thread.join();
+        }
+    }
+
+    /// Grants what this configuration says to reads that begin from now on. Where it listens it does not change.
+    pub fn take(&self, config: &Config) {
+        self.granted.store(Arc::new(Granted::of(config)));
     }
 }
 
@@ -126,21 +150,26 @@ fn start_with(
     let told = Arc::clone(&trouble);
     let pulse = metrics.pulses().begin("tftp");
     let beating = Arc::clone(&pulse);
+    let granted = Arc::new(ArcSwap::from_pointee(Granted {
+        blksize: limits.blksize,
+        windowsize: limits.windowsize,
+    }));
+    let grants = Arc::clone(&granted);
     let thread = std::thread::Builder::new()
         .name("tftp".into())
         .spawn(move || {
             urgency::become_urgent();
             supervise(&metrics, &stopped, RESTART_AFTER, || {
-                Desk::new(&listening, &files, &metrics, &watch, limits, &told)?.serve(&stopped, &beating)
+                Desk::new(&listening, &files, &metrics, &watch, limits, (&told, &grants))?.serve(&stopped, &beating)
             });
         })
         .map_err(TftpError::Thread)?;
     Ok(Service {
         address,
-        stop,
-        thread,
+        thread: Mutex::new(Some((stop, thread))),
         trouble,
         _pulse: pulse,
+        granted,
     })
 }
 
@@ -234,6 +263,7 @@ struct Desk<'a> {
     unheard: Counter,
     dropped: Vec<u32>,
     trouble: &'a Trouble,
+    granted: &'a ArcSwap<Granted>,
 }
 
 /// How a transfer reaches its client.
@@ -249,7 +279,7 @@ impl<'a> Desk<'a> {
         metrics: &'a Arc<Metrics>,
         watch: &'a Watch,
         limits: Limits,
-        trouble: &'a Trouble,
+        (trouble, granted): (&'a Trouble, &'a ArcSwap<Granted>),
     ) -> io::Result<Self> {
         let sockets = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (number, port) in listening.iter().enumerate() {
@@ -276,6 +306,7 @@ impl<'a> Desk<'a> {
             unheard: metrics.refusals_counter("tftp", "receive_buffer_full"),
             dropped: vec![0; listening.len()],
             trouble,
+            granted,
         })
     }
 
@@ -376,6 +407,8 @@ impl<'a> Desk<'a> {
         {
             return self.packet(id, bytes, now);
         }
+        let granted = **self.granted.load();
+        self.engine.grant_at_most(granted.blksize, granted.windowsize);
         match self.engine.request(met.peer, bytes, &self.files.load(), now) {
             Verdict::Begin(opening) => self.begin(number, met, opening, now),
             Verdict::Again(id, burst) => self.send(id, burst),

@@ -49,6 +49,8 @@ pub(crate) fn config(root: &Path) -> Config {
         boots: Default::default(),
         plugins: Vec::new(),
         plugin_dirs: Vec::new(),
+        written: Default::default(),
+        dialect: Default::default(),
         compat: Default::default(),
     }
 }

@@ -100,7 +100,7 @@ impl Boot {
 }
 
 /// What `init` gets: how this instance is configured.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Configuration {
     /// `local` or `upstream`.
@@ -114,7 +114,7 @@ pub struct Configuration {
 }
 
 /// The appliance as its plugins see it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Server {
     /// bootd's own address towards the nodes.

@@ -16,7 +16,7 @@ use crate::config::Arch;
 use crate::dhcp::rules::Said;
 
 /// How far a client's boot is. All of them get the same address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// A PXE ROM or UEFI: it fetches a loader.

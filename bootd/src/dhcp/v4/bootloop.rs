@@ -96,6 +96,16 @@ impl Bootloop {
         true
     }
 
+    /// Takes over the records that lie in these pools. The rows of the others stay, for a start with other pools.
+    pub(super) fn take_over(&mut self, before: Self) {
+        let kept = before.records.into_iter();
+        self.records = kept
+            .filter(|(_, record)| self.pools.iter().any(|pool| pool.holds(record.ip)))
+            .collect();
+        let records = self.records.iter();
+        self.taken = records.map(|(holder, record)| (record.ip, holder.clone())).collect();
+    }
+
     pub(super) fn answer<'a>(
         &mut self,
         request: &'a Request<'a>,

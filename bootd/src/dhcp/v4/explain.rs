@@ -223,7 +223,7 @@ fn scoped(config: &Config, reply: &Reply<'_>, area: &[u8]) -> Vec<String> {
 }
 
 /// The value of an option for humans.
-fn shown(code: u8, value: &[u8]) -> String {
+pub(in crate::dhcp) fn shown(code: u8, value: &[u8]) -> String {
     let hex = || value.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     match (code, value) {
         (1 | 3 | 6 | 7 | 28 | 42 | 54, _) if !value.is_empty() && value.len().is_multiple_of(4) => {
@@ -271,7 +271,7 @@ fn nothing(verdict: String) -> Explained {
 }
 
 /// The DISCOVER of such a client. It asks for broadcast, and for no option in particular.
-fn discover(mac: Mac, arch: Option<Arch>, stage: Stage) -> Vec<u8> {
+pub(in crate::dhcp) fn discover(mac: Mac, arch: Option<Arch>, stage: Stage) -> Vec<u8> {
     let mut packet = vec![0; HEADER];
     packet[..3].copy_from_slice(&[1, 1, 6]);
     packet[10..12].copy_from_slice(&BROADCAST.to_be_bytes());

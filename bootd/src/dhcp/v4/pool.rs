@@ -6,6 +6,7 @@
 //! Pure: the time is passed in (it never goes back), a lease that must be durable is a [`Verdict::Lease`] for the caller to write, and an
 //! address that somebody may use already is a [`Verdict::Probe`] for the caller to ask about.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
 use super::rows::Rows;
-use super::table::{Client, Held, PROBED, QUARANTINE, State, Table};
+use super::table::{Client, Entry, Held, PROBED, QUARANTINE, State, Table};
 use crate::config::{BindTo, BootloopNak, Config, Subnet};
 use crate::inventory::Snapshot;
 
@@ -30,6 +31,8 @@ pub struct Pools {
     rows: Rows,
     /// Decides instead of the tables.
     strict: Option<Bootloop>,
+    /// Leases that run and fit no pool, by their address: of a pool that was there before, and may be there again.
+    homeless: HashMap<u32, Entry>,
 }
 
 /// How dynamic leases are given, beyond what the subnets say.
@@ -89,6 +92,37 @@ impl Pools {
             tables: policy.subnets.iter().enumerate().filter_map(table).collect(),
             rows: Rows::default(),
             strict: policy.terms.strict.map(|habit| Bootloop::new(habit, policy)),
+            homeless: HashMap::new(),
+        }
+    }
+
+    /// Takes over what was given by pools from before, which end. An address stays its client's, until the time that it was told, wherever it lies in a
+    /// pool now; what lies in none waits for one, and its row stays.
+    pub fn take_over(&mut self, before: Self, now: Duration) {
+        self.rows = before.rows;
+        if let (Some(strict), Some(before)) = (&mut self.strict, before.strict) {
+            strict.take_over(before);
+        }
+        let mut loose: Vec<(u32, Entry)> = Vec::new();
+        for table in before.tables {
+            match self.tables.iter_mut().find(|new| new.has_range_of(&table)) {
+                Some(same) => same.continue_as(table),
+                None => loose.extend(table.entries),
+            }
+        }
+        loose.extend(before.homeless);
+        for (ip, entry) in loose {
+            // Whoever uses an address that rests has none of its own by that.
+            let holder = entry.holder.as_ref().filter(|_| !entry.state.rests());
+            let has_another = |holder| self.tables.iter().any(|table| table.of.contains_key(holder));
+            if (holder.is_none() && entry.until <= now) || holder.is_some_and(has_another) {
+                continue;
+            }
+            match self.tables.iter_mut().find(|table| table.holds(ip)) {
+                Some(table) => table.adopt(ip, entry),
+                None if entry.state == State::Leased && entry.until > now => drop(self.homeless.insert(ip, entry)),
+                None => {}
+            }
         }
     }
 
@@ -107,6 +141,13 @@ impl Pools {
             return false;
         }
         let Some(table) = self.tables.iter_mut().find(|table| table.holds(ip)) else {
+            let client = Client {
+                mac: former.mac,
+                client_id: former.client_id,
+                host_name: former.host_name,
+            };
+            let entry = Entry::leased(former.holder, client, now + former.left);
+            self.homeless.insert(ip, entry);
             return false;
         };
         if table.entries.contains_key(&ip) {
@@ -185,6 +226,7 @@ impl Pools {
         for table in &mut self.tables {
             table.free(holder, now);
         }
+        self.homeless.retain(|_, entry| entry.holder.as_ref() != Some(holder));
         self.rows.remove(holder)
     }
 

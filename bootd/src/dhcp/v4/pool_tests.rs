@@ -579,3 +579,68 @@ fn packet(random: &mut Random) -> Vec<u8> {
     }
     packet
 }
+
+/// A policy whose first pool is other than usual.
+fn with_pool(first: u8, last: u8) -> Policy {
+    let mut policy = policy();
+    let pool = policy.subnets[0].pool.as_mut().unwrap();
+    (pool.first, pool.last) = ([172, 16, 0, first].into(), [172, 16, 0, last].into());
+    policy
+}
+
+impl Bench {
+    fn reload(&mut self, policy: Policy) {
+        let before = std::mem::replace(&mut self.pools, Pools::new(&policy));
+        self.pools.take_over(before, self.now);
+        self.policy = policy;
+    }
+}
+
+#[test]
+fn other_pools_take_over_the_leases_that_lie_in_them() {
+    let mut bench = Bench::new();
+    let (one, two) = (bench.join(9), bench.join(10));
+    bench.reload(with_pool(190, 207));
+    assert_eq!((bench.join(9), bench.join(10)), (one, two));
+    // Somebody else gets neither of them.
+    let three = bench.join(11);
+    assert!(three != one && three != two, "{three:?}");
+}
+
+#[test]
+fn a_lease_that_lies_in_no_pool_any_more_is_there_again_with_one_that_holds_it() {
+    let mut bench = Bench::new();
+    let mine = bench.join(9);
+    bench.reload(with_pool(210, 220));
+    assert!(bench.pools.held(bench.now).is_empty());
+    bench.reload(policy());
+    assert_eq!(bench.pools.held(bench.now).len(), 1);
+    assert_eq!(bench.join(9), mine);
+    assert!(bench.pools.forget(&holder(9), bench.now), "its row is known");
+}
+
+#[test]
+fn who_got_another_lease_meanwhile_or_whose_lease_ended_does_not_get_the_old_one_back() {
+    let mut bench = Bench::new();
+    let (mine, ended) = (bench.join(9), bench.join(10));
+    bench.reload(with_pool(210, 220));
+    let other = bench.join(9);
+    assert!(other[3] >= 210, "{other:?}");
+    bench.pass(1_000_000);
+    bench.reload(with_pool(200, 220));
+    let held = bench.pools.held(bench.now);
+    let ips: Vec<[u8; 4]> = held.iter().map(|held| held.ip.octets()).collect();
+    assert!(!ips.contains(&mine), "{ips:?}");
+    let _ = ended;
+}
+
+#[test]
+fn an_address_that_somebody_uses_who_should_not_rests_in_another_pool_too() {
+    let mut bench = Bench::new();
+    let mine = bench.join(9);
+    assert!(matches!(bench.decide(&selecting(9, mine).send(4)), Decided::Freed(..)));
+    bench.reload(with_pool(200, 206));
+    for number in 20..26 {
+        assert_ne!(bench.join(number), mine);
+    }
+}

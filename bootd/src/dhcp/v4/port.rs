@@ -120,6 +120,7 @@ impl Receiver {
                 interface = self.wire.interface.load_full();
                 receiving = self::receiving(&interface);
             }
+            desk.limit_to(shell.rate_limit());
             desk.begin(pressure.after(incoming.is_full(), || self.wire.udp.backlog()));
             for (packet, peer) in incoming.packets() {
                 shell.packet(packet, peer, &receiving, &self.outlet, &mut desk);

@@ -77,7 +77,7 @@ pub(crate) struct Prober {
 impl Prober {
     /// Starts it, where addresses are to be probed.
     pub(crate) fn start(shell: &Arc<Shell>) -> Option<Self> {
-        let waiting = Arc::clone(shell.waiting()?);
+        let waiting = shell.waiting()?;
         let started = Arp::open().map_err(|error| error.to_string()).and_then(|_| {
             let (shell, waiting) = (Arc::clone(shell), Arc::clone(&waiting));
             let thread = std::thread::Builder::new().name("arp".into());

@@ -83,6 +83,11 @@ impl Rehearsal {
         self.receiving = receiving;
     }
 
+    /// Forgets all leases.
+    pub fn forget_leases(&mut self) {
+        self.pools = Pools::new(&self.policy);
+    }
+
     /// From now on a machine that never asked answers probes for this address.
     pub fn occupy(&mut self, ip: Ipv4Addr, by: Mac) {
         self.used.insert(ip, by);
@@ -93,12 +98,20 @@ impl Rehearsal {
         self.now = self.now.saturating_add(time);
     }
 
-    /// A packet comes in.
+    /// A packet comes in, from the usual port.
     pub fn packet(&mut self, bytes: &[u8]) -> Outcome {
-        let request = match parse(bytes) {
+        self.packet_from(None, bytes)
+    }
+
+    /// A packet comes in from this port.
+    pub fn packet_from(&mut self, port: Option<u16>, bytes: &[u8]) -> Outcome {
+        let mut request = match parse(bytes) {
             Ok(request) => request,
             Err(bad) => return Outcome::Silence(bad.label()),
         };
+        if let Some(port) = port {
+            request.came_from_port(port);
+        }
         match answer(&request, &self.policy, &self.snapshot, &self.receiving) {
             Verdict::Unknown(..) => {
                 // As many probes as there are addresses in use, one that nobody answers, and the offer.

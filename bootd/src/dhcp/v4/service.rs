@@ -1,5 +1,7 @@
 //! What is decided about a packet, and what is done then.
 //!
+//! What the configuration says is in [`Rules`], which are replaced whole ([`Shell::take`]): a packet is decided by those from before or by the
+//! new ones, and the pools change in the same moment, with the leases that fit them.
 //! The pools' lock is held only while memory changes: a lease is written by the store's thread, which sends the ACK when the row is durable;
 //! when the store refuses or fails there is none, and the client asks again. A DISCOVER of a client that the plugins are asked about is kept,
 //! and answered on the asker's thread when they have said something. A packet that makes the code panic costs that packet, and is counted.
@@ -11,10 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bootd_sdk::mac::Mac;
 
 use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, NakWhy, Verdict, Why, answer};
+use super::boot::Stage;
 use super::handover;
 use super::holder::{Hex, Holder};
 use super::hosts::HostsError;
@@ -27,9 +31,11 @@ use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
 use super::told;
+use crate::config::Config;
 use crate::dhcp::clock::{boot_clock, boot_id, unix_clock};
 use crate::dhcp::limit::Token;
 use crate::dhcp::outbox::{self, Dispatch, Outlet};
+use crate::dhcp::recent::Recent;
 use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
 use crate::state::{StoreError, Write};
 
@@ -39,14 +45,32 @@ pub(crate) type Desk = outbox::Desk<Letter>;
 /// What all threads share.
 pub(crate) struct Shell {
     deps: Deps,
-    policy: Policy,
+    /// Those that count. They are replaced while the pools are locked, which are made for them.
+    rules: ArcSwap<Rules>,
     pools: Mutex<Pools>,
     /// Clients in the pools, readable without their lock.
     pooled: AtomicUsize,
     dispatch: Arc<Dispatch<Letter>>,
     acks: Arc<Acks>,
     /// Packets that wait for a probe, where addresses are probed.
-    waiting: Option<Arc<Waiting>>,
+    waiting: ArcSwapOption<Waiting>,
+    recent: Recent,
+}
+
+/// What a configuration says of DHCP.
+pub(crate) struct Rules {
+    pub(crate) config: Arc<Config>,
+    pub(crate) policy: Policy,
+}
+
+impl Rules {
+    /// Those of a configuration, with its file of hosts.
+    pub(crate) fn read(config: &Arc<Config>) -> Result<Self, HostsError> {
+        Ok(Self {
+            policy: Policy::read(config)?,
+            config: Arc::clone(config),
+        })
+    }
 }
 
 /// A packet, and how it came.
@@ -84,8 +108,9 @@ enum Unknown {
 impl Shell {
     /// Takes over the leases of earlier runs. Rows that make no sense are left out, and said.
     pub(crate) fn new(deps: Deps) -> Result<Self, DhcpError> {
-        let policy = Policy::read(&deps.config)?;
-        let mut pools = Pools::new(&policy);
+        let rules = Rules::read(&deps.config)?;
+        let policy = &rules.policy;
+        let mut pools = Pools::new(policy);
         handover::import(&deps.config, &deps.store)?;
         let clocks = clocks();
         let mut moved = Write::default();
@@ -114,34 +139,62 @@ impl Shell {
         let acks = Arc::new(Acks::new(Arc::clone(&dispatch)));
         let durable = Arc::clone(&acks);
         deps.store.after_each_commit(move || durable.send());
-        let probe = Some(policy.terms.probe).filter(|time| !time.is_zero() && policy.terms.strict.is_none());
-        let waiting = probe.map(Waiting::new).and_then(|waiting| {
-            let failed = |error| tracing::warn!(%error, "addresses are offered without being probed");
-            waiting.map_err(failed).ok().map(Arc::new)
-        });
         Ok(Self {
-            waiting,
+            waiting: ArcSwapOption::new(waiting_for(policy)),
             deps,
-            policy,
+            rules: ArcSwap::from_pointee(rules),
             pools: Mutex::new(pools),
             pooled,
             dispatch,
             acks,
+            recent: Recent::default(),
         })
+    }
+
+    /// Goes by other rules from now on; leases that fit their pools are kept, and those that do not wait for pools that they fit. Says whether
+    /// addresses are probed for another time than before.
+    pub(crate) fn take(&self, rules: Rules) -> Probing {
+        let is_same = rules.policy.terms.probe == self.rules.load().policy.terms.probe;
+        if !is_same {
+            self.waiting.store(waiting_for(&rules.policy));
+        }
+        let mut pools = self.pools();
+        let fresh = Pools::new(&rules.policy);
+        let before = std::mem::replace(&mut *pools, fresh);
+        pools.take_over(before, boot_clock());
+        self.pooled.store(pools.len(), Ordering::Relaxed);
+        self.rules.store(Arc::new(rules));
+        drop(pools);
+        match is_same {
+            true => Probing::Same,
+            false => Probing::Other,
+        }
+    }
+
+    /// What it goes by at present.
+    pub(crate) fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    /// What clients asked lately.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// A desk for a thread.
     pub(crate) fn desk(&self) -> Desk {
-        Desk::new(
-            Arc::clone(&self.deps.metrics),
-            &self.deps.watch,
-            self.deps.config.dhcp.rate_limit,
-        )
+        Desk::new(Arc::clone(&self.deps.metrics), &self.deps.watch, self.rate_limit())
+    }
+
+    /// Packets a second of one client.
+    pub(crate) fn rate_limit(&self) -> u32 {
+        self.rules().config.dhcp.rate_limit
     }
 
     /// Takes the file of hosts over when it changed. `None`: it is as it was.
     pub(crate) fn look_at_hosts(&self) -> Option<Result<usize, HostsError>> {
-        let hosts = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes())?;
+        let rules = self.rules();
+        let hosts = rules.policy.hosts.as_ref().filter(|hosts| hosts.refreshes())?;
         hosts.news()
     }
 
@@ -156,8 +209,8 @@ impl Shell {
     }
 
     /// Packets that wait for a probe.
-    pub(super) fn waiting(&self) -> Option<&Arc<Waiting>> {
-        self.waiting.as_ref()
+    pub(super) fn waiting(&self) -> Option<Arc<Waiting>> {
+        self.waiting.load_full()
     }
 
     /// Deals with one packet. A reply that can leave at once is on the desk then, until [`Shell::send`].
@@ -219,7 +272,7 @@ impl Shell {
 
     /// A clean stop: CoreDHCP may come after us.
     pub(crate) fn hand_over(&self) {
-        handover::export(&self.deps.config, &self.deps.store, &self.leases(), unix_clock());
+        handover::export(&self.rules().config, &self.deps.store, &self.leases(), unix_clock());
     }
 
     fn request(self: &Arc<Self>, request: &Request<'_>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -233,8 +286,18 @@ impl Shell {
         {
             return desk.refusals.count(shed.label(), request, &shed.text());
         }
+        let rules = self.rules();
+        if arrived.turn == Turn::First && desk.notes() {
+            let stage = Stage::of(request, rules.policy.strict);
+            self.recent.note(
+                (sender, request.kind.map_or(0, Kind::number), stage),
+                arrived.bytes,
+                arrived.peer,
+                receiving,
+            );
+        }
         let snapshot = self.deps.snapshot.load();
-        let verdict = answer(request, &self.policy, &snapshot, receiving);
+        let verdict = answer(request, &rules.policy, &snapshot, receiving);
         let Verdict::Unknown(mac, missing) = verdict else {
             if settled(&verdict) {
                 self.forget(request);
@@ -254,7 +317,9 @@ impl Shell {
             }
         }
         let mut pools = self.pools();
-        let verdict = pools.answer(request, &self.policy, &snapshot, receiving, boot_clock());
+        // They may be others by now, and the pools are theirs.
+        let rules = self.rules();
+        let verdict = pools.answer(request, &rules.policy, &snapshot, receiving, boot_clock());
         self.pooled.store(pools.len(), Ordering::Relaxed);
         // Writes are queued in the order of the decisions, so the lock is held until then; queueing never waits.
         let verdict = self.queue(verdict, outlet);
@@ -278,7 +343,7 @@ impl Shell {
             outlet: Arc::clone(arrived.outlet),
             probed: arrived.probed,
         };
-        let begun = match (&self.waiting, arrived.receiving.link) {
+        let begun = match (self.waiting(), arrived.receiving.link) {
             (Some(waiting), Some(link)) => waiting.begin(link, ip, request.mac, kept),
             _ => Begun::Full(kept),
         };
@@ -324,7 +389,7 @@ impl Shell {
     /// Has the plugins asked about a client that the inventory does not know. Only its DISCOVER waits for what they say: who sends anything
     /// else has an address or an offer already, and is answered at once.
     fn look_up(self: &Arc<Self>, mac: Mac, request: &Request<'_>, arrived: Arrived<'_>) -> Unknown {
-        if arrived.turn == Turn::Asked || self.policy.is_for_another(request, arrived.receiving) {
+        if arrived.turn == Turn::Asked || self.rules().policy.is_for_another(request, arrived.receiving) {
             return Unknown::Pool;
         }
         match request.kind {
@@ -427,7 +492,7 @@ impl Shell {
         if self.pooled.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let Some(holder) = Holder::of(request, self.policy.terms.bind_to) else {
+        let Some(holder) = Holder::of(request, self.rules().policy.terms.bind_to) else {
             return;
         };
         let mut pools = self.pools();
@@ -467,6 +532,22 @@ impl Shell {
         // A panic while it was held is counted; the tables stay usable.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a new configuration has addresses probed for another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probing {
+    /// As before.
+    Same,
+    /// Otherwise: another prober is needed.
+    Other,
+}
+
+/// Where packets wait for probes; none where nobody is probed.
+fn waiting_for(policy: &Policy) -> Option<Arc<Waiting>> {
+    let probe = Some(policy.terms.probe).filter(|time| !time.is_zero() && policy.terms.strict.is_none());
+    let failed = |error| tracing::warn!(%error, "addresses are offered without being probed");
+    Waiting::new(probe?).map_err(failed).ok().map(Arc::new)
 }
 
 fn token(request: &Request<'_>, mac: Mac, peer: SocketAddrV4) -> Token {

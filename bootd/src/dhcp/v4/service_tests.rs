@@ -179,6 +179,70 @@ fn a_packet_of_a_known_node_takes_nothing_from_the_heap_on_its_way_through_the_s
 }
 
 #[test]
+fn other_rules_count_from_the_next_packet_on_and_leases_of_the_pool_stay() {
+    let bench = Bench::new();
+    let stranger = |ip: Ipv4Addr| Client::new(77).option(50, &ip.octets()).request();
+    let ip = bench.reply(&Client::new(77).discover()).ip();
+    assert_eq!(bench.reply(&stranger(ip)).kind(), ReplyKind::Ack);
+    let router = |sent: &Sent| find(&sent.packet[HEADER..], OptionCode::Router).map(|value| value.to_vec());
+    let before = router(&bench.reply(&Client::new(1).discover()));
+    let mut other = config();
+    other.dhcp.subnets[0].routers = vec![[172, 16, 0, 9].into()];
+    let rules = Rules::read(&Arc::new(other)).unwrap();
+    assert_eq!(bench.shell.take(rules), Probing::Same);
+    let after = router(&bench.reply(&Client::new(1).discover()));
+    assert!(
+        before != after && after == Some(vec![172, 16, 0, 9]),
+        "{before:?} {after:?}"
+    );
+    let again = bench.reply(&stranger(ip));
+    assert_eq!((again.kind(), again.ip()), (ReplyKind::Ack, ip));
+    assert_eq!(bench.shell.leases().len(), 1);
+}
+
+#[test]
+fn a_client_may_send_as_much_as_the_rules_say_now() {
+    let bench = Bench::new();
+    let mut desk = bench.shell.desk();
+    let mut answered = |rate: u32| {
+        let mut config = config();
+        config.dhcp.rate_limit = rate;
+        bench.shell.take(Rules::read(&Arc::new(config)).unwrap());
+        desk.limit_to(bench.shell.rate_limit());
+        for _ in 0..20 {
+            desk.begin(Load::Light);
+            let packet = Client::new(1).discover();
+            bench
+                .shell
+                .packet(&packet, PEER, &receiving(), &bench.outlet, &mut desk);
+            bench.shell.send(&mut desk, &*bench.outlet);
+        }
+        bench.sent.try_iter().count()
+    };
+    // Twice as many at once, and those of the time that this takes.
+    assert!((4..8).contains(&answered(2)));
+    assert_eq!(answered(0), 20);
+    assert!((4..8).contains(&answered(2)));
+}
+
+#[test]
+fn what_clients_asked_is_remembered_once_a_stage_with_how_it_came() {
+    let bench = Bench::new();
+    for _ in 0..3 {
+        bench.reply(&Client::new(1).option(93, &[0, 7]).discover());
+        bench.reply(&Client::new(1).option(77, b"iPXE").discover());
+    }
+    let recent = bench.shell.recent().all();
+    assert_eq!(recent.len(), 2);
+    assert!(
+        recent
+            .iter()
+            .all(|asked| asked.peer == PEER && asked.receiving == receiving())
+    );
+    assert_eq!(recent[1].bytes, Client::new(1).option(77, b"iPXE").discover());
+}
+
+#[test]
 fn whom_the_operator_ignores_gets_no_answer_until_that_ends() {
     let bench = Bench::new();
     let ignored = &bench.shell.deps().ignored;

@@ -85,7 +85,7 @@ impl State {
     }
 
     /// Nobody gets it before its time is over, as long as there is another one.
-    fn rests(self) -> bool {
+    pub(super) fn rests(self) -> bool {
         matches!(self, Self::Declined | Self::Conflict)
     }
 }
@@ -128,6 +128,17 @@ impl Client {
 }
 
 impl Entry {
+    /// A lease that runs.
+    pub(super) fn leased(holder: Holder, client: Client, until: Duration) -> Self {
+        Self {
+            holder: Some(holder),
+            client,
+            state: State::Leased,
+            until,
+            probed: Duration::ZERO,
+        }
+    }
+
     /// Somebody uses it who should not. One that rests because it became a node's is still in use by whoever had it.
     pub(super) fn is_resting(&self) -> bool {
         self.state == State::Conflict || (self.state == State::Declined && self.holder.is_some())
@@ -151,6 +162,32 @@ impl Table {
             hosts,
             own: Vec::new(),
         }
+    }
+
+    /// Whether it has the same addresses.
+    pub(super) fn has_range_of(&self, other: &Self) -> bool {
+        (self.first, self.last) == (other.first, other.last)
+    }
+
+    /// Goes on where another one of the same addresses ends.
+    pub(super) fn continue_as(&mut self, before: Self) {
+        self.next = before.next;
+        self.entries = before.entries;
+        self.of = before.of;
+        self.by_end = before.by_end;
+        self.resting = before.resting;
+        self.own = before.own;
+    }
+
+    /// Takes an address over that another one gave, unless somebody has it here.
+    pub(super) fn adopt(&mut self, ip: u32, entry: Entry) {
+        if self.entries.contains_key(&ip) {
+            return;
+        }
+        if let Some(holder) = entry.holder.as_ref().filter(|_| !entry.state.rests()) {
+            self.of.insert(holder.clone(), ip);
+        }
+        self.insert(ip, entry);
     }
 
     pub(super) fn offer<'a>(

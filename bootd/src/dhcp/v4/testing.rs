@@ -238,6 +238,8 @@ pub(crate) fn config() -> Config {
         plugins: vec![],
         plugin_dirs: vec![],
         compat: Default::default(),
+        written: Default::default(),
+        dialect: Default::default(),
     }
 }
 

@@ -55,7 +55,18 @@ pub fn explain6(
     arch: Option<Arch>,
     stage: Stage,
 ) -> Explained6 {
-    let policy = Policy::rehearsed(config, dhcp6);
+    explained(&Policy::rehearsed(config, dhcp6), snapshot, own, mac, arch, stage)
+}
+
+/// The same by rules that were read already.
+pub(in crate::dhcp) fn explained(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    own: &Receiving,
+    mac: Mac,
+    arch: Option<Arch>,
+    stage: Stage,
+) -> Explained6 {
     let packet = solicit(mac, arch, stage);
     let nothing = |verdict: String| Explained6 {
         verdict,
@@ -66,7 +77,7 @@ pub fn explain6(
         // The packet above is whole.
         Err(bad) => return nothing(format!("gets no answer: {bad}")),
     };
-    match answer(&request, &policy, snapshot, own) {
+    match answer(&request, policy, snapshot, own) {
         Verdict::Reply(reply) => of_reply(&reply),
         Verdict::Unknown(Missing::Mac(_)) => nothing("is not in the inventory: no address".into()),
         Verdict::Unknown(missing) => nothing(format!("gets no address: {}", missing.why())),

@@ -113,6 +113,7 @@ impl Receiver {
                 interface = self.interface.load_full();
                 receiving = self::receiving(&interface);
             }
+            desk.limit_to(shell.rate_limit());
             desk.begin(pressure.after(incoming.is_full(), || self.udp.backlog()));
             for (packet, peer) in incoming.packets() {
                 shell.packet(packet, peer, &receiving, &self.outlet, &mut desk);

@@ -8,6 +8,7 @@ use std::net::SocketAddrV6;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
 
 use super::PART;
@@ -17,11 +18,12 @@ use super::letter::Letter;
 use super::policy::{Policy, Receiving};
 use super::request::{Kind, Request, parse};
 use super::told;
-use crate::config::Dhcp6;
+use crate::config::{Config, Dhcp6};
 use crate::dhcp::HostsError;
 use crate::dhcp::limit::Token;
 use crate::dhcp::outbox::{self, Dispatch, Outlet};
 use crate::dhcp::{Deps, DhcpError, Lookup};
+use crate::state::Store;
 
 /// What a thread has by itself.
 pub(crate) type Desk = outbox::Desk<Letter>;
@@ -29,9 +31,28 @@ pub(crate) type Desk = outbox::Desk<Letter>;
 /// What all threads share.
 pub(crate) struct Shell {
     deps: Deps,
-    policy: Policy,
-    port: u16,
+    rules: ArcSwap<Rules>,
     dispatch: Dispatch<Letter>,
+}
+
+/// What a configuration says of DHCPv6; replaced whole.
+pub(crate) struct Rules {
+    config: Arc<Config>,
+    policy: Policy,
+}
+
+impl Rules {
+    /// Those of a configuration, with its file of hosts and the server's identity, which is made when there is none yet.
+    pub(crate) fn read(config: &Arc<Config>, dhcp6: &Dhcp6, store: &Store) -> Result<Self, DhcpError> {
+        let kept = match &dhcp6.server_id {
+            Some(_) => identity::of_nobody(),
+            None => identity::kept(store).map_err(DhcpError::Identity)?,
+        };
+        Ok(Self {
+            policy: Policy::read(config, dhcp6, kept)?,
+            config: Arc::clone(config),
+        })
+    }
 }
 
 /// A packet, and how it came.
@@ -67,30 +88,32 @@ enum Unknown {
 impl Shell {
     /// Reads the file of hosts, and makes the server's identity when there is none yet.
     pub(crate) fn new(deps: Deps, dhcp6: &Dhcp6) -> Result<Self, DhcpError> {
-        let kept = match &dhcp6.server_id {
-            Some(_) => identity::of_nobody(),
-            None => identity::kept(&deps.store).map_err(DhcpError::Identity)?,
-        };
-        Ok(Self {
-            policy: Policy::read(&deps.config, dhcp6, kept)?,
-            port: dhcp6.port,
+        let rules = Rules::read(&deps.config, dhcp6, &deps.store)?;
+        Ok(Self::with(deps, rules))
+    }
+
+    /// One with these rules.
+    pub(crate) fn with(deps: Deps, rules: Rules) -> Self {
+        Self {
+            rules: ArcSwap::from_pointee(rules),
             dispatch: Dispatch::new(Arc::clone(&deps.metrics)),
             deps,
-        })
+        }
+    }
+
+    /// Goes by other rules from now on.
+    pub(crate) fn take(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// Packets a second of one client.
+    pub(crate) fn rate_limit(&self) -> u32 {
+        self.rules.load().config.dhcp.rate_limit
     }
 
     /// A desk for a thread.
     pub(crate) fn desk(&self) -> Desk {
-        Desk::new(
-            Arc::clone(&self.deps.metrics),
-            &self.deps.watch,
-            self.deps.config.dhcp.rate_limit,
-        )
-    }
-
-    /// The UDP port of the server.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+        Desk::new(Arc::clone(&self.deps.metrics), &self.deps.watch, self.rate_limit())
     }
 
     /// What DHCP works with.
@@ -100,7 +123,8 @@ impl Shell {
 
     /// Takes the file of hosts over when it changed. `None`: it is as it was.
     pub(crate) fn look_at_hosts(&self) -> Option<Result<usize, HostsError>> {
-        let hosts = self.policy.hosts.as_ref().filter(|hosts| hosts.refreshes())?;
+        let rules = self.rules.load();
+        let hosts = rules.policy.hosts.as_ref().filter(|hosts| hosts.refreshes())?;
         hosts.news()
     }
 
@@ -151,7 +175,8 @@ impl Shell {
             return desk.refusals.count(shed.label(), request, &shed.text());
         }
         let snapshot = self.deps.snapshot.load();
-        let mut verdict = answer(request, &self.policy, &snapshot, arrived.receiving);
+        let rules = self.rules.load();
+        let mut verdict = answer(request, &rules.policy, &snapshot, arrived.receiving);
         if let Verdict::Unknown(missing) = verdict {
             if let Missing::Mac(mac) = missing {
                 if let Err(shed) = desk.limit.admit_unknown() {
@@ -163,7 +188,7 @@ impl Shell {
                     Unknown::Left => return ignored(Why::LookupUnderWay, request, desk),
                 }
             }
-            verdict = stranger(request, &self.policy, &snapshot, missing);
+            verdict = stranger(request, &rules.policy, &snapshot, missing);
         }
         match verdict {
             Verdict::Reply(reply) => {

@@ -159,7 +159,7 @@ fn the_solicit_of_a_stranger_waits_for_what_the_plugins_say() {
     // Who speaks to this server in particular is answered at once, and asked about all the same.
     let renew = Client::new(3)
         .ia(7, &["fd00::3"])
-        .option(2, &bench.shell.policy.server_id)
+        .option(2, &bench.shell.rules.load().policy.server_id)
         .send(5);
     assert_eq!(bench.packet(&renew, peer(link_local(3), 546)), 1);
     assert!(

@@ -496,7 +496,16 @@ fn a_panic_costs_what_it_was_about() {
     let metrics = Arc::new(Metrics::default());
     let trouble = Trouble::new(1);
     let watch = Watch::default();
-    let mut desk = Desk::new(&listening, &files, &metrics, &watch, limits(&config), &trouble).unwrap();
+    let granted = ArcSwap::from_pointee(Granted::of(&config));
+    let mut desk = Desk::new(
+        &listening,
+        &files,
+        &metrics,
+        &watch,
+        limits(&config),
+        (&trouble, &granted),
+    )
+    .unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let met = Met {
         peer: client.local_addr().unwrap(),
