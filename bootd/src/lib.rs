@@ -13,6 +13,7 @@ pub mod admin;
 pub mod auth;
 pub mod boots;
 pub mod cache;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod dhcp;

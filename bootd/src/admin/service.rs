@@ -204,6 +204,9 @@ impl Admin {
         if let Some(who) = path.strip_prefix("/boots/") {
             return self.boots(who);
         }
+        if let Some(who) = path.strip_prefix("/capture/") {
+            return self.captured(who);
+        }
         match path {
             "/boots" => json(&views::boots(self)),
             "/export" => self.export(query).await,
@@ -237,6 +240,24 @@ impl Admin {
                 Err(text) => error(StatusCode::BAD_REQUEST, &text),
             },
             _ => error(StatusCode::NOT_FOUND, "no such view"),
+        }
+    }
+
+    /// The last packets of a client.
+    fn captured(&self, who: &str) -> Response<Body> {
+        let who = percent_encoding::percent_decode_str(who).decode_utf8_lossy();
+        let (whose, about) = views::whose(self, &who);
+        match self.app().watch.captured(&whose, &about) {
+            Some(file) => {
+                let mut response = Response::new(full(file));
+                let content_type = HeaderValue::from_static("application/vnd.tcpdump.pcap");
+                response.headers_mut().insert(CONTENT_TYPE, content_type);
+                response
+            }
+            None => error(
+                StatusCode::NOT_FOUND,
+                "no packet of such a node is remembered: give a hardware address, an xname or an IP address (see bootd boots, bootd nodes)",
+            ),
         }
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::boots::Boots;
 use crate::cache::Cached;
+use crate::capture::Whose;
 use crate::config::{Access, Config, Mode};
 use crate::dhcp::LeaseView;
 use crate::http::App;
@@ -78,6 +79,34 @@ pub(super) fn boots(admin: &Admin) -> Boots {
     let silent = nodes.filter(|entry| !heard.contains(entry.node.id.as_str()));
     boots.unseen = silent.map(|entry| entry.node.id.clone()).collect();
     boots
+}
+
+/// Under which addresses packets of a client are kept, and what is known of it.
+pub(super) fn whose(admin: &Admin, who: &str) -> (Vec<Whose>, String) {
+    let app = admin.app();
+    let (mac, ip) = (who.parse::<Mac>().ok(), who.parse::<IpAddr>().ok());
+    let snapshot = app.inventory.snapshot();
+    let node = match (mac, ip) {
+        (Some(mac), _) => snapshot.by_mac(mac).map(|(node, _)| node),
+        (None, Some(ip)) => snapshot.by_ip(ip),
+        (None, None) => snapshot.by_id(who),
+    };
+    let mut whose: Vec<Whose> = mac.map(Whose::Mac).into_iter().chain(ip.map(Whose::Ip)).collect();
+    let interfaces = node.iter().flat_map(|node| &node.interfaces);
+    for interface in interfaces.filter(|interface| mac.is_none_or(|mac| interface.mac == mac)) {
+        whose.push(Whose::Mac(interface.mac));
+        whose.extend(interface.ips.iter().map(|ip| Whose::Ip(ip.ip)));
+    }
+    let timeline = app.watch.timeline(who);
+    let attempts = timeline.iter().flat_map(|timeline| &timeline.record.attempts);
+    whose.extend(attempts.filter_map(|attempt| attempt.ip).map(Whose::Ip));
+    whose.sort_unstable();
+    whose.dedup();
+    let about = match node {
+        Some(node) => format!("{who}: {} in the inventory", node.id),
+        None => format!("{who}: not in the inventory"),
+    };
+    (whose, about)
 }
 
 /// A node and whose it is.

@@ -171,6 +171,8 @@ impl Book {
             Event::Script(ip, asked) => self.script(*ip, asked, world, now),
             Event::Object(ip, transfer) => self.object(*ip, transfer, world, now),
             Event::Document(ip, asked) => self.document(*ip, asked, world, now),
+            // The capture has those.
+            Event::Packet(..) => None,
         };
         let Some(who) = who else { return };
         if let Some(record) = self.records.get_mut(&who) {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bootd_sdk::mac::Mac;
 use bytes::Bytes;
 
+use crate::capture::{Packet, Whose};
 use crate::config::Arch;
 use crate::dhcp::Stage as Asker;
 
@@ -24,6 +25,8 @@ pub enum Event {
     Object(IpAddr, Transfer),
     /// A document of cloud-init, or phone-home.
     Document(IpAddr, Asked),
+    /// A packet, or the head of a request or an answer, for the capture.
+    Packet(Whose, Packet),
 }
 
 /// A DHCP message of either family, and what became of it.

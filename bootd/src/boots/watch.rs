@@ -20,6 +20,7 @@ use super::book::{Book, Record, Who, World};
 use super::event::Event;
 use super::view::{Boots, Summary, Timeline};
 use super::{Deadlines, Limits};
+use crate::capture::{Ring, Said, Whose};
 use crate::config::{Arch, Config};
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
@@ -38,6 +39,7 @@ pub struct Watch(Option<Arc<Inner>>);
 struct Inner {
     queue: SyncSender<Batch>,
     book: Arc<Mutex<Book>>,
+    ring: Arc<Mutex<Ring>>,
     changes: broadcast::Sender<Arc<str>>,
     clock: Clock,
     lost: Counter,
@@ -88,6 +90,7 @@ impl Watch {
         let mut book = Book::new(config.boots.limits, config.boots.deadlines);
         restore(&mut book, &store);
         let book = Arc::new(Mutex::new(book));
+        let ring: Arc<Mutex<Ring>> = Arc::default();
         let (queue, told) = sync_channel(QUEUE);
         let (changes, _) = broadcast::channel(CHANGES);
         let clock = Clock::new();
@@ -99,6 +102,7 @@ impl Watch {
                 ports: ports_of(config),
             },
             book: Arc::clone(&book),
+            ring: Arc::clone(&ring),
             changes: changes.clone(),
             clock,
             store,
@@ -114,6 +118,7 @@ impl Watch {
         Ok(Self(Some(Arc::new(Inner {
             queue,
             book,
+            ring,
             changes,
             clock,
             lost,
@@ -136,6 +141,26 @@ impl Watch {
         if inner.queue.try_send(Batch::One(inner.clock.now(), event)).is_err() {
             inner.lost.inc();
         }
+    }
+
+    /// Tells several events of one moment.
+    pub fn tell_all<const N: usize>(&self, events: impl FnOnce() -> [Event; N]) {
+        let Some(inner) = &self.0 else { return };
+        let events = Batch::Many(inner.clock.now(), events().into());
+        if inner.queue.try_send(events).is_err() {
+            inner.lost.inc_by(N as u64);
+        }
+    }
+
+    /// Whether anybody hears.
+    pub fn hears(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The last packets of these, as a pcapng file with these words about it; `None`: there are none.
+    pub fn captured(&self, whose: &[Whose], about: &str) -> Option<Vec<u8>> {
+        let ring = self.0.as_ref()?.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        (ring.count(whose) > 0).then(|| ring.file(whose, about))
     }
 
     /// A place where a thread gathers the events of a batch.
@@ -236,6 +261,7 @@ impl Pen {
 struct Keeper {
     world: Known,
     book: Arc<Mutex<Book>>,
+    ring: Arc<Mutex<Ring>>,
     changes: broadcast::Sender<Arc<str>>,
     clock: Clock,
     store: Store,
@@ -278,12 +304,13 @@ impl Keeper {
     /// Takes what waits. `true`: that was the end.
     fn take(&mut self, first: Batch, told: &Receiver<Batch>) -> bool {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         for batch in std::iter::once(first).chain(told.try_iter().take(AT_ONCE)) {
             match batch {
-                Batch::One(at, event) => book.take(&event, &self.world, at),
+                Batch::One(at, event) => keep(event, &mut book, &mut ring, &self.world, at),
                 Batch::Many(at, events) => {
-                    for event in &events {
-                        book.take(event, &self.world, at);
+                    for event in events {
+                        keep(event, &mut book, &mut ring, &self.world, at);
                     }
                 }
                 Batch::GoBy(limits, deadlines, ports) => {
@@ -353,6 +380,21 @@ impl Keeper {
         });
         if let Err(error) = queued {
             self.metrics.refused("boots", error.label(), &"the timelines", &error);
+        }
+    }
+}
+
+/// Gives an event to the timelines, a packet to the capture, and to that what was decided about the last one.
+fn keep(event: Event, book: &mut Book, ring: &mut Ring, world: &Known, at: u64) {
+    match event {
+        Event::Packet(whose, packet) => ring.put(whose, packet, at),
+        event => {
+            book.take(&event, world, at);
+            match event {
+                Event::Dhcp(dhcp) => ring.say(Whose::Mac(dhcp.mac), Said::Dhcp(dhcp.asker, dhcp.outcome)),
+                Event::Loader(ip, transfer) => ring.say(Whose::Ip(ip), Said::File(transfer.state)),
+                _ => {}
+            }
         }
     }
 }

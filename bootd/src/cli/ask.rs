@@ -49,8 +49,14 @@ pub(super) fn events(place: &Place, path: &str, mut each: impl FnMut(&str, &str)
     }
 }
 
+/// Fetches what is no text.
+pub(super) fn bytes(place: &Place, path: &str) -> Result<Vec<u8>, Exit> {
+    exchange(place, Method::GET, path, String::new(), |_| {})
+}
+
 fn send(place: &Place, method: Method, path: &str, body: String) -> Result<String, Exit> {
-    exchange(place, method, path, body, |_| {})
+    let bytes = exchange(place, method, path, body, |_| {})?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// `each`: is given each part of a good answer as it comes, as far as it is text.
@@ -60,7 +66,7 @@ fn exchange(
     path: &str,
     body: String,
     mut each: impl FnMut(&str),
-) -> Result<String, Exit> {
+) -> Result<Vec<u8>, Exit> {
     // A bootd that serves can be asked while its next configuration is being written.
     let config = place.of_running();
     let socket = match config::admin_socket(&config) {
@@ -108,10 +114,10 @@ fn exchange(
                 bytes.extend_from_slice(part);
             }
         }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
         if status.is_success() {
-            return Ok(text);
+            return Ok(bytes);
         }
+        let text = String::from_utf8_lossy(&bytes);
         let said: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         eprintln!("bootd: {}", said["error"].as_str().unwrap_or(&text));
         Err(if status.is_client_error() {

@@ -9,6 +9,7 @@ macro_rules! say {
 mod ask;
 mod boots;
 mod cache;
+mod capture;
 mod check;
 mod convert;
 mod coredhcp;
@@ -84,6 +85,8 @@ pub enum Verb {
     Leases(leases::Arguments),
     /// Show how each node's boot goes, what is wrong with it, and what happens as it happens.
     Boots(boots::Arguments),
+    /// Write the last packets and requests of a node into a file for tshark.
+    Capture(capture::Arguments),
     /// Show what is kept of artifacts; fetch, pin or remove objects.
     #[command(
         after_help = "Examples:\n  bootd cache ls\n  bootd cache warm --all\n  bootd cache pin s3://boot-images/compute/base/rootfs"
@@ -212,6 +215,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Nodes(arguments) => nodes::run(&arguments),
         Verb::Leases(arguments) => leases::run(&arguments),
         Verb::Boots(arguments) => boots::run(&arguments),
+        Verb::Capture(arguments) => capture::run(&arguments),
         Verb::Cache(arguments) => cache::run(&arguments),
         Verb::Plugins(arguments) => plugins::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),

@@ -15,7 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::clock::boot_clock;
 use super::limit::{Limit, Load};
-use crate::boots::{Pen, Watch};
+use crate::boots::{Event, Pen, Watch};
 use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
 
@@ -36,6 +36,8 @@ pub(crate) trait Letter: 'static {
     fn whose(&self) -> &dyn Display;
     /// Writes the line about it.
     fn tell(&self);
+    /// For the capture; `None`: nobody knows whose it is.
+    fn seen(&self) -> Option<Event>;
 }
 
 /// Where replies leave.
@@ -128,6 +130,7 @@ impl<L: Letter> Outbox<L> {
 /// Sends letters.
 pub(crate) struct Dispatch<L> {
     metrics: Arc<Metrics>,
+    watch: Watch,
     counters: Vec<Sent>,
     lines: Lines,
     letters: PhantomData<fn(&L)>,
@@ -141,7 +144,7 @@ struct Sent {
 
 impl<L: Letter> Dispatch<L> {
     /// With its own counters among all of them.
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, watch: Watch) -> Self {
         let counters = L::KINDS.iter().map(|kind| Sent {
             count: metrics.counter(L::PART, kind),
             bytes: metrics.bytes_counter(L::PART, kind),
@@ -149,6 +152,7 @@ impl<L: Letter> Dispatch<L> {
         Self {
             counters: counters.collect(),
             metrics,
+            watch,
             lines: Lines::new(Instant::now()),
             letters: PhantomData,
         }
@@ -199,6 +203,7 @@ impl<L: Letter> Dispatch<L> {
             counters.count.inc();
             counters.bytes.inc_by(letter.packet().len() as u64);
         }
+        self.watch.tell(|| letter.seen());
         if self.may_write() {
             letter.tell();
         }

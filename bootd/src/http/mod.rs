@@ -9,6 +9,7 @@ pub mod artifacts;
 mod bodies;
 mod deadline;
 mod handed;
+mod heads;
 mod holding;
 mod keys;
 mod listeners;

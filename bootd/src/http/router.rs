@@ -21,6 +21,7 @@ use super::answers::Answers;
 use super::artifacts::Wire;
 use super::bodies::{Bodies, Sender};
 use super::holding::{Formers, Verdict};
+use super::heads::Heads;
 use super::paths::{Lead, lead};
 use super::told::{self, Answered, Text};
 use super::{Body, Certificates, artifacts, full, holding, keys, loaders, ready};
@@ -123,6 +124,10 @@ impl App {
         let peer = client(connection, request.headers());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
+        let heads = self.watch.hears().then(|| {
+            let (port, server) = (connection.peer.port(), connection.local);
+            Heads::of(peer, port, server, &method, &uri, request.headers())
+        });
         let serves = |service| connection.listener.serve.contains(&service);
         if serves(Service::Artifacts) {
             let query = uri.query().unwrap_or_default();
@@ -130,7 +135,10 @@ impl App {
                 None => Wire::Plain,
                 Some(_) => Wire::Tls,
             };
-            return artifacts::respond(&self.artifacts, peer, &method, path, query, request.headers(), wire).await;
+            let response =
+                artifacts::respond(&self.artifacts, peer, &method, path, query, request.headers(), wire).await;
+            self.capture(heads, &response);
+            return response;
         }
         let agent = told::agent(request.headers());
         let mut response = match path
@@ -143,6 +151,7 @@ impl App {
             _ if serves(Service::Admin) && is_admins(path) => self.show(connection, peer, &request).await,
             _ => self.ask_plugin(connection, peer, request).await,
         };
+        self.capture(heads.filter(|_| !serves(Service::Admin)), &response);
         let (status, bytes) = (
             response.status().as_u16(),
             response.body().size_hint().exact().unwrap_or(0),
@@ -177,6 +186,13 @@ impl App {
             status,
         });
         response
+    }
+
+    /// Keeps the heads of a request and of its answer.
+    fn capture(&self, heads: Option<Heads>, response: &Response<Body>) {
+        if let Some(heads) = heads {
+            self.watch.tell_all(|| heads.answered(response));
+        }
     }
 
     async fn ask_plugin(&self, connection: &Connection, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {

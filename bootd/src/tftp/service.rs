@@ -25,6 +25,7 @@ use super::request::Packet;
 use super::trouble::Trouble;
 use crate::boots::event::{State, Transfer};
 use crate::boots::{Event, Watch};
+use crate::capture::{self, Direction, Whose};
 use crate::config::Config;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
@@ -409,6 +410,7 @@ impl<'a> Desk<'a> {
         }
         let granted = **self.granted.load();
         self.engine.grant_at_most(granted.blksize, granted.windowsize);
+        self.watch.tell(|| Some(seen(met, Direction::FromClient, bytes)));
         match self.engine.request(met.peer, bytes, &self.files.load(), now) {
             Verdict::Begin(opening) => self.begin(number, met, opening, now),
             Verdict::Again(id, burst) => self.send(id, burst),
@@ -456,6 +458,8 @@ impl<'a> Desk<'a> {
             self.watch
                 .tell(|| Some(loader(met.peer, &refusal.name, 0, None, State::Refused(status))));
         }
+        self.watch
+            .tell(|| Some(seen(met, Direction::ToClient, &refusal.packet)));
         let burst = Burst::of(refusal.packet);
         if self.ports == Ports::Own
             && let Ok(way) = Way::open(met)
@@ -596,6 +600,14 @@ impl<'a> Desk<'a> {
     }
 }
 
+/// For the capture.
+fn seen(met: &Met, direction: Direction, bytes: &[u8]) -> Event {
+    let client = SocketAddr::new(met.peer.ip().to_canonical(), met.peer.port());
+    let server = SocketAddr::new(met.ours.to_canonical(), TFTP);
+    let packet = capture::Packet::new(capture::Kind::Udp, direction, client, server, bytes);
+    Event::Packet(Whose::Ip(client.ip()), packet)
+}
+
 /// What the timelines of boots are told.
 fn loader(peer: SocketAddr, name: &str, sent: u64, of: Option<u64>, state: State) -> Event {
     let transfer = Transfer {
@@ -607,6 +619,9 @@ fn loader(peer: SocketAddr, name: &str, sent: u64, of: Option<u64>, state: State
     };
     Event::Loader(peer.ip().to_canonical(), transfer)
 }
+
+/// The port of requests, as captures show it.
+const TFTP: u16 = 69;
 
 /// What an event is about.
 enum Token {

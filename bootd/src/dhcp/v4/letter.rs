@@ -3,7 +3,7 @@
 //! ACKs that wait for the store gather in [`Acks`] and leave when its commit is reported.
 
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bootd_sdk::mac::Mac;
@@ -16,7 +16,9 @@ use super::bootloop::encode_nak;
 use super::encode::encode;
 use super::options::find;
 use super::reply::{Destination, Envelope, Reply, ReplyKind};
-use super::request::HEADER;
+use super::request::{HEADER, SERVER_PORT};
+use crate::boots::Event;
+use crate::capture::{Direction, Kind, Packet, Whose};
 use crate::config::Arch;
 use crate::dhcp::outbox::{self, Dispatch, Letter as _, Outlet};
 
@@ -105,6 +107,18 @@ impl outbox::Letter for Letter {
         &self.envelope.mac
     }
 
+    fn seen(&self) -> Option<Event> {
+        let (to, port) = match self.envelope.to {
+            Destination::Relay(ip, port) => (ip, port),
+            Destination::Broadcast => (Ipv4Addr::BROADCAST, CLIENT_PORT),
+            Destination::Unicast(ip) | Destination::Frame(ip, _) => (ip, CLIENT_PORT),
+        };
+        let client = SocketAddr::new(to.into(), port);
+        let server = SocketAddr::new(self.envelope.server.into(), SERVER_PORT);
+        let packet = Packet::new(Kind::Udp, Direction::ToClient, client, server, &self.packet);
+        Some(Event::Packet(Whose::Mac(self.envelope.mac), packet))
+    }
+
     fn tell(&self) {
         let (envelope, boot) = (&self.envelope, &self.boot);
         let area = self.packet.get(HEADER..).unwrap_or_default();
@@ -167,3 +181,5 @@ impl Acks {
 
 /// What nearly every answer fits in.
 const ROOM: usize = 1024;
+/// Where clients listen.
+const CLIENT_PORT: u16 = 68;

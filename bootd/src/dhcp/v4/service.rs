@@ -135,7 +135,7 @@ impl Shell {
             deps.store.write_and_wait(moved)?;
         }
         let pooled = AtomicUsize::new(pools.len());
-        let dispatch = Arc::new(Dispatch::new(Arc::clone(&deps.metrics)));
+        let dispatch = Arc::new(Dispatch::new(Arc::clone(&deps.metrics), deps.watch.clone()));
         let acks = Arc::new(Acks::new(Arc::clone(&dispatch)));
         let durable = Arc::clone(&acks);
         deps.store.after_each_commit(move || durable.send());
@@ -230,13 +230,15 @@ impl Shell {
             turn: Turn::First,
             probed: 0,
         };
+        desk.pen.note(|| told::packet(bytes, peer, receiving));
         self.deal(arrived, desk);
     }
 
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
-        self.dispatch.send(&mut desk.outbox, outlet);
+        // What came is told before what leaves.
         desk.pen.tell();
+        self.dispatch.send(&mut desk.outbox, outlet);
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {

@@ -1,13 +1,32 @@
 //! What the timelines of boots are told of a packet of IPv4. Pure, and little: it is made for each packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use bootd_sdk::mac::Mac;
 
 use super::answer::NakWhy;
 use super::boot::{Stage, arch_of};
+use super::policy::Receiving;
 use super::reply::{Reply, ReplyKind};
-use super::request::{Kind, Request};
+use super::request::{Kind, Request, SERVER_PORT};
 use crate::boots::Event;
 use crate::boots::event::{Dhcp, Gets, Hints, Outcome};
+use crate::capture::{Direction, Kind as Wire, Packet, Whose};
+
+/// A packet as it came; `None`: it is too short to say whose it is.
+pub(super) fn packet(bytes: &[u8], peer: SocketAddrV4, receiving: &Receiving) -> Option<Event> {
+    let mac = Mac(bytes.get(28..34)?.try_into().ok()?);
+    let own = receiving.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+    // Who has no address yet sends to all.
+    let to = if peer.ip().is_unspecified() {
+        Ipv4Addr::BROADCAST
+    } else {
+        own
+    };
+    let server = SocketAddr::new(to.into(), SERVER_PORT);
+    let packet = Packet::new(Wire::Udp, Direction::FromClient, peer.into(), server, bytes);
+    Some(Event::Packet(Whose::Mac(mac), packet))
+}
 
 /// What became of a packet that was answered. `None`: it says nothing about a boot.
 pub(super) fn of_reply(reply: &Reply<'_>, nak: Option<NakWhy>) -> Option<Event> {

@@ -1,7 +1,7 @@
 //! A reply of IPv6 that is bytes, with what its line in the log says.
 
 use std::fmt::{Display, Write};
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use bootd_sdk::mac::Mac;
 use dhcproto::v6::Status;
@@ -10,6 +10,8 @@ use super::PART;
 use super::boot::stage_of;
 use super::encode::encode;
 use super::reply::{Reply, ReplyKind, Said6};
+use crate::boots::Event;
+use crate::capture::{Direction, Kind, Packet, Whose};
 use crate::config::Arch;
 use crate::dhcp::outbox;
 use crate::dhcp::v4::boot::Stage;
@@ -114,6 +116,12 @@ impl outbox::Letter for Letter {
         &self.to
     }
 
+    fn seen(&self) -> Option<Event> {
+        let server = SocketAddr::from((Ipv6Addr::UNSPECIFIED, SERVER_PORT));
+        let packet = Packet::new(Kind::Udp, Direction::ToClient, self.to.into(), server, &self.packet);
+        Some(Event::Packet(Whose::Mac(self.mac?), packet))
+    }
+
     fn tell(&self) {
         tracing::info!(
             kind = self.kind.name(),
@@ -135,3 +143,5 @@ impl outbox::Letter for Letter {
 
 /// What nearly every answer fits in.
 const ROOM: usize = 1024;
+/// Where servers listen.
+const SERVER_PORT: u16 = 547;

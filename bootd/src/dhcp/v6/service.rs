@@ -96,7 +96,7 @@ impl Shell {
     pub(crate) fn with(deps: Deps, rules: Rules) -> Self {
         Self {
             rules: ArcSwap::from_pointee(rules),
-            dispatch: Dispatch::new(Arc::clone(&deps.metrics)),
+            dispatch: Dispatch::new(Arc::clone(&deps.metrics), deps.watch.clone()),
             deps,
         }
     }
@@ -149,13 +149,22 @@ impl Shell {
 
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
-        self.dispatch.send(&mut desk.outbox, outlet);
+        // What came is told before what leaves.
         desk.pen.tell();
+        self.dispatch.send(&mut desk.outbox, outlet);
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
         let handled = catch_unwind(AssertUnwindSafe(|| match parse(arrived.bytes, *arrived.peer.ip()) {
-            Ok(request) => self.request(&request, arrived, desk),
+            Ok(request) => {
+                if arrived.turn == Turn::First {
+                    let Arrived {
+                        bytes, peer, receiving, ..
+                    } = arrived;
+                    desk.pen.note(|| told::packet(&request, bytes, peer, receiving));
+                }
+                self.request(&request, arrived, desk);
+            }
             Err(bad) => desk.refusals.count(bad.label(), &arrived.peer, &bad),
         }));
         if handled.is_err() {

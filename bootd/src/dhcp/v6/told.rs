@@ -1,15 +1,30 @@
 //! What the timelines of boots are told of a packet of IPv6. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use bootd_sdk::mac::Mac;
 
 use super::boot::stage_of;
+use super::policy::Receiving;
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request};
 use crate::boots::Event;
 use crate::boots::event::{Dhcp, Gets, Outcome};
+use crate::capture::{Direction, Kind as Wire, Packet, Whose};
 use crate::dhcp::v4::boot::Note;
+
+/// A packet as it came; `None`: nobody knows whose it is.
+pub(super) fn packet(request: &Request<'_>, bytes: &[u8], peer: SocketAddrV6, receiving: &Receiving) -> Option<Event> {
+    let mac = request.mac()?;
+    let own = receiving.addresses.first().copied();
+    let to = match peer.ip().is_unicast_link_local() {
+        true => ALL_SERVERS,
+        false => own.unwrap_or(ALL_SERVERS),
+    };
+    let server = SocketAddr::new(to.into(), SERVER_PORT);
+    let packet = Packet::new(Wire::Udp, Direction::FromClient, peer.into(), server, bytes);
+    Some(Event::Packet(Whose::Mac(mac), packet))
+}
 
 /// What became of a packet that was answered. `None`: it says nothing about a boot, or nobody knows whose it is.
 pub(super) fn of_reply(reply: &Reply<'_>) -> Option<Event> {
@@ -60,3 +75,8 @@ fn event(request: &Request<'_>, mac: Mac, outcome: Outcome) -> Option<Event> {
         hints: None,
     }))
 }
+
+/// All_DHCP_Relay_Agents_and_Servers.
+const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+/// Where servers listen.
+const SERVER_PORT: u16 = 547;
