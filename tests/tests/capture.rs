@@ -48,7 +48,9 @@ fn the_last_packets_of_a_node_are_read_by_tshark_with_what_was_decided() {
         })
         .with_context(|| {
             let seen = all.map(|filter| format!("{filter}: {:?}", shown(name, filter).ok()));
-            format!("{}\n{}", seen.join("\n"), tshark(&["-r", name]).unwrap_or_default())
+            let asked = bootd.ask(&["capture", "--mac", "52:54:00:be:ef:01", "-o", name]);
+            let said = asked.map(|asked| String::from_utf8_lossy(&asked.stderr).into_owned());
+            format!("{}\n{:?}\n{said:?}", seen.join("\n"), tshark(&["-r", name]))
         })?;
         // Only its own, nothing malformed, no secret.
         ensure!(shown(name, "dhcp.hw.mac_addr == 52:54:00:be:ef:02")? == 0);
