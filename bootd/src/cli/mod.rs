@@ -98,6 +98,7 @@ pub enum Verb {
     )]
     Plugins(plugins::Arguments),
     /// Take a changed configuration into service without a restart, or show what it would change; or load plugins anew.
+    #[command(after_help = "Examples:\n  bootd reload --dry-run\n  bootd reload\n  bootd reload bss cloud-init")]
     Reload(reload::Arguments),
     /// Show whether all is well.
     #[command(after_help = "Examples:\n  bootd status\n  bootd status --json")]

@@ -9,7 +9,6 @@ use crate::reload::Report;
 
 /// What is to be taken into service.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Plugins that get new instances with the settings that they have. Without any the configuration file is read again.
     #[arg(value_name = "PLUGIN", conflicts_with = "dry_run")]
@@ -23,16 +22,6 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  bootd reload --dry-run     # after editing bootd.toml
-    dhcp.subnet[172.16.0.0/24].routers: [\"172.16.0.254\"] -> [\"172.16.0.1\"]
-    routers: 172.16.0.254 -> 172.16.0.1 for 3: x1000c0s0b0n0, x1000c0s0b1n0, x1000c0s0b2n0
-  bootd reload               # puts it into service; with a mistake nothing changes (exit code 64)
-  bootd reload smd bss       # new instances of two plugins
-
-SIGHUP does the same as `bootd reload`, and tells in the log what came of it.";
 
 pub(super) fn run(arguments: &Arguments) -> Exit {
     match arguments.plugins.is_empty() {
