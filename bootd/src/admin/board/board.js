@@ -3,7 +3,7 @@
 // It keeps one record for each node and takes each change into it at once; what is on the screen follows once a frame (the rack) or twice a second
 // (words and lists), so a thousand changes a second cost little. While the connection is lost it says so, and as of when it shows.
 
-import { ask, follow, keepToken, Refused } from "./feed.js";
+import { ask, follow, keepToken, Refused, Unknown } from "./feed.js";
 import { Health } from "./health.js";
 import { Rack } from "./rack.js";
 import { Stragglers } from "./stragglers.js";
@@ -39,7 +39,13 @@ const rack = new Rack(page("rack"), {
 });
 const stragglers = new Stragglers({ list: page("list"), more: page("more"), filter: page("filter"), now });
 const timeline = new TimelineDialog(page("timeline"), {
-  ask: async (who) => (await ask(`/admin/boots/${encodeURIComponent(who)}`)).json(),
+  ask: async (who) => {
+    try {
+      return await (await ask(`/admin/boots/${encodeURIComponent(who)}`)).json();
+    } catch (error) {
+      throw error instanceof Unknown ? new Error("Nothing was heard of it yet.") : error;
+    }
+  },
   closed: () => location.hash.startsWith("#node=") && history.replaceState(null, "", location.pathname + location.search),
 });
 const health = new Health({

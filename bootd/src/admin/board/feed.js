@@ -17,12 +17,16 @@ export function keepToken(token) {
   sessionStorage.setItem(KEY, token.trim());
 }
 
+/** There is no such thing. */
+export class Unknown extends Error {}
+
 /** A view's answer. */
 export async function ask(path, signal) {
   const token = sessionStorage.getItem(KEY);
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const response = await fetch(path, { headers, cache: "no-store", signal });
   if (response.ok) return response;
+  if (response.status === 404) throw new Unknown(`bootd has no ${path}`);
   const why = await detail(response);
   if (response.status === 401 || response.status === 403) throw new Refused(token ? why : "");
   throw new Error(why);

@@ -85,14 +85,6 @@ export class Rack {
     this.#soon();
   }
 
-  /** Where a node's cell is, in pixels of the page; for tests and whoever wants to point at it. */
-  placeOf(who) {
-    const cell = this.#of.get(who);
-    if (!cell) return null;
-    const { left, top } = this.#canvas.getBoundingClientRect();
-    return { x: left + cell.x, y: top + cell.y, size: this.#pitch - this.#gap() };
-  }
-
   #readColours() {
     const style = getComputedStyle(document.documentElement);
     const read = (name) => style.getPropertyValue(name).trim();

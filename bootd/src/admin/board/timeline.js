@@ -88,6 +88,7 @@ export class TimelineDialog {
     if (!attempts.length) return this.#fill(el("p", {}, "Nothing was heard of it."));
     const attempt = attempts.find((attempt) => attempt.number === this.#number) ?? attempts.at(-1);
     const scroll = this.#dialog.scrollTop;
+    const isOpen = this.#dialog.querySelector("details")?.open;
     this.#width = this.#dialog.clientWidth;
     this.#fill(
       this.#choice(attempts, attempt),
@@ -96,6 +97,7 @@ export class TimelineDialog {
       facts(attempt, mac),
       steps(attempt),
     );
+    this.#dialog.querySelector("details").open = isOpen ?? false;
     this.#dialog.scrollTop = scroll;
   }
 
@@ -145,15 +147,19 @@ function picture(attempt, now, outer) {
   const bottom = TOP + rows * ROW;
   const title = `Attempt ${attempt.number}: ${attempt.steps.length} steps in ${time(last - began)}, ${STATES[attempt.state] ?? attempt.state}. The table below says the same.`;
   const drawing = svg("svg", { class: "picture", width, height: bottom + 22, viewBox: `0 0 ${width} ${bottom + 22}`, role: "img", "aria-label": title });
+  const marks = [];
   const between = MARKS.find((mark) => whole / mark <= width / 90) ?? whole;
   for (let at = 0; at <= whole; at += between) {
     const place = Math.min(width - 0.5, (at / whole) * width + 0.5);
     const anchor = at === 0 ? "start" : place > width - 24 ? "end" : "middle";
-    drawing.append(
-      svg("line", { class: "mark", x1: place, x2: place, y1: 0, y2: bottom }),
-      svg("text", { class: "small", x: place, y: bottom + 15, "text-anchor": anchor }, at ? time(at) : "0"),
-    );
+    marks.push(place);
+    drawing.append(svg("text", { class: "small", x: place, y: bottom + 15, "text-anchor": anchor }, at ? time(at).replace(".0 ", " ") : "0"));
   }
+  // Marks are cut into the tracks, and not through the words between them.
+  const track = (top) => [
+    svg("rect", { class: "track", x: 0, y: top + 18, width, height: 10, rx: 2 }),
+    svg("path", { class: "mark", d: marks.map((place) => `M${place} ${top + 18}v10`).join("") }),
+  ];
   attempt.steps.forEach((step, row) => {
     const top = TOP + row * ROW;
     const stage = stageOf(step.stage);
@@ -163,7 +169,7 @@ function picture(attempt, now, outer) {
     const left = Math.min(x(step.began_ms), width - long);
     drawing.append(
       heading(stage.title, measures(step, to).join(" · ") + (step.end === "failed" ? " · failed" : ""), top, width),
-      svg("rect", { class: "track", x: 0, y: top + 18, width, height: 10, rx: 2 }),
+      ...track(top),
       svg("rect", { class: `bar ${kind} ${step.end}`, x: left, y: top + 18, width: long, height: 10, rx: 2 }),
     );
   });
@@ -172,7 +178,7 @@ function picture(attempt, now, outer) {
     const from = x(attempt.heard_ms);
     drawing.append(
       heading(stageOf(missing.stage).title, "did not come", top, width),
-      svg("rect", { class: "track", x: 0, y: top + 18, width, height: 10, rx: 2 }),
+      ...track(top),
       svg("line", { class: "missing", x1: from, x2: width, y1: top + 23, y2: top + 23 }),
     );
   }

@@ -47,7 +47,7 @@ export function time(ms) {
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 59.5) return `${Math.round(s)} s`;
   const min = Math.round(s / 60);
-  if (s < 600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  if (s < 600 && Math.floor(s % 60)) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
   if (min < 60) return `${min} min`;
   if (min < 60 * 48) return `${Math.floor(min / 60)} h ${min % 60} min`;
   return `${Math.round(min / 60 / 24)} days`;
