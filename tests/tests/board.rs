@@ -302,7 +302,7 @@ fn colour(name: &str) -> String {
 fn contrast(browser: &mut Browser, what: &str) -> Result<()> {
     let said = browser.value(CONTRAST)?;
     let count = said["texts"].as_u64().unwrap_or_default();
-    ensure!(count > 20, "{what}: only {count} texts were looked at");
+    ensure!(count > 15, "{what}: only {count} texts were looked at");
     ensure!(said["bad"] == serde_json::json!([]), "{what}: {:#}", said["bad"]);
     println!(
         "{what}: {count} texts, the least contrast is {}; of marks {}",

@@ -236,5 +236,6 @@ document.addEventListener("visibilitychange", () => {
 });
 setInterval(look, LOOK);
 setInterval(() => !document.hidden && link.state === "live" && health.look(), HEALTH);
+health.oninventory = () => told.again?.();
 stragglers.onfilter = () => stragglers.show(nodes);
 run();

@@ -44,7 +44,7 @@ async function detail(response) {
 
 /**
  * Follows bootd until it wants a token: `told.whole(boots)`, then `told.change(summary)` for each, `told.link(state, text)` when the connection
- * comes or goes, `told.sign()` whenever something arrives.
+ * comes or goes, `told.sign()` whenever something arrives. It sets `told.again`, which asks for all boots once more.
  */
 export async function follow(told) {
   for (let failures = 0; ; failures++) {
@@ -77,7 +77,7 @@ async function connection(told) {
   let held = [];
   let asking = false;
   const whole = async () => {
-    if (asking) return;
+    if (asking || stop.signal.aborted) return;
     asking = true;
     held ??= [];
     try {
@@ -92,6 +92,7 @@ async function connection(told) {
     }
     asking = false;
   };
+  told.again = whole;
   try {
     sign();
     const stream = await ask("/admin/boots/changes", stop.signal);

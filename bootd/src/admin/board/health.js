@@ -16,11 +16,14 @@ export class Health {
   #parts;
   #asking = false;
   #looked = 0;
+  #inventory = "";
   #leases = null;
   #objects = null;
   #before = null;
   #rates = [];
   #flow;
+  /** The inventory has other nodes than before. */
+  oninventory = () => {};
 
   constructor(parts) {
     this.#parts = parts;
@@ -45,13 +48,18 @@ export class Health {
       const [stages, status, plugins, metrics] = await Promise.all([view("/admin/boots/stages"), view("/admin/status"), view("/admin/plugins"), view("/metrics", "text")]);
       if (Date.now() - this.#looked > LONG) {
         this.#looked = Date.now();
-        [this.#leases, this.#objects] = await Promise.all([view("/admin/leases"), view("/admin/cache")]);
-        put(this.#parts.leases, "leases", this.#leases, leases);
+        // There is no such view where nothing is kept.
+        [this.#leases, this.#objects] = await Promise.all([view("/admin/leases"), status.cache ? view("/admin/cache") : null]);
+        put(this.#parts.leases, this.#leases, leases);
       }
-      put(this.#parts.stages, "stages", stages, percentiles);
-      put(this.#parts.plugins, "plugins", plugins, pluginTable);
+      put(this.#parts.stages, stages, percentiles);
+      put(this.#parts.plugins, plugins, pluginTable);
       if (!(metrics instanceof Error)) this.#flows(metrics);
-      put(this.#parts.health, "health", status, (status) => statusList(status, this.#objects));
+      put(this.#parts.health, status, (status) => statusList(status, this.#objects));
+      if (status.inventory && status.inventory !== this.#inventory) {
+        if (this.#inventory) this.oninventory();
+        this.#inventory = status.inventory;
+      }
     } finally {
       this.#asking = false;
     }
@@ -88,7 +96,7 @@ async function view(path, kind = "json") {
 
 /** Makes a part anew when what it shows is another, and leaves it alone while somebody reads in it. */
 const shown = new WeakMap();
-function put(part, name, value, make) {
+function put(part, value, make) {
   if (value instanceof Error) {
     shown.delete(part);
     return part.replaceChildren(el("p", { class: "muted" }, value.message));
