@@ -26,6 +26,8 @@ export class TimelineDialog {
     this.#dialog = dialog;
     this.#ask = ask;
     dialog.addEventListener("close", () => {
+      // The event comes later: another node may be shown by now.
+      if (dialog.open) return;
       this.#who = null;
       closed();
     });
