@@ -143,7 +143,7 @@ function percentiles({ stages }) {
     time(stage.p99_ms),
     bar(stage),
   ]);
-  return table("Time of each stage", ["Stage", "Nodes", "half", "9 in 10", "99 in 100", ""], rows);
+  return table("Time of each stage", ["Stage", "Nodes", "50 %", "90 %", "99 %", "Spread"], rows);
 }
 
 function statusList(status, objects) {
