@@ -114,7 +114,8 @@ function laySoon() {
 
 function figure(kind, words) {
   const number = el("span", { class: "number" }, "0");
-  const button = el("button", { type: "button", class: "figure" }, el("span", { class: `cell ${kind}`, "aria-hidden": "true" }), number, el("span", { class: "word" }, words));
+  const cell = el("span", { class: `cell ${kind}`, "aria-hidden": "true" });
+  const button = el("button", { type: "button", class: "figure" }, cell, number, el("span", { class: "word" }, words));
   button.addEventListener("click", () => stragglers.find(kind));
   page("figures").append(el("li", {}, button));
   return { number, button };
@@ -158,10 +159,11 @@ function sentence(sums) {
 
 function linkWords() {
   const at = new Date(heardAt).toLocaleTimeString("en-GB");
+  const next = () => `next try in ${time(Math.max(0, link.next - Date.now()))}`;
   const words = {
     connecting: () => "connecting",
     live: () => (changedAt ? `live, last change ${time(Math.max(0, Date.now() - changedAt))} ago` : "live"),
-    lost: () => `connection lost (${link.why}); what is shown is of ${heardAt ? at : "nothing yet"}; next try in ${time(Math.max(0, link.next - Date.now()))}`,
+    lost: () => `connection lost (${link.why}); what is shown is of ${heardAt ? at : "nothing yet"}; ${next()}`,
     token: () => "waits for a token",
   };
   // A status that changes twice a second would never be silent: only its state is one.

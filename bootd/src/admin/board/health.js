@@ -45,7 +45,8 @@ export class Health {
     if (this.#asking) return;
     this.#asking = true;
     try {
-      const [stages, status, plugins, metrics] = await Promise.all([view("/admin/boots/stages"), view("/admin/status"), view("/admin/plugins"), view("/metrics", "text")]);
+      const views = ["/admin/boots/stages", "/admin/status", "/admin/plugins"].map((path) => view(path));
+      const [stages, status, plugins, metrics] = await Promise.all([...views, view("/metrics", "text")]);
       if (Date.now() - this.#looked > LONG) {
         this.#looked = Date.now();
         // There is no such view where nothing is kept.
@@ -74,7 +75,8 @@ export class Health {
       return sum;
     };
     const cache = (what) => sum("done_total", (labels) => labels.includes('part="cache"') && labels.includes(`what="${what}"`));
-    const at = { ms: Date.now(), sent: sum("bytes_sent_total"), fetched: sum("bytes_fetched_total"), hits: cache("hit") + cache("joined") + cache("stale"), misses: cache("miss") };
+    const hits = cache("hit") + cache("joined") + cache("stale");
+    const at = { ms: Date.now(), sent: sum("bytes_sent_total"), fetched: sum("bytes_fetched_total"), hits, misses: cache("miss") };
     const before = this.#before;
     this.#before = at;
     const asked = at.hits + at.misses;
@@ -113,7 +115,13 @@ function put(part, value, make) {
 function flow(part) {
   const curve = svg("polyline", { class: "curve", points: "" });
   const said = Object.fromEntries(["rate", "lately", "hits", "fetched", "sent"].map((name) => [name, el("dd", {}, "–")]));
-  const words = { rate: "to nodes, files on their way", lately: "booted within a minute", hits: "served from the cache", fetched: "from upstream", sent: "sent since the start" };
+  const words = {
+    rate: "to nodes, files on their way",
+    lately: "booted within a minute",
+    hits: "served from the cache",
+    fetched: "from upstream",
+    sent: "sent since the start",
+  };
   const rows = Object.entries(words).map(([name, word]) => el("div", {}, el("dt", {}, word), said[name]));
   part.append(
     svg("svg", { class: "flow", viewBox: "0 0 240 40", preserveAspectRatio: "none", "aria-hidden": "true" }, curve),
@@ -147,7 +155,11 @@ function percentiles({ stages }) {
 }
 
 function statusList(status, objects) {
-  const pairs = [["bootd", `${status.version}, up ${time(status.uptime_s * 1000)}`], ["Inventory", status.inventory], ["Cache", status.cache || "keeps nothing"]];
+  const pairs = [
+    ["bootd", `${status.version}, up ${time(status.uptime_s * 1000)}`],
+    ["Inventory", status.inventory],
+    ["Cache", status.cache || "keeps nothing"],
+  ];
   if (objects?.objects?.length) {
     const sums = {};
     for (const { state } of objects.objects) sums[state] = (sums[state] ?? 0) + 1;
@@ -174,7 +186,13 @@ function leases({ leases }) {
   const sums = {};
   for (const { state } of leases) sums[state] = (sums[state] ?? 0) + 1;
   const words = Object.entries(sums).map(([state, sum]) => `${count(sum)} ${state}`).join(", ");
-  const rows = leases.slice(0, MOST).map((lease) => [lease.ip, lease.mac ?? "", lease.state, lease.expires_in_s ? time(lease.expires_in_s * 1000) : "", lease.hostname ?? ""]);
+  const rows = leases.slice(0, MOST).map((lease) => [
+    lease.ip,
+    lease.mac ?? "",
+    lease.state,
+    lease.expires_in_s ? time(lease.expires_in_s * 1000) : "",
+    lease.hostname ?? "",
+  ]);
   const rest = leases.length - rows.length;
   return [
     el("p", {}, words),

@@ -68,7 +68,8 @@ export class Rack {
     }
     const places = nodes.map((node) => ({ node, ...placeOf(node) }));
     const names = new Intl.Collator("en", { numeric: true });
-    places.sort((a, b) => a.order - b.order || names.compare(a.cabinet, b.cabinet) || names.compare(a.chassis, b.chassis) || names.compare(a.node.who, b.node.who));
+    const by = (a, b) => names.compare(a.cabinet, b.cabinet) || names.compare(a.chassis, b.chassis) || names.compare(a.node.who, b.node.who);
+    places.sort((a, b) => a.order - b.order || by(a, b));
     this.#cells = places;
     this.#of = new Map(places.map((cell) => [cell.node.who, cell]));
     this.#at = this.#of.get(this.#at?.node.who) ?? places[0] ?? null;
@@ -89,7 +90,7 @@ export class Rack {
     const style = getComputedStyle(document.documentElement);
     const read = (name) => style.getPropertyValue(name).trim();
     this.#colours = Object.fromEntries(KINDS.map(([kind]) => [kind, read(`--${kind}`)]));
-    Object.assign(this.#colours, { panel: read("--panel"), ink: read("--ink"), muted: read("--muted"), edge: read("--edge"), late: read("--late"), cross: read("--cross") });
+    for (const name of ["ink", "muted", "edge", "late", "cross"]) this.#colours[name] = read(`--${name}`);
     this.#paintAll();
   }
 

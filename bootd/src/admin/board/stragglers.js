@@ -91,7 +91,8 @@ class Row {
   #summary = null;
 
   constructor(who) {
-    const link = el("a", { href: `#node=${encodeURIComponent(who)}` }, this.#mark, el("span", { class: "who" }, who), this.#stage, this.#time, this.#text);
+    const name = el("span", { class: "who" }, who);
+    const link = el("a", { href: `#node=${encodeURIComponent(who)}` }, this.#mark, name, this.#stage, this.#time, this.#text);
     this.element = el("li", {}, link);
   }
 

@@ -105,7 +105,8 @@ export class TimelineDialog {
 
   #choice(attempts, shown) {
     const options = attempts.toReversed().map((attempt) => {
-      const option = el("option", { value: attempt.number }, `attempt ${attempt.number}, ${clock(attempt.began_ms)}, ${STATES[attempt.state] ?? attempt.state}`);
+      const state = STATES[attempt.state] ?? attempt.state;
+      const option = el("option", { value: attempt.number }, `attempt ${attempt.number}, ${clock(attempt.began_ms)}, ${state}`);
       option.selected = attempt === shown;
       return option;
     });
@@ -147,8 +148,10 @@ function picture(attempt, now, outer) {
   const x = (at) => ((Math.max(at, began) - began) / whole) * width;
   const rows = attempt.steps.length + (missing ? 1 : 0);
   const bottom = TOP + rows * ROW;
-  const title = `Attempt ${attempt.number}: ${attempt.steps.length} steps in ${time(last - began)}, ${STATES[attempt.state] ?? attempt.state}. The table below says the same.`;
-  const drawing = svg("svg", { class: "picture", width, height: bottom + 22, viewBox: `0 0 ${width} ${bottom + 22}`, role: "img", "aria-label": title });
+  const state = STATES[attempt.state] ?? attempt.state;
+  const title = `Attempt ${attempt.number}: ${attempt.steps.length} steps in ${time(last - began)}, ${state}. The table below says the same.`;
+  const height = bottom + 22;
+  const drawing = svg("svg", { class: "picture", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
   const marks = [];
   const between = MARKS.find((mark) => whole / mark <= width / 90) ?? whole;
   for (let at = 0; at <= whole; at += between) {
