@@ -5,6 +5,7 @@
 //! made inside the namespace ([`namespace::enter`], [`namespace::in_rack`]); it never touches the host's network, and
 //! all its processes end with it. Waiting is polling with a bound, [`eventually`], and never a fixed sleep.
 
+pub mod browser;
 pub mod capture;
 pub mod journal;
 pub mod machine;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+pub use browser::Browser;
 pub use capture::Capture;
 pub use journal::{Event, Journal, Stage};
 pub use machine::Machine;

@@ -1,4 +1,4 @@
-//! The boot board: a page that shows the rack moving, made of three files that are part of the program, and the stream of changes that moves it.
+//! The boot board: a page that shows the rack moving, made of files that are part of the program, and the stream of changes that moves it.
 //!
 //! The page is open to whoever reaches its listener and says nothing by itself; what it shows comes from the views, which want a token unless the
 //! listener's `auth` is `"none"`. Nothing is loaded from elsewhere, and the page may not ([`POLICY`]).
@@ -21,10 +21,18 @@ use crate::http::{Body, full};
 
 /// A file of the page, when there is one at this path.
 pub(crate) fn file(path: &str) -> Option<Response<Body>> {
+    const HTML: &str = "text/html; charset=utf-8";
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
     let (content_type, text) = match path {
-        "/" | "/board" | "/board/" => ("text/html; charset=utf-8", include_str!("board/board.html")),
+        "/" | "/board" | "/board/" => (HTML, include_str!("board/board.html")),
         "/board/board.css" => ("text/css; charset=utf-8", include_str!("board/board.css")),
-        "/board/board.js" => ("text/javascript; charset=utf-8", include_str!("board/board.js")),
+        "/board/board.js" => (SCRIPT, include_str!("board/board.js")),
+        "/board/feed.js" => (SCRIPT, include_str!("board/feed.js")),
+        "/board/health.js" => (SCRIPT, include_str!("board/health.js")),
+        "/board/rack.js" => (SCRIPT, include_str!("board/rack.js")),
+        "/board/stragglers.js" => (SCRIPT, include_str!("board/stragglers.js")),
+        "/board/timeline.js" => (SCRIPT, include_str!("board/timeline.js")),
+        "/board/words.js" => (SCRIPT, include_str!("board/words.js")),
         _ => return None,
     };
     let mut response = Response::new(full(text));

@@ -261,8 +261,11 @@ impl Admin {
         }
     }
 
-    /// The timeline of a client, or the changes of all.
+    /// The timeline of a client, the changes of all, or how long their stages take.
     fn boots(&self, who: &str) -> Response<Body> {
+        if who == "stages" {
+            return json(&self.app().watch.stages());
+        }
         if who == "changes" {
             let place = Arc::clone(&self.watchers).try_acquire_owned();
             return match (self.app().watch.changes(), place) {

@@ -21,5 +21,5 @@ pub use diagnosis::{Cause, Diagnosis, size};
 pub use event::Event;
 pub use promise::Promise;
 pub use stage::{Deadlines, Stage};
-pub use view::{Boots, Percentiles, Summary, Timeline};
+pub use view::{Boots, Percentiles, Stages, Summary, Timeline};
 pub use watch::{Pen, Watch, WatchError};

@@ -25,6 +25,15 @@ pub struct Boots {
     pub unseen: Vec<String>,
 }
 
+/// How long stages take, without the attempts: `/admin/boots/stages`, which is small at any number of nodes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Stages {
+    /// The time, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// Of the newest attempt of each client.
+    pub stages: Vec<Percentiles>,
+}
+
 /// An attempt in a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -148,12 +157,22 @@ impl Boots {
             .filter_map(|(who, record)| Summary::of(who, record))
             .collect();
         boots.sort_by(|a, b| a.order().cmp(&b.order()).then_with(|| a.who.cmp(&b.who)));
-        let attempts = book.records().filter_map(|(_, record)| record.attempts.back());
         Self {
             now_ms,
             boots,
-            stages: percentiles(attempts),
+            stages: Stages::of(book, now_ms).stages,
             unseen: Vec::new(),
+        }
+    }
+}
+
+impl Stages {
+    /// Of a book.
+    pub fn of(book: &Book, now_ms: u64) -> Self {
+        let attempts = book.records().filter_map(|(_, record)| record.attempts.back());
+        Self {
+            now_ms,
+            stages: percentiles(attempts),
         }
     }
 }

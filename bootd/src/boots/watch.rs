@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 
 use super::book::{Book, Record, Who, World};
 use super::event::Event;
-use super::view::{Boots, Summary, Timeline};
+use super::view::{Boots, Stages, Summary, Timeline};
 use super::{Deadlines, Limits};
 use crate::capture::{Ring, Said, Whose};
 use crate::config::{Arch, Config};
@@ -176,6 +176,14 @@ impl Watch {
         match &self.0 {
             Some(inner) => Boots::of(&inner.book(), inner.clock.now()),
             None => Boots::default(),
+        }
+    }
+
+    /// How long stages take.
+    pub fn stages(&self) -> Stages {
+        match &self.0 {
+            Some(inner) => Stages::of(&inner.book(), inner.clock.now()),
+            None => Stages::default(),
         }
     }
 
