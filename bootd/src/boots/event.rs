@@ -63,7 +63,7 @@ pub enum Outcome {
     Refused(&'static str),
     /// It wants the address of another server.
     OtherServer(Option<Ipv4Addr>),
-    /// Nothing was answered; the label of the reason ([`Why::label`](crate::dhcp::Why::label)).
+    /// Nothing was answered; the label of the reason, as in the metrics.
     Silence(&'static str),
 }
 

@@ -11,7 +11,8 @@ use super::{Exit, Place, ask};
 /// Whose packets, and where to.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bootd capture --mac 52:54:00:be:ef:01 -o node.pcapng\n  \
-    bootd capture --mac 52:54:00:be:ef:01 -o - | tshark -r - -T fields -e frame.comment -e _ws.col.Info\n\n\
+    bootd capture --mac x1000c0s0b0n0 -o -\n\n\
+    Look with: tshark -r node.pcapng -T fields -e _ws.col.Info -e frame.comment\n\
     Of each client the last 64 packets and requests are kept: DHCP, TFTP's requests, and the heads of HTTP. What bootd decided about a\n\
     packet is its comment. Nothing needs to be switched on before.")]
 pub struct Arguments {
