@@ -33,7 +33,7 @@ fn a_node_that_boots_moves_over_the_board_and_its_timeline_is_a_picture() {
         let mut node = rack.power_on(1)?;
         node.wait(Step::Login, BOOT_LIMIT)?;
         browser.wait(TIME, &is_figure("booted", 1))?;
-        browser.wait(TIME, &format!("window.seen.at(-1)?.startsWith('booted ')"))?;
+        browser.wait(TIME, "window.seen.at(-1)?.startsWith('booted ')")?;
         let seen = browser.value("seen")?;
         // Others may be over before anybody looks.
         for stage in ["firmware-dhcp", "ipxe-dhcp", "root", "meta-data"] {
@@ -227,13 +227,13 @@ fn all_text_of_the_board_stands_out_from_what_is_behind_it_in_both_schemes_and_o
                 browser.value("location.hash = ''")?;
                 browser.wait(TIME, "!document.getElementById('timeline').open")?;
                 browser.screenshot(&format!("board-{device}-{name}"))?;
-                contrast(&mut browser, &format!("{device}, {name}"))?;
+                println!("{}", contrast(&mut browser, &format!("{device}, {name}"))?);
                 let wide = browser.value("document.documentElement.scrollWidth")?;
                 ensure!(wide.as_u64() <= Some(width.into()), "{device}: the page is {wide} wide");
                 browser.value(&format!("location.hash = 'node={NODE}'"))?;
                 browser.wait(TIME, "document.querySelectorAll('#timeline rect.bar').length > 0")?;
                 browser.screenshot(&format!("timeline-{device}-{name}"))?;
-                contrast(&mut browser, &format!("{device}, {name}, timeline"))?;
+                println!("{}", contrast(&mut browser, &format!("{device}, {name}, timeline"))?);
             }
         }
         ensure!(browser.complaints()?.is_empty(), "{:?}", browser.complaints()?);
@@ -301,16 +301,16 @@ fn colour(name: &str) -> String {
     )
 }
 
-fn contrast(browser: &mut Browser, what: &str) -> Result<()> {
+/// An error when some of the text, or a mark, is too faint; else what was measured.
+fn contrast(browser: &mut Browser, what: &str) -> Result<String> {
     let said = browser.value(CONTRAST)?;
     let count = said["texts"].as_u64().unwrap_or_default();
     ensure!(count > 15, "{what}: only {count} texts were looked at");
     ensure!(said["bad"] == serde_json::json!([]), "{what}: {:#}", said["bad"]);
-    println!(
-        "{what}: {count} texts, the least contrast is {}; of marks {}",
-        said["least"], said["least_mark"]
-    );
-    Ok(())
+    let (least, mark) = (&said["least"], &said["least_mark"]);
+    Ok(format!(
+        "{what}: {count} texts, the least contrast is {least}; of marks {mark}"
+    ))
 }
 
 fn packet(kind: u8, id: u32, mac: [u8; 6], options: &[u8]) -> Vec<u8> {
