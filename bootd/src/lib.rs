@@ -30,6 +30,7 @@ pub mod reload;
 mod script;
 pub mod state;
 pub mod tftp;
+pub mod upgrade;
 pub mod urgency;
 pub mod warmer;
 pub mod watchdog;

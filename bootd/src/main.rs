@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -10,14 +11,16 @@ use bootd::auth::Auth;
 use bootd::boots::Watch;
 use bootd::cache::Artifacts;
 use bootd::cli::{self, Exit, Start};
-use bootd::http::{App, Bounds, Certificates, Handed, InService, Lanes, Listeners};
+use bootd::dhcp::{self, Former};
+use bootd::http::{App, Bounds, Certificates, Door, InService, Lanes, Listeners};
 use bootd::inventory::{Inventory, ServedSubnets};
 use bootd::metrics::Metrics;
 use bootd::plugins::{Core, Plugins, Purpose};
 use bootd::reload::{self, Mode, Reloader};
 use bootd::state::{Store, Write};
 use bootd::tftp::{self, Files};
-use bootd::{dhcp, log, memory, urgency, warmer, watchdog};
+use bootd::upgrade::{self, Asked, Begun, Upgrader};
+use bootd::{log, memory, urgency, warmer, watchdog};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
 /// Serves until a signal says otherwise.
 fn serve(start: Start) -> anyhow::Result<()> {
     let Start { config, log, notes } = start;
-    let mut handed = Handed::take();
+    let Begun { successor, sockets } = upgrade::begin()?;
     memory::settle();
     let _log = log::start(log);
     cli::tell(&notes);
@@ -49,7 +52,10 @@ fn serve(start: Start) -> anyhow::Result<()> {
     let mut warnings = Vec::new();
 
     // What was last good is there before anything else answers or is asked.
-    let store = Store::open(&config.state_dir)?;
+    let store = match &successor {
+        Some(successor) => successor.store(&config.state_dir)?,
+        None => Store::open(&config.state_dir)?,
+    };
     warnings.extend(store.replaced().map(str::to_owned));
     let names: Vec<String> = config.plugins.iter().map(|plugin| plugin.name.clone()).collect();
     let subnets = ServedSubnets::of(&config);
@@ -88,6 +94,12 @@ fn serve(start: Start) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         watch: watch.clone(),
         ignored: Arc::clone(&ignored),
+        sockets: Arc::clone(&sockets),
+        former: match &successor {
+            Some(_) => Former::Awaited,
+            None => Former::Kept,
+        },
+        pause: Arc::default(),
         unknown: Arc::new(move |mac, then| match asked.get() {
             Some(plugins) => plugins.unknown(mac, then),
             None => dhcp::Lookup::Nobody,
@@ -99,11 +111,15 @@ fn serve(start: Start) -> anyhow::Result<()> {
             Arc::clone(&files),
             Arc::clone(&metrics),
             watch.clone(),
+            &sockets,
         )?)),
         false => None,
     };
     // All that answers packets runs.
     urgency::let_packets_go_first();
+    if let Some(successor) = &successor {
+        successor.take_over(&config.state_dir, &store, &inventory, &ignored, &dhcp)?;
+    }
 
     let core = Core::new(Arc::clone(&inventory), Some(store.clone()), Arc::clone(&metrics));
     let plugins = Arc::clone(plugins.get_or_init(|| Plugins::load(&config, core, Purpose::Serve)));
@@ -139,28 +155,43 @@ fn serve(start: Start) -> anyhow::Result<()> {
             bounds: Arc::<Bounds>::default(),
             admin: OnceLock::new(),
         }));
-        let (shutdown, serving) = (CancellationToken::new(), TaskTracker::new());
+        let (shutdown, serving, door) = (CancellationToken::new(), TaskTracker::new(), Door::default());
+        // What serves no connection.
+        let background = shutdown.child_token();
         let warnings = Arc::new(ArcSwap::from_pointee(warnings));
         let lanes = Lanes {
             scripts: Handle::current(),
             images: images.handle().clone(),
         };
-        let listeners = Listeners::new(Arc::clone(&app), lanes, serving.clone(), shutdown.clone());
-        let opened = listeners.open(&config, &mut handed).await?;
-        drop(handed);
-        let socket = admin::bind(&config.admin_socket)?;
+        let ends = (serving.clone(), shutdown.clone());
+        let listeners = Listeners::new(Arc::clone(&app), lanes, ends, (Arc::clone(&sockets), door.clone()));
+        let opened = listeners.open(&config).await?;
+        let socket = admin::bind(&config.admin_socket, &sockets)?;
+        sockets.close_the_rest();
         let parts = reload::Parts {
             app: Arc::clone(&app),
             dhcp: Arc::clone(&dhcp),
             tftp: tftp.clone(),
             warnings: Arc::clone(&warnings),
             tasks: serving.clone(),
-            shutdown: shutdown.clone(),
+            shutdown: background.clone(),
         };
         let reloader = Reloader::begin(parts, listeners, opened);
+        let upgrader = Upgrader::new(upgrade::Parts {
+            config: config.path.clone(),
+            sockets,
+            store: store.clone(),
+            dhcp: Arc::clone(&dhcp),
+            tftp: tftp.clone(),
+            app: Arc::clone(&app),
+            reloader: Arc::clone(&reloader),
+            door: door.clone(),
+            metrics: Arc::clone(&metrics),
+        });
         let admin = Arc::new(Admin {
             app: Arc::clone(&app),
             reloader: Arc::clone(&reloader),
+            upgrader: Arc::clone(&upgrader),
             store: store.clone(),
             ignored,
             leases: dhcp.leases(),
@@ -173,20 +204,31 @@ fn serve(start: Start) -> anyhow::Result<()> {
             missing: ArcSwap::default(),
         });
         app.load().is_shown_by(&admin);
-        serving.spawn(admin::run(socket, Arc::clone(&admin), shutdown.clone()));
-        serving.spawn(admin::look_for_missing_files(admin, shutdown.clone()));
-        serving.spawn(warmer::run(Arc::clone(&app), shutdown.clone()));
+        serving.spawn(admin::run(socket, Arc::clone(&admin), door, background.clone()));
+        serving.spawn(admin::look_for_missing_files(admin, background.clone()));
+        serving.spawn(warmer::run(Arc::clone(&app), background.clone()));
 
         watchdog::start(
             Arc::clone(&metrics),
             &[("http", &Handle::current()), ("images", images.handle())],
         )?;
+        if let Some(successor) = successor {
+            successor.serves()?;
+        }
         cli::say_ready(&config, &app.load());
-        let signal = wait_for_the_end(Some(&reloader)).await?;
-        tracing::info!(signal, "stopping");
-        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-        shutdown.cancel();
+        let end = wait_for_the_end(Some((&reloader, &upgrader))).await?;
         serving.close();
+        match end {
+            End::Told(signal) => {
+                tracing::info!(signal, "stopping");
+                let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+            }
+            End::Followed => {
+                background.cancel();
+                finish(&serving, tftp.as_deref(), &plugins).await;
+            }
+        }
+        shutdown.cancel();
         tokio::select! {
             () = serving.wait() => {}
             _ = wait_for_the_end(None) => tracing::info!("told twice: open downloads are cut off"),
@@ -223,16 +265,62 @@ fn raise_descriptor_limit() {
     );
 }
 
-/// Waits for the signal to end; meanwhile SIGHUP has the configuration read again.
-async fn wait_for_the_end(reloader: Option<&Arc<Reloader>>) -> anyhow::Result<&'static str> {
+/// Why this process ends.
+enum End {
+    /// A signal came.
+    Told(&'static str),
+    /// Another process serves in its place.
+    Followed,
+}
+
+/// Another process serves: what this one sends it sends to its end, if that comes in time and no signal before it.
+async fn finish(serving: &TaskTracker, tftp: Option<&tftp::Service>, plugins: &Arc<Plugins>) {
+    let transfers = async {
+        serving.wait().await;
+        while tftp.is_some_and(|tftp| !tftp.has_ended()) {
+            tokio::time::sleep(LOOK_FOR_TRANSFERS).await;
+        }
+    };
+    let without_plugins = async {
+        tokio::time::sleep(PLUGINS_LIVE_ON).await;
+        let plugins = Arc::clone(plugins);
+        let _ = tokio::task::spawn_blocking(move || plugins.stop()).await;
+        tokio::time::sleep(upgrade::LIVES_ON - PLUGINS_LIVE_ON).await;
+    };
+    tokio::select! {
+        () = transfers => tracing::info!("all transfers ended, and so does this process"),
+        () = without_plugins => tracing::warn!("the last transfers have had their time: they are cut off"),
+        _ = wait_for_the_end(None) => {}
+    }
+}
+
+/// Connections that clients keep have ended by then, and images need no plugin.
+const PLUGINS_LIVE_ON: Duration = Duration::from_secs(20);
+const LOOK_FOR_TRANSFERS: Duration = Duration::from_millis(50);
+
+/// Waits for the signal to end, or for another process; meanwhile SIGHUP has the configuration read again, and SIGUSR2 another process started.
+async fn wait_for_the_end(live: Option<(&Arc<Reloader>, &Arc<Upgrader>)>) -> anyhow::Result<End> {
     let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    let mut usr2 = signal(SignalKind::user_defined2()).context("SIGUSR2 cannot be caught")?;
+    let followed = async {
+        match live {
+            Some((_, upgrader)) => upgrader.is_over().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(followed);
     let mut hup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
     loop {
         tokio::select! {
-            _ = term.recv() => return Ok("SIGTERM"),
-            _ = int.recv() => return Ok("SIGINT"),
-            _ = hup.recv() => if let Some(reloader) = reloader.cloned() {
+            _ = term.recv() => return Ok(End::Told("SIGTERM")),
+            _ = int.recv() => return Ok(End::Told("SIGINT")),
+            () = &mut followed => return Ok(End::Followed),
+            _ = usr2.recv() => if let Some(upgrader) = live.map(|(_, upgrader)| Arc::clone(upgrader)) {
+                // What comes of it is in the log.
+                tokio::spawn(async move { upgrader.upgrade(Asked::default()).await });
+            },
+            _ = hup.recv() => if let Some(reloader) = live.map(|(reloader, _)| Arc::clone(reloader)) {
                 // What comes of it is in the log.
                 tokio::spawn(async move { reloader.reload(Mode::Apply).await });
             },

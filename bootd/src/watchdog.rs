@@ -6,9 +6,9 @@
 //! supervisor's, and the store's thread may wait for its disk.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
@@ -17,7 +17,10 @@ use crate::metrics::Metrics;
 
 /// All that beats.
 #[derive(Debug, Default)]
-pub struct Pulses(Mutex<Vec<Weak<Pulse>>>);
+pub struct Pulses {
+    all: Mutex<Vec<Weak<Pulse>>>,
+    are_handed_over: AtomicBool,
+}
 
 impl Pulses {
     /// One more, which must beat once in [`BEAT`] or a little later, as long as anybody holds it.
@@ -27,15 +30,20 @@ impl Pulses {
             beats: AtomicU64::new(0),
             seen: AtomicU64::new(u64::MAX),
         });
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|pulse| pulse.strong_count() > 0);
         all.push(Arc::downgrade(&pulse));
         pulse
     }
 
+    /// Another process is watched from now on.
+    pub fn hand_over(&self) {
+        self.are_handed_over.store(true, Ordering::Relaxed);
+    }
+
     /// The names of those that have not beaten since the last look.
     pub fn look(&self) -> Vec<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let present = all.iter().filter_map(Weak::upgrade);
         present
             .filter(|pulse| !pulse.has_moved())
@@ -70,22 +78,82 @@ impl Pulse {
 pub struct Rounds {
     pulse: Arc<Pulse>,
     ending: Arc<AtomicBool>,
+    pause: Arc<Pause>,
 }
 
 impl Rounds {
     /// Those of a thread with this pulse, which end when `ending` is set.
-    pub fn new(pulse: Arc<Pulse>, ending: Arc<AtomicBool>) -> Self {
-        Self { pulse, ending }
+    pub fn new(pulse: Arc<Pulse>, ending: Arc<AtomicBool>, pause: Arc<Pause>) -> Self {
+        pause.threads.fetch_add(1, Ordering::SeqCst);
+        Self { pulse, ending, pause }
     }
 
-    /// Asked before each round: whether there is to be one. The asking is the thread's pulse.
+    /// Asked before each round: whether there is to be one. The asking is the thread's pulse. During a pause it waits.
     pub fn go_on(&self) -> bool {
         self.pulse.beat();
+        if self.pause.is_on.load(Ordering::SeqCst) {
+            self.pause.resting.fetch_add(1, Ordering::SeqCst);
+            while self.pause.is_on.load(Ordering::SeqCst) && !self.ending.load(Ordering::Relaxed) {
+                std::thread::sleep(REST);
+                self.pulse.beat();
+            }
+            self.pause.resting.fetch_sub(1, Ordering::SeqCst);
+        }
         !self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Whether another process goes on with what this thread did.
+    pub fn are_handed_over(&self) -> bool {
+        self.pause.is_for_good()
     }
 }
 
-/// Gives each of these runtimes a pulse, and begins to look. Never ends.
+impl Drop for Rounds {
+    fn drop(&mut self) {
+        self.pause.threads.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A pause of threads that work in rounds.
+#[derive(Debug, Default)]
+pub struct Pause {
+    is_on: AtomicBool,
+    is_for_good: AtomicBool,
+    threads: AtomicUsize,
+    resting: AtomicUsize,
+}
+
+impl Pause {
+    /// Begins it, and waits until all threads rest, so long at most. `false`: some do not.
+    pub fn begin(&self, within: Duration) -> bool {
+        self.is_on.store(true, Ordering::SeqCst);
+        let until = Instant::now() + within;
+        while self.resting.load(Ordering::SeqCst) < self.threads.load(Ordering::SeqCst) {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(REST);
+        }
+        true
+    }
+
+    /// All go on.
+    pub fn end(&self) {
+        self.is_on.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether another process does their work.
+    pub fn is_for_good(&self) -> bool {
+        self.is_for_good.load(Ordering::Relaxed)
+    }
+
+    /// It is a pause for good: another process does their work.
+    pub fn hand_over(&self) {
+        self.is_for_good.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Gives each of these runtimes a pulse, and begins to look. Ends when another process is watched.
 pub fn start(metrics: Arc<Metrics>, runtimes: &[(&str, &Handle)]) -> io::Result<()> {
     for (name, runtime) in runtimes {
         let pulse = metrics.pulses().begin(format!("the runtime {name}"));
@@ -101,6 +169,9 @@ pub fn start(metrics: Arc<Metrics>, runtimes: &[(&str, &Handle)]) -> io::Result<
         let mut before = Vec::new();
         loop {
             std::thread::sleep(between);
+            if metrics.pulses().are_handed_over.load(Ordering::Relaxed) {
+                return;
+            }
             let still = metrics.pulses().look();
             metrics.set(
                 "watchdog",
@@ -132,8 +203,10 @@ pub fn start(metrics: Arc<Metrics>, runtimes: &[(&str, &Handle)]) -> io::Result<
 
 /// What systemd waits for a sign, where it does.
 fn limit() -> Option<Duration> {
-    let mut microseconds = 0;
-    sd_notify::watchdog_enabled(false, &mut microseconds).then(|| Duration::from_micros(microseconds))
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    // Without the second one it is whose process has the first one (sd_watchdog_enabled(3)): so a bootd gives it to the one that follows it.
+    let is_ours = number("WATCHDOG_PID").is_none_or(|id| id == u64::from(std::process::id()));
+    number("WATCHDOG_USEC").filter(|_| is_ours).map(Duration::from_micros)
 }
 
 /// Between two looks: a third of the limit, so that one that comes late costs nothing, and long enough for everybody to beat.
@@ -143,6 +216,8 @@ fn between(limit: Option<Duration>) -> Duration {
 
 /// How often a pulse beats at least.
 pub const BEAT: Duration = Duration::from_millis(500);
+/// Between two looks of a thread whether its pause is over.
+const REST: Duration = Duration::from_millis(2);
 /// Between two looks where systemd does not wait for any.
 const UNASKED: Duration = Duration::from_secs(10);
 
@@ -161,6 +236,32 @@ mod tests {
         assert_eq!(pulses.look(), ["dhcp-eth1"]);
         drop((dhcp, tftp));
         assert_eq!(pulses.look(), [""; 0], "nobody waits for who was told to end");
+    }
+
+    #[test]
+    fn a_pause_has_begun_when_all_threads_rest_and_they_go_on_after_it() {
+        let (pulses, pause, ending) = (Pulses::default(), Arc::<Pause>::default(), Arc::<AtomicBool>::default());
+        let rounds = Rounds::new(pulses.begin("dhcp-eth1"), Arc::clone(&ending), Arc::clone(&pause));
+        let (told, heard) = std::sync::mpsc::sync_channel(0);
+        let thread = std::thread::spawn(move || {
+            while rounds.go_on() {
+                let _ = told.send(());
+            }
+        });
+        heard.recv().unwrap();
+        assert!(
+            !pause.begin(Duration::from_millis(20)),
+            "it is in the middle of a round"
+        );
+        heard.recv().unwrap();
+        assert!(pause.begin(Duration::from_secs(60)));
+        heard.try_recv().unwrap_err();
+        pause.end();
+        heard.recv().unwrap();
+        ending.store(true, Ordering::Relaxed);
+        drop(heard);
+        thread.join().unwrap();
+        assert!(pause.begin(Duration::ZERO), "who has ended needs no rest");
     }
 
     #[test]

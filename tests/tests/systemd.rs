@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +14,7 @@ use bootd_tests::process::Child;
 use bootd_tests::server::{READY_LIMIT, binary};
 use bootd_tests::{Rack, eventually, eventually_true, tail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 #[test]
 fn the_watchdog_is_fed_until_a_packet_thread_hangs_and_again_when_it_goes_on() {
@@ -80,6 +81,56 @@ fn a_restart_refuses_no_connection_when_its_socket_is_handed_over() {
         );
         Ok(())
     });
+}
+
+#[test]
+fn an_upgrade_says_who_the_main_process_is_which_is_ready_and_feeds_the_watchdog() {
+    in_rack(|| {
+        let rack = Rack::new()?;
+        let systemd = Systemd::new(&rack)?;
+        let socket = TcpListener::bind("0.0.0.0:8081")?;
+        let mut bootd = systemd.start(&rack, Some(&socket))?;
+        drop(socket);
+        let mut upgrade = Command::new(binary()?);
+        upgrade
+            .args(["upgrade", "--json", "--config"])
+            .arg(rack.path("bootd.toml"));
+        let output = upgrade.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "{said}\n{}",
+            tail(&rack.path("systemd.log"), 30)
+        );
+        let upgraded: Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(upgraded["was"] == bootd.id(), "{upgraded}");
+        let new = upgraded["pid"]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
+        let new = Ends(new.context("process id")?);
+        systemd.hear(&format!("MAINPID={}", upgraded["pid"]), LIMIT)?;
+        systemd.hear("READY=1", LIMIT)?;
+        let ended = eventually(READY_LIMIT, "the old one ends", || bootd.ended())?;
+        ensure!(ended.success(), "{ended}");
+        systemd.forget();
+        systemd.hear("WATCHDOG=1", LIMIT)?;
+        ensure!(
+            ask()?.starts_with("HTTP/1.1 200"),
+            "the new one answers at the socket of systemd"
+        );
+        drop(new);
+        Ok(())
+    });
+}
+
+/// A process that this one did not start, and that ends with it.
+struct Ends(Pid);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
 }
 
 fn ask() -> Result<String> {

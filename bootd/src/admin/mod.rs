@@ -1,8 +1,8 @@
 //! The operator's side: a Unix socket that answers the commands `bootd status`, `nodes`, `leases`, `plugins`, `explain`, `reload`,
-//! `token`, `boots`, `export` and `import`, gives metrics, and has the boot board (`board`).
+//! `token`, `boots`, `export`, `import` and `upgrade`, gives metrics, and has the boot board (`board`).
 //!
-//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload`, `/import`, `/accept`, `/ignore`,
-//! `/unignore` and `/leases/free` change something and `POST /token` makes a token, all else only reads; `GET /keys` gives the public keys.
+//! HTTP with JSON over the socket `admin.socket`; whoever may open the socket may ask. `POST /reload`, `/upgrade`, `/import`, `/accept`,
+//! `/ignore`, `/unignore` and `/leases/free` change something and `POST /token` makes a token, all else only reads; `GET /keys` gives the public keys.
 //! A listener that serves `admin` gives the views below `/admin`, read only, to who has a token. Never answers nodes.
 
 pub(crate) mod board;

@@ -20,15 +20,18 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{board, transfer, views};
 use crate::cache::OpenError;
 use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
-use crate::http::{App, Body, InService, full};
+use crate::http::{App, Body, Door, InService, full};
+use crate::net::Sockets;
 use crate::reload::{Mode, Reloader};
 use crate::state::Store;
 use crate::tftp;
+use crate::upgrade::{self, Upgrader};
 
 /// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,8 @@ pub enum AdminError {
 pub struct Admin {
     /// All that the HTTP listeners know.
     pub app: InService,
+    /// Has another process take its place.
+    pub upgrader: Arc<Upgrader>,
     /// Puts another configuration into service.
     pub reloader: Arc<Reloader>,
     /// What survives; it knows whether the disk fails.
@@ -74,8 +79,19 @@ pub struct Admin {
     pub tftp: Option<Arc<tftp::Trouble>>,
 }
 
-/// Opens the socket, for the owner and group of the process. One that a dead bootd left behind is replaced.
-pub fn bind(path: &Path) -> Result<UnixListener, AdminError> {
+/// Opens the socket, for the owner and group of the process, or takes it over. One that a dead bootd left behind is replaced. Must run within a
+/// tokio runtime.
+pub fn bind(path: &Path, sockets: &Sockets) -> Result<Arc<UnixListener>, AdminError> {
+    let socket = match sockets.unix(path) {
+        Some(handed) => UnixListener::from_std(handed).map_err(|error| AdminError::Bind(path.into(), error))?,
+        None => open(path)?,
+    };
+    let socket = Arc::new(socket);
+    sockets.lend(&socket);
+    Ok(socket)
+}
+
+fn open(path: &Path) -> Result<UnixListener, AdminError> {
     let failed = |error| AdminError::Bind(path.into(), error);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -122,19 +138,27 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 const CONNECTIONS: usize = 64;
 /// How long an import's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long connections may go on after a stop.
+const DRAIN: Duration = Duration::from_secs(1);
 /// How long a connection may take for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Serves the socket until the shutdown token is cancelled.
-pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: CancellationToken) {
+/// Serves the socket until the shutdown token is cancelled or the door is left.
+pub async fn run(listener: Arc<UnixListener>, admin: Arc<Admin>, door: Door, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = TaskTracker::new();
     loop {
         let place = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             place = Arc::clone(&places).acquire_owned() => place,
         };
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
+            biased;
+            () = shutdown.cancelled() => break,
+            () = door.closes() => match door.is_open().await {
+                true => continue,
+                false => break,
+            },
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
@@ -142,7 +166,7 @@ pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: Cancellati
             continue;
         };
         let admin = Arc::clone(&admin);
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let _place = place;
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = Arc::clone(&admin);
@@ -156,6 +180,9 @@ pub async fn run(listener: UnixListener, admin: Arc<Admin>, shutdown: Cancellati
                 .await;
         });
     }
+    // Who asked for the end wants to hear of it.
+    connections.close();
+    let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
 }
 
 impl Admin {
@@ -177,6 +204,7 @@ impl Admin {
             (&Method::POST, "/accept") => json(&transfer::accept(&self.app()).await),
             (&Method::POST, "/reload") => self.reload(query).await,
             (&Method::POST, "/token") => self.token(query),
+            (&Method::POST, "/upgrade") => self.upgrade(query).await,
             (&Method::POST, "/ignore") => self.ignore(query, Ignored::add).await,
             (&Method::POST, "/unignore") => self.ignore(query, Ignored::remove).await,
             (&Method::POST, "/leases/free") => self.free_lease(query),
@@ -187,7 +215,7 @@ impl Admin {
             (&Method::GET, path) => self.view(path, query).await,
             _ => error(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
+                "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import, /token and /upgrade, are served here",
             ),
         }
     }
@@ -358,6 +386,22 @@ impl Admin {
             }
             Ok(Err(failed)) => error(StatusCode::SERVICE_UNAVAILABLE, &failed.to_string()),
             Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "a bug in bootd; see the log"),
+        }
+    }
+
+    /// Has another process take the place of this one.
+    async fn upgrade(&self, query: &str) -> Response<Body> {
+        let mut asked = upgrade::Asked::default();
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "binary" => asked.binary = Some(PathBuf::from(value.into_owned())),
+                "unchecked" => asked.unchecked = true,
+                _ => {}
+            }
+        }
+        match self.upgrader.upgrade(asked).await {
+            Ok(upgraded) => json(&upgraded),
+            Err(failed) => error(StatusCode::CONFLICT, &failed.to_string()),
         }
     }
 

@@ -9,7 +9,7 @@ use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -24,6 +24,8 @@ use super::shelf::{Number, Place, Version};
 pub(super) struct Disk {
     root: PathBuf,
     lock: File,
+    /// Whether it is this process's. Whoever puts something in place holds it.
+    ours: RwLock<bool>,
     ended_well: bool,
     /// A disk that fails after so many bytes of a body.
     #[cfg(test)]
@@ -232,6 +234,7 @@ impl Disk {
         let disk = Self {
             root: root.into(),
             lock,
+            ours: RwLock::new(true),
             ended_well,
             #[cfg(test)]
             fails_after: u64::MAX.into(),
@@ -256,8 +259,52 @@ impl Disk {
 
     /// This one comes to its end.
     pub(super) fn end(&self) -> io::Result<()> {
+        match *self.ours() {
+            true => self.say_ended(),
+            false => Ok(()),
+        }
+    }
+
+    /// Leaves the folder to another process: what is kept is read on, and nothing changes any more.
+    pub(super) fn release(&self) -> io::Result<()> {
+        let mut ours = self.ours.write().unwrap_or_else(PoisonError::into_inner);
+        self.say_ended()?;
+        *ours = false;
+        Ok(rustix::fs::flock(&self.lock, FlockOperation::Unlock)?)
+    }
+
+    /// No other process took it.
+    pub(super) fn resume(&self) -> io::Result<()> {
+        let mut ours = self.ours.write().unwrap_or_else(PoisonError::into_inner);
+        rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive)?;
+        self.lock.write_all_at(RUNNING, 0)?;
+        *ours = true;
+        self.lock.sync_all()
+    }
+
+    /// Whether it is this process's.
+    pub(super) fn is_ours(&self) -> bool {
+        *self.ours()
+    }
+
+    fn say_ended(&self) -> io::Result<()> {
         self.lock.set_len(0)?;
         self.lock.sync_all()
+    }
+
+    fn ours(&self) -> RwLockReadGuard<'_, bool> {
+        self.ours.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While it is held the folder stays this process's.
+    fn hold(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let ours = self.ours();
+        match *ours {
+            true => Ok(ours),
+            false => Err(io::Error::other(
+                "another process has the cache folder: this one is ending",
+            )),
+        }
     }
 
     /// Begins to compare a kept object with its record, read from the disk itself where the file system can do that: nothing of it stays in memory.
@@ -385,6 +432,7 @@ impl Disk {
     }
 
     fn write_names(&self, name: &str, names: &[String]) -> io::Result<()> {
+        let _ours = self.hold()?;
         make_folder(&self.tmp())?;
         let written = self.tmp().join(name);
         let mut file = File::create(&written)?;
@@ -403,6 +451,7 @@ impl Disk {
 
     /// A file for a body of this length, its room reserved where the file system can do that.
     pub(super) fn draft(&self, number: Number, len: u64) -> io::Result<Draft> {
+        let _ours = self.hold()?;
         make_folder(&self.tmp())?;
         let path = self.tmp().join(format!("{}.data", number.0));
         let mut open = OpenOptions::new();
@@ -427,7 +476,7 @@ impl Disk {
             match rustix::fs::fallocate(&draft.file, FallocateFlags::KEEP_SIZE, 0, len) {
                 Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => {}
                 Err(error) => {
-                    self.discard(&draft);
+                    let _ = fs::remove_file(&draft.path);
                     return Err(error.into());
                 }
             }
@@ -437,6 +486,7 @@ impl Disk {
 
     /// Removes what a fill wrote.
     pub(super) fn discard(&self, draft: &Draft) {
+        let Ok(_ours) = self.hold() else { return };
         // Its record is there when the seal got so far.
         for path in [&draft.path, &draft.path.with_extension("meta")] {
             let _ = fs::remove_file(path);
@@ -445,6 +495,7 @@ impl Disk {
 
     /// Makes a complete body a kept object, and says its SHA-256. Whatever ends this in the middle leaves only files that the next start removes.
     pub(super) fn seal(&self, draft: &mut Draft, mut record: Record) -> io::Result<(Id, String)> {
+        let _ours = self.hold()?;
         if draft.written != record.len {
             return Err(io::Error::other("the body is not complete"));
         }
@@ -479,6 +530,7 @@ impl Disk {
 
     /// Removes a kept object: the record first, since nothing is kept without one.
     pub(super) fn remove(&self, id: &Id) {
+        let Ok(_ours) = self.hold() else { return };
         for path in self.files(id) {
             let _ = fs::remove_file(path);
         }
@@ -491,6 +543,7 @@ impl Disk {
 
     /// Notes that an object was used now, for the order after the next start.
     pub(super) fn touch(&self, id: &Id) {
+        let Ok(_ours) = self.hold() else { return };
         if let Ok(file) = OpenOptions::new().write(true).open(self.path(id, "meta")) {
             let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
         }

@@ -252,6 +252,16 @@ impl Keep {
         }
     }
 
+    /// Leaves the folder to another process. Blocks shortly.
+    pub(super) fn release(&self) -> io::Result<()> {
+        self.0.disk.release()
+    }
+
+    /// No other process took it. Blocks shortly.
+    pub(super) fn resume(&self) -> io::Result<()> {
+        self.0.disk.resume()
+    }
+
     /// Opens the object of a checked key. Dropping this, or the object, ends no fill.
     pub(super) async fn object(&self, origin: &Arc<Origin>, place: Place, want: Want) -> Result<Object, OpenError> {
         if self.0.missing.contains_key(&place) {
@@ -848,7 +858,11 @@ impl Shared {
             return;
         };
         state.leaving.push((number, Arc::downgrade(&stored)));
-        let paths = stored.id.get().map(|id| self.disk.files(id));
+        let paths = stored
+            .id
+            .get()
+            .filter(|_| self.disk.is_ours())
+            .map(|id| self.disk.files(id));
         tokio::task::spawn_blocking(move || {
             for path in paths.into_iter().flatten() {
                 let _ = std::fs::remove_file(path);

@@ -282,6 +282,16 @@ impl Artifacts {
         }
     }
 
+    /// Leaves the cache folder to another process: what is kept here is served on, and what is fetched is not kept. Blocks shortly.
+    pub fn release(&self) -> std::io::Result<()> {
+        self.keep.as_ref().map_or(Ok(()), Keep::release)
+    }
+
+    /// No other process took the cache folder. Blocks shortly.
+    pub fn resume(&self) -> std::io::Result<()> {
+        self.keep.as_ref().map_or(Ok(()), Keep::resume)
+    }
+
     /// Whether objects of remote origins are kept.
     pub fn keeps(&self) -> bool {
         self.keep.is_some()

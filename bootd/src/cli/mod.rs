@@ -23,6 +23,7 @@ mod plugins;
 mod reload;
 mod status;
 mod token;
+mod upgrade;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,9 @@ pub enum Verb {
         after_help = "Examples:\n  bootd token\n  bootd token --subject rack1 --ttl 24h > site.token\n  bootd token --keys > bootd.jwks"
     )]
     Token(token::Arguments),
+    /// Have another binary take the place of the running one: no packet is lost, no transfer breaks off, and after a failure the old one serves on.
+    #[command(after_help = "Examples:\n  bootd upgrade\n  bootd upgrade --binary /opt/bootd/bin/bootd")]
+    Upgrade(upgrade::Arguments),
 }
 
 /// Where the configuration is.
@@ -222,6 +226,7 @@ pub fn run(verb: Verb) -> Exit {
         Verb::Reload(arguments) => reload::run(&arguments),
         Verb::Status(look) => status::run(&look),
         Verb::Token(arguments) => token::run(&arguments),
+        Verb::Upgrade(arguments) => upgrade::run(&arguments),
     }
 }
 

@@ -33,18 +33,18 @@ pub enum IgnoredError {
 impl Ignored {
     /// The set as the last run left it. Rows that make no sense are left out, and said.
     pub fn open(store: Store) -> Result<Self, StoreError> {
-        let mut now = BTreeSet::new();
-        for key in store.scan(TABLE, "")?.into_keys() {
-            match key.parse::<Mac>() {
-                Ok(mac) => drop(now.insert(mac)),
-                Err(_) => tracing::warn!(key, "left out of the ignored: not a hardware address"),
-            }
-        }
         Ok(Self {
-            now: ArcSwap::from_pointee(now),
+            now: ArcSwap::from_pointee(read(&store)?),
             store,
             changing: Mutex::default(),
         })
+    }
+
+    /// Takes over what is on disk by now: another process changed it until a moment ago.
+    pub fn read_again(&self) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.now.store(Arc::new(read(&self.store)?));
+        Ok(())
     }
 
     /// Whether packets of this client get no answer.
@@ -94,6 +94,17 @@ impl Ignored {
         self.now.store(Arc::new(next));
         Ok(true)
     }
+}
+
+fn read(store: &Store) -> Result<BTreeSet<Mac>, StoreError> {
+    let mut found = BTreeSet::new();
+    for key in store.scan(TABLE, "")?.into_keys() {
+        match key.parse::<Mac>() {
+            Ok(mac) => drop(found.insert(mac)),
+            Err(_) => tracing::warn!(key, "left out of the ignored: not a hardware address"),
+        }
+    }
+    Ok(found)
 }
 
 fn row(mac: Mac) -> Row {

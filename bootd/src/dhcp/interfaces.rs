@@ -17,10 +17,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::router::{self, advertisement::Dhcp6};
 use super::served::{self, Line};
-use super::{DhcpError, LOOK_AGAIN, v4, v6};
+use super::{Deps, DhcpError, LOOK_AGAIN, v4, v6};
 use crate::config::{Config, RouterAdvertisement, Selector};
-use crate::net::{Changed, Changes, Icmp6, Interface};
-use crate::watchdog::{Pulse, Pulses, Rounds};
+use crate::net::{Changed, Changes, Icmp6, Interface, Sockets};
+use crate::watchdog::{Pulse, Rounds};
 
 /// What is wrong with interfaces at present, for the operator.
 pub type Warnings = Arc<ArcSwap<Vec<String>>>;
@@ -212,7 +212,7 @@ impl Watch {
         for (interface, wants) in wanted(&all, &selectors(config)) {
             let running = self.running.get(&interface.index);
             let has = running.map_or_else(Wants::default, Running::has);
-            match Opened::open(interface, wants, has, config) {
+            match Opened::open(interface, wants, has, config, &deps.sockets) {
                 Err(DhcpError::Net { interface, source }) if !source.is_lasting() => {
                     let warning = format!("interface {interface}: no DHCP there: {source}");
                     prepared.warnings.push(warning);
@@ -394,7 +394,13 @@ impl Watch {
     }
 
     fn open(&mut self, interface: Interface, wants: Wants) -> Result<(), DhcpError> {
-        let opened = Opened::open(interface, wants, Wants::default(), &self.config)?;
+        let opened = Opened::open(
+            interface,
+            wants,
+            Wants::default(),
+            &self.config,
+            &self.v4.shell.deps().sockets,
+        )?;
         self.begin(opened, &mut Closed::default())
     }
 
@@ -433,17 +439,23 @@ impl Watch {
 
 impl Opened {
     /// Opens the ports that an interface is to have and has not.
-    fn open(interface: Interface, wants: Wants, has: Wants, config: &Config) -> Result<Self, DhcpError> {
+    fn open(
+        interface: Interface,
+        wants: Wants,
+        has: Wants,
+        config: &Config,
+        sockets: &Sockets,
+    ) -> Result<Self, DhcpError> {
         let failed = |source| DhcpError::Net {
             interface: interface.name.clone(),
             source,
         };
         let v4 = match wants.v4 && !has.v4 {
-            true => Some(v4::port::Port::open(interface.clone(), config.dhcp.port).map_err(failed)?),
+            true => Some(v4::port::Port::open(interface.clone(), config.dhcp.port, sockets).map_err(failed)?),
             false => None,
         };
         let v6 = match config.dhcp6.as_ref().filter(|_| wants.v6 && !has.v6) {
-            Some(dhcp6) => Some(v6::port::Port::open(interface.clone(), dhcp6.port).map_err(failed)?),
+            Some(dhcp6) => Some(v6::port::Port::open(interface.clone(), dhcp6.port, sockets).map_err(failed)?),
             None => None,
         };
         Ok(Self { interface, v4, v6 })
@@ -502,11 +514,9 @@ impl Family<v4::service::Shell> {
         let (mut threads, receiver) = (Threads::default(), port.receiver());
         let shell = Arc::clone(&self.shell);
         threads
-            .receive(
-                self.shell.deps().metrics.pulses(),
-                format!("dhcp-{name}"),
-                move |rounds| receiver.receive(&shell, rounds),
-            )
+            .receive(self.shell.deps(), format!("dhcp-{name}"), move |rounds| {
+                receiver.receive(&shell, rounds)
+            })
             .map_err(|source| DhcpError::Thread {
                 interface: name,
                 source,
@@ -524,15 +534,14 @@ impl Family<v4::service::Shell> {
     fn spread(&self, served: &mut Served<v4::port::Port>) {
         served.spread = Threads::default();
         let name = served.port.interface().name.clone();
-        let receivers = |threads| served.port.spread(threads).map_err(|error| error.to_string());
+        let sockets = &self.shell.deps().sockets;
+        let receivers = |threads| served.port.spread(threads, sockets).map_err(|error| error.to_string());
         let opened = spread(self.shell.deps().config.dhcp.threads, receivers, |number, receiver| {
             let shell = Arc::clone(&self.shell);
             let thread = format!("dhcp-{name}-{number}");
-            served
-                .spread
-                .receive(self.shell.deps().metrics.pulses(), thread, move |rounds| {
-                    receiver.receive(&shell, rounds)
-                })
+            served.spread.receive(self.shell.deps(), thread, move |rounds| {
+                receiver.receive(&shell, rounds)
+            })
         });
         if let Err(error) = opened {
             tracing::warn!(interface = name, error, "unicast is not spread over threads");
@@ -549,11 +558,9 @@ impl Family<v6::service::Shell> {
         let (mut threads, receiver) = (Threads::default(), port.receiver());
         let shell = Arc::clone(&self.shell);
         threads
-            .receive(
-                self.shell.deps().metrics.pulses(),
-                format!("dhcp6-{name}"),
-                move |rounds| receiver.receive(&shell, rounds),
-            )
+            .receive(self.shell.deps(), format!("dhcp6-{name}"), move |rounds| {
+                receiver.receive(&shell, rounds)
+            })
             .map_err(|source| DhcpError::Thread {
                 interface: name,
                 source,
@@ -571,15 +578,14 @@ impl Family<v6::service::Shell> {
     fn spread(&self, served: &mut Served<v6::port::Port>) {
         served.spread = Threads::default();
         let name = served.port.interface().name.clone();
-        let receivers = |threads| served.port.spread(threads).map_err(|error| error.to_string());
+        let sockets = &self.shell.deps().sockets;
+        let receivers = |threads| served.port.spread(threads, sockets).map_err(|error| error.to_string());
         let opened = spread(self.shell.deps().config.dhcp.threads, receivers, |number, receiver| {
             let shell = Arc::clone(&self.shell);
             let thread = format!("dhcp6-{name}-{number}");
-            served
-                .spread
-                .receive(self.shell.deps().metrics.pulses(), thread, move |rounds| {
-                    receiver.receive(&shell, rounds)
-                })
+            served.spread.receive(self.shell.deps(), thread, move |rounds| {
+                receiver.receive(&shell, rounds)
+            })
         });
         if let Err(error) = opened {
             tracing::warn!(interface = name, error, "unicast of IPv6 is not spread over threads");
@@ -679,7 +685,7 @@ impl Running {
             let name = format!("nd-{}", interface.name);
             let begun = self
                 .neighbours
-                .receive(shell.deps().metrics.pulses(), name, move |rounds| service.run(rounds));
+                .receive(shell.deps(), name, move |rounds| service.run(rounds));
             begun.map_err(|error| error.to_string())
         });
         if let Err(error) = begun {
@@ -711,12 +717,12 @@ impl Threads {
     /// Begins one, which works in rounds.
     fn receive(
         &mut self,
-        pulses: &Pulses,
+        deps: &Deps,
         name: String,
         work: impl FnOnce(&Rounds) + Send + 'static,
     ) -> std::io::Result<()> {
-        let pulse = pulses.begin(name.clone());
-        let rounds = Rounds::new(Arc::clone(&pulse), Arc::clone(&self.ending));
+        let pulse = deps.metrics.pulses().begin(name.clone());
+        let rounds = Rounds::new(Arc::clone(&pulse), Arc::clone(&self.ending), Arc::clone(&deps.pause));
         let thread = std::thread::Builder::new().name(name).spawn(move || work(&rounds))?;
         self.threads.push((thread, pulse));
         Ok(())

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
@@ -34,8 +34,9 @@ use crate::boots::Watch;
 use crate::config::Config;
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
-use crate::net::NetError;
+use crate::net::{NetError, Sockets};
 use crate::state::{Store, StoreError};
+use crate::watchdog::Pause;
 
 pub use ignored::{Ignored, IgnoredError};
 pub use interfaces::Warnings;
@@ -45,6 +46,7 @@ pub use v4::explain::{Explained, explain};
 pub use v4::hosts::{Hosts, HostsError};
 pub use v4::sqlite::SqliteError;
 pub use v4::table::State;
+pub use v4::unsaved::Unsaved;
 pub use v6::explain::{Explained6, explain6};
 pub use v6::policy::Receiving as Receiving6;
 
@@ -63,8 +65,24 @@ pub struct Deps {
     pub watch: Watch,
     /// Whom the operator has ignored.
     pub ignored: Arc<Ignored>,
+    /// What another process handed over, and where sockets that are open are counted.
+    pub sockets: Arc<Sockets>,
+    /// The leases of earlier runs.
+    pub former: Former,
+    /// A pause of all threads that receive.
+    pub pause: Arc<Pause>,
     /// Called with each hardware address that is not in the inventory. It must not wait: the packet thread calls it.
     pub unknown: Arc<dyn Fn(Mac, Option<Then>) -> Lookup + Send + Sync>,
+}
+
+/// Where the leases of earlier runs are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Former {
+    /// In the store.
+    #[default]
+    Kept,
+    /// Another process has them yet; packets that are about them are kept until [`Service::take_over`].
+    Awaited,
 }
 
 /// What is to happen when a look-up is over. It holds a packet, so whoever keeps many of these bounds their number.
@@ -204,7 +222,43 @@ impl Service {
     /// Ends the threads, within about a second. Leases that are being written are still acknowledged.
     pub fn stop(&self) {
         self.end();
-        self.shell.hand_over();
+        if !self.shell.deps().pause.is_for_good() {
+            self.shell.hand_over();
+        }
+    }
+
+    /// Has all threads that receive rest, so that nothing changes any more, and waits for that so long at most. `false`: something goes on yet.
+    pub fn pause(&self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        let rests = self.shell.deps().pause.begin(within);
+        while rests && self.shell.is_busy() {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(LOOK_WHETHER_BUSY);
+        }
+        rests
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.shell.deps().pause.end();
+    }
+
+    /// What is known of the pools and is not in the store. To be asked in a pause.
+    pub fn unsaved(&self) -> Vec<Unsaved> {
+        self.shell.unsaved()
+    }
+
+    /// Reads the leases that were [`Former::Awaited`], with what is not in the store, and answers the packets that waited for them.
+    pub fn take_over(&self, unsaved: Vec<Unsaved>) -> Result<(), DhcpError> {
+        self.shell.take_over(unsaved)
+    }
+
+    /// Ends the threads: another process goes on with all of it.
+    pub fn leave(&self) {
+        self.shell.deps().pause.hand_over();
+        self.end();
     }
 
     /// Reads what another configuration names and opens the sockets that it needs. Nothing changes yet.
@@ -265,5 +319,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Between two looks whether packets are kept for plugins or probes.
+const LOOK_WHETHER_BUSY: Duration = Duration::from_millis(2);
 /// How often the interfaces are looked at: they get other addresses, go, and come back as other ones.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);

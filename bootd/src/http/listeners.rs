@@ -13,11 +13,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handed::Handed;
+use super::door::Door;
 use super::router::InService;
 use super::service::{BindError, bind, run};
 use crate::config::{Config, Listener, Service};
-use crate::net::set_pace;
+use crate::net::{Sockets, set_pace};
 
 /// Where listeners are served.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Listeners {
     lanes: Lanes,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    sockets: Arc<Sockets>,
+    door: Door,
     open: Vec<Open>,
     /// Those that the configuration before had; their sockets go at any moment.
     closed: Vec<SocketAddr>,
@@ -48,23 +50,30 @@ struct Open {
 
 /// Sockets that are open and not served yet: clients wait in their queues.
 #[derive(Debug, Default)]
-pub struct Opened(Vec<(Arc<Listener>, TcpListener)>);
+pub struct Opened(Vec<(Arc<Listener>, Arc<TcpListener>)>);
 
 impl Listeners {
     /// None yet. Their tasks end with the shutdown token, and are told apart by `tasks`.
-    pub fn new(app: InService, lanes: Lanes, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        app: InService,
+        lanes: Lanes,
+        (tasks, shutdown): (TaskTracker, CancellationToken),
+        (sockets, door): (Arc<Sockets>, Door),
+    ) -> Self {
         Self {
             app,
             lanes,
             tasks,
             shutdown,
+            sockets,
+            door,
             open: Vec::new(),
             closed: Vec::new(),
         }
     }
 
     /// Opens those of a configuration that are not there, or takes their sockets that were handed over. Nobody is answered by them yet.
-    pub async fn open(&self, config: &Config, handed: &mut Handed) -> Result<Opened, BindError> {
+    pub async fn open(&self, config: &Config) -> Result<Opened, BindError> {
         let mut opened = Opened::default();
         for listener in &config.http.listeners {
             if self.open.iter().any(|open| open.listener.address == listener.address) {
@@ -79,7 +88,7 @@ impl Listeners {
                 tries -= 1;
                 let bound = {
                     let _lane = self.lane(listener).enter();
-                    bind(listener, handed)
+                    bind(listener, &self.sockets)
                 };
                 match bound {
                     Err(error) if error.kind() == ErrorKind::AddrInUse && tries > 0 => tokio::time::sleep(PAUSE).await,
@@ -120,11 +129,12 @@ impl Listeners {
             open.listener = Arc::new(now.clone());
         }
         for (listener, socket) in opened.0 {
-            let (socket, stop) = (Arc::new(socket), self.shutdown.child_token());
+            let stop = self.shutdown.child_token();
             let running = run(
                 Arc::clone(&socket),
                 Arc::clone(&listener),
                 Arc::clone(&self.app),
+                self.door.clone(),
                 stop.clone(),
             );
             self.tasks.spawn_on(running, self.lane(&listener));

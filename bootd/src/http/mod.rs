@@ -1,14 +1,15 @@
 //! HTTP: the listeners, who may have what, and what answers.
 //!
-//! `service` accepts connections and bounds them; `tls` has the certificates of those that speak TLS; `paths` says which paths a listener
-//! serves; `bodies` and `answers` bound what requests and answers take; `router` leads a request to a plugin's route, a loader, an artifact or the
-//! public `keys`; `artifacts` answers like a read-only S3 service, with `listing` for what is asked of buckets. All of it runs on one tokio runtime that no other part shares.
+//! `service` accepts connections and bounds them, as long as `door` says that they are this process's; `tls` has the certificates of those that
+//! speak TLS; `paths` says which paths a listener serves; `bodies` and `answers` bound what requests and answers take; `router` leads a request to a
+//! plugin's route, a loader, an artifact or the public `keys`; `artifacts` answers like a read-only S3 service, with `listing` for what is asked of
+//! buckets. All of it runs on one tokio runtime that no other part shares.
 
 mod answers;
 pub mod artifacts;
 mod bodies;
 mod deadline;
-mod handed;
+mod door;
 mod heads;
 mod holding;
 mod keys;
@@ -25,7 +26,7 @@ mod tls;
 mod told;
 mod xml;
 
-pub use handed::Handed;
+pub use door::Door;
 pub use listeners::{Lanes, Listeners, Opened};
 pub(crate) use router::url_host;
 pub use router::{App, Bounds, Connection, InService};

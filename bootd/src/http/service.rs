@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
@@ -25,11 +26,12 @@ use tokio_util::task::TaskTracker;
 
 use super::Body;
 use super::deadline::HeadDeadline;
-use super::handed::Handed;
+use super::door::Door;
 use super::plain::{Plain, Slot};
 use super::router::{Connection, InService};
 use super::tls::handshake;
 use crate::config::Listener;
+use crate::net::Sockets;
 
 /// Connections of one listener at once; more wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 8192;
@@ -76,15 +78,18 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 /// Opens a listener's socket, or takes the one that was handed over for its address. Must run within a tokio runtime.
-pub fn bind(listener: &Listener, handed: &mut Handed) -> Result<TcpListener, BindError> {
-    let opened = match handed.at(listener.address) {
+pub fn bind(listener: &Listener, sockets: &Sockets) -> Result<Arc<TcpListener>, BindError> {
+    let opened = match sockets.tcp(listener.address) {
         Some(socket) => take_over(socket, listener),
         None => open(listener),
     };
-    opened.map_err(|source| BindError {
+    let socket = opened.map_err(|source| BindError {
         address: listener.address,
         source,
-    })
+    })?;
+    let socket = Arc::new(socket);
+    sockets.lend(&socket);
+    Ok(socket)
 }
 
 fn take_over(socket: std::net::TcpListener, listener: &Listener) -> io::Result<TcpListener> {
@@ -125,8 +130,15 @@ fn prepare(socket: &SockRef<'_>, listener: &Listener) -> io::Result<()> {
     }
 }
 
-/// Serves a listener until the shutdown token is cancelled. What the configuration says of it counts from each next request on.
-pub async fn run(socket: Arc<TcpListener>, listener: Arc<Listener>, app: InService, shutdown: CancellationToken) {
+/// Serves a listener until the shutdown token is cancelled, or the door is left and the last connection ended. What the configuration says of it counts
+/// from each next request on.
+pub async fn run(
+    socket: Arc<TcpListener>,
+    listener: Arc<Listener>,
+    app: InService,
+    door: Door,
+    shutdown: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(most_connections()));
     let seats: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
     let connections = TaskTracker::new();
@@ -137,7 +149,12 @@ pub async fn run(socket: Arc<TcpListener>, listener: Arc<Listener>, app: InServi
         };
         let Ok(slot) = slot else { break };
         let accepted = tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
+            () = door.closes() => match door.is_open().await {
+                true => continue,
+                false => break,
+            },
             accepted = socket.accept() => accepted,
         };
         let now = app.load_full();
@@ -151,9 +168,9 @@ pub async fn run(socket: Arc<TcpListener>, listener: Arc<Listener>, app: InServi
                         .refused("http", "too_many_connections", &peer, &"of one client");
                     continue;
                 };
-                let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+                let (app, door, shutdown) = (Arc::clone(&app), door.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    serve(stream, peer, listener, app, shutdown).await;
+                    serve(stream, peer, listener, app, door, shutdown).await;
                     drop((slot, seat));
                 });
             }
@@ -167,6 +184,12 @@ pub async fn run(socket: Arc<TcpListener>, listener: Arc<Listener>, app: InServi
     // Another one may want to listen there.
     drop(socket);
     connections.close();
+    if door.is_left() {
+        tokio::select! {
+            () = connections.wait() => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(listener = %listener.address, open = connections.len(), "connections were still open at the end");
     }
@@ -221,6 +244,7 @@ async fn serve(
     peer: SocketAddr,
     listener: Arc<Listener>,
     app: InService,
+    door: Door,
     shutdown: CancellationToken,
 ) {
     let begun = app.load_full();
@@ -236,7 +260,7 @@ async fn serve(
     let connection = Connection { listener, local, peer };
     let slot = Slot::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (app, mut connection, slot) = (app.load_full(), connection.clone(), slot.clone());
+        let (app, mut connection, slot, door) = (app.load_full(), connection.clone(), slot.clone(), door.clone());
         async move {
             let listener = app.listener(connection.listener.address);
             // Between one that speaks TLS and one that does not there is no way for a connection.
@@ -245,6 +269,12 @@ async fn serve(
             }
             let mut response = app.respond(&connection, request).await;
             slot.set(response.extensions_mut().remove());
+            if door.is_left() {
+                // The next request is for the other process, which has all that changed since.
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response)
         }
     });

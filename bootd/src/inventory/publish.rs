@@ -82,6 +82,21 @@ impl Inventory {
         Ok(inventory)
     }
 
+    /// Takes over what is on disk by now: another process published until a moment ago.
+    pub fn read_again(&self) -> Result<(), StoreError> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let mut working = self.lock();
+        let owners: Vec<Owner> = working.owners.iter().map(|owner| Owner::new(&owner.name)).collect();
+        let subnets = self.subnets.load();
+        let mut draft = Draft::new(&owners, &Snapshot::default(), &subnets);
+        last_good(&mut draft, kept)?;
+        let Draft { owners, snapshot, .. } = draft;
+        working.former = self.shared.swap(Arc::new(snapshot));
+        working.owners = owners;
+        self.count(&working);
+        Ok(())
+    }
+
     /// The nodes at this moment.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.load_full()

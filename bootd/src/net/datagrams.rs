@@ -8,7 +8,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use bytes::Bytes;
@@ -104,6 +104,15 @@ impl Listening {
         socket.bind(&address.into())?;
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
         Ok(Self { socket, address })
+    }
+
+    /// Takes over one that another process opened.
+    pub fn handed(socket: UdpSocket) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        Ok(Self {
+            socket: socket.into(),
+            address,
+        })
     }
 
     /// Where it listens.

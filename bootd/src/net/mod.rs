@@ -10,6 +10,7 @@ mod icmp6;
 mod interface;
 mod option;
 mod packet;
+mod sockets;
 mod udp;
 mod udp6;
 
@@ -22,6 +23,7 @@ pub use icmp6::{Heard, Icmp6};
 pub use interface::{Changed, Changes, Interface};
 pub use option::set_pace;
 pub use packet::{End, FrameSocket, Framed};
+pub use sockets::Sockets;
 pub use udp::UdpPort;
 pub use udp6::UdpPort6;
 

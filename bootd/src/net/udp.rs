@@ -41,6 +41,13 @@ impl UdpPort {
         Self::bound(interface, Ipv4Addr::UNSPECIFIED, port, Shared::No)
     }
 
+    /// Takes over one that another process opened.
+    pub fn handed(socket: UdpSocket) -> Self {
+        // As it is already, where a bootd opened it.
+        let _ = socket.set_read_timeout(Some(PATIENCE));
+        Self { socket }
+    }
+
     /// Opens so many sockets for what is sent to one address of the interface; the kernel chooses one by the sender's address and port. This
     /// socket does not hear that any more. Nobody else can join them.
     pub fn beside(&self, interface: &Interface, address: Ipv4Addr, count: usize) -> Result<Vec<Self>, NetError> {

@@ -45,6 +45,16 @@ impl UdpPort6 {
         Ok(opened)
     }
 
+    /// Takes over one that another process opened on this interface, with the groups that it joined.
+    pub fn handed(interface: &Interface, socket: UdpSocket) -> Self {
+        // As it is already, where a bootd opened it.
+        let _ = socket.set_read_timeout(Some(PATIENCE));
+        Self {
+            socket,
+            index: interface.index,
+        }
+    }
+
     /// Opens so many sockets for what is sent to one address of the interface; the kernel chooses one by the sender's address and port. This
     /// socket does not hear that any more. Nobody else can join them.
     pub fn beside(&self, interface: &Interface, address: Ipv6Addr, count: usize) -> Result<Vec<Self>, NetError> {

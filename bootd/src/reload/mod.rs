@@ -25,7 +25,7 @@ use crate::cache::Artifacts;
 use crate::config::{self, Access, Config, ConfigError, Mistake};
 use crate::dhcp::answer_diff::{self, Differences};
 use crate::dhcp::{self, DhcpError};
-use crate::http::{App, Certificates, Handed, InService, Listeners, Opened};
+use crate::http::{App, Certificates, InService, Listeners, Opened};
 use crate::inventory::ServedSubnets;
 use crate::plugins::Reloaded;
 use crate::tftp::{self, Files};
@@ -135,6 +135,11 @@ impl Reloader {
         Arc::new(Self { parts, turn })
     }
 
+    /// As long as what this gives is held no reload begins.
+    pub async fn hold(&self) -> impl Sized + '_ {
+        self.turn.lock().await
+    }
+
     /// Reads the file again, and does with it what is wanted. What comes of it is logged.
     pub async fn reload(&self, mode: Mode) -> Report {
         let mut turn = self.turn.lock().await;
@@ -192,18 +197,15 @@ impl Reloader {
     /// Opens the sockets that it needs.
     async fn open(&self, turn: &mut Turn, made: Made) -> Result<Prepared, Vec<Mistake>> {
         let listeners = &turn.listeners;
-        let opened = listeners
-            .open(&made.app.config, &mut Handed::default())
-            .await
-            .map_err(|error| {
-                let own = listeners.at_port(error.address().port());
-                let own = own.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse);
-                let advice = own.map(|own| format!("; bootd itself listens on {own}: that needs a restart"));
-                vec![Mistake {
-                    key: String::new(),
-                    text: format!("{error}{}", advice.unwrap_or_default()),
-                }]
-            })?;
+        let opened = listeners.open(&made.app.config).await.map_err(|error| {
+            let own = listeners.at_port(error.address().port());
+            let own = own.filter(|_| error.kind() == std::io::ErrorKind::AddrInUse);
+            let advice = own.map(|own| format!("; bootd itself listens on {own}: that needs a restart"));
+            vec![Mistake {
+                key: String::new(),
+                text: format!("{error}{}", advice.unwrap_or_default()),
+            }]
+        })?;
         let (dhcp, answering) = (Arc::clone(&self.parts.dhcp), Arc::clone(&made.answering));
         let dhcp = blocking(move || dhcp.prepare(&answering)).await?.map_err(of_dhcp)?;
         Ok(Prepared {

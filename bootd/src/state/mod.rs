@@ -5,8 +5,10 @@
 //! bounded: a full one refuses, which callers count. A broken file is put aside at the start and never keeps bootd from starting; a file in use
 //! by another bootd does. Tables: one for leases, one for each plugin, one for the core's own rows.
 
+mod copied;
 mod store;
 
+pub use copied::Copied;
 #[cfg(test)]
 pub(crate) use store::tests::on_a_disk_that_may_be_full;
 pub use store::{Row, Store, StoreError, Write};

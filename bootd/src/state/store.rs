@@ -3,21 +3,26 @@
 //! After a failed write, of a full disk for one, redb refuses all that comes after, be there space again or not. So the writer thread closes
 //! the file and opens it again, to be read at least; it writes again after a pause, longer and longer while that fails, and what is
 //! written in between fails at once. [`Store::trouble`] tells.
+//!
+//! One process has the file. A bootd that another one follows closes it ([`Store::release`]) and reads on from a copy; the other one has read from such
+//! a copy until then ([`Store::ahead`]), and what it wrote waits until it has the file ([`Store::take_file`]).
 
 use std::collections::BTreeMap;
 use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+    TableHandle,
 };
 
+use super::Copied;
 use crate::urgency;
 
 /// Writes that may wait at once; a full queue refuses.
@@ -66,6 +71,9 @@ pub enum StoreError {
     /// The writer thread is gone.
     #[error("the state store is closed")]
     Closed,
+    /// Another process has the file.
+    #[error("another process of bootd has the state store: this one is ending, or beginning")]
+    Elsewhere,
     /// A precondition did not hold; nothing was written.
     #[error("the data changed in between")]
     Conflict,
@@ -82,6 +90,7 @@ impl StoreError {
             Self::InUse(_) => "store_in_use",
             Self::Full => "store_full",
             Self::Closed => "store_closed",
+            Self::Elsewhere => "store_elsewhere",
             Self::Conflict => "store_conflict",
             Self::Failed(_) => "store_failed",
         }
@@ -96,6 +105,17 @@ type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Called on the writer thread after the reports of each commit.
 type After = Box<dyn Fn() + Send>;
+
+/// What the writer thread is told.
+enum Order {
+    Write(Queued),
+    /// Close the file, when all that was told before is written.
+    Release(SyncSender<Result<(), StoreError>>),
+    /// Open the file again.
+    Resume(SyncSender<Result<(), StoreError>>),
+    /// The file that was awaited.
+    Take(Database, SyncSender<()>),
+}
 
 /// A write on its way.
 struct Queued {
@@ -118,19 +138,28 @@ type Reopen = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
 
 /// What readers and the writer thread share.
 struct Shared {
-    /// `None` while it cannot be opened again. Only the writer thread changes it.
-    database: RwLock<Option<Database>>,
+    /// Only the writer thread changes it.
+    file: RwLock<File>,
     /// How the last commit failed.
     trouble: Mutex<Option<String>>,
     /// Called when all writes of a commit are reported.
     after: Mutex<Vec<After>>,
 }
 
+/// Where rows are.
+enum File {
+    Open(Database),
+    /// It cannot be opened again yet.
+    Lost,
+    /// Another process has it. These are read.
+    Elsewhere(Copied),
+}
+
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    writer: SyncSender<Queued>,
+    writer: SyncSender<Order>,
     replaced: Option<Arc<str>>,
 }
 
@@ -141,15 +170,52 @@ impl Store {
         let path = state_dir.join("bootd.redb");
         let failed = |error: String| StoreError::Open(path.display().to_string(), error);
         std::fs::create_dir_all(state_dir).map_err(|e| failed(e.to_string()))?;
-        let (database, replaced) = open_or_replace(&path)?;
-        let reopen: Reopen = Box::new(move || Database::builder().set_cache_size(CACHE).open(&path));
-        Self::over(database, replaced, reopen)
+        let (database, replaced) = open_or_replace(&path, Looks::AtAll)?;
+        Self::over(File::Open(database), replaced, reopen(path))
             .map_err(|e| StoreError::Open(state_dir.display().to_string(), e.to_string()))
     }
 
-    fn over(database: Database, replaced: Option<String>, reopen: Reopen) -> io::Result<Self> {
+    /// A store whose file another process has yet, and of which this is a copy. Reads are of the copy; writes wait for [`Store::take_file`],
+    /// and whoever would wait for one gets an error.
+    pub fn ahead(state_dir: &Path, copied: Copied) -> Result<Self, StoreError> {
+        Self::over(File::Elsewhere(copied), None, reopen(state_dir.join("bootd.redb")))
+            .map_err(|e| StoreError::Open(state_dir.display().to_string(), e.to_string()))
+    }
+
+    /// Opens the file, which another process has closed a moment ago. All that waited is written.
+    pub fn take_file(&self, state_dir: &Path) -> Result<(), StoreError> {
+        // It was whole a moment ago, and reading all of it takes time.
+        let (database, _) = open_or_replace(&state_dir.join("bootd.redb"), Looks::NoFurther)?;
+        let (done, wait) = sync_channel(1);
+        self.writer
+            .send(Order::Take(database, done))
+            .map_err(|_| StoreError::Closed)?;
+        wait.recv().map_err(|_| StoreError::Closed)
+    }
+
+    /// Writes all that was told until now, and closes the file for another process. Reads go on, of a copy; writes fail.
+    pub fn release(&self) -> Result<(), StoreError> {
+        let (done, wait) = sync_channel(1);
+        self.writer.send(Order::Release(done)).map_err(|_| StoreError::Closed)?;
+        wait.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// Opens the file again: no other process took it.
+    pub fn resume(&self) -> Result<(), StoreError> {
+        let (done, wait) = sync_channel(1);
+        self.writer.send(Order::Resume(done)).map_err(|_| StoreError::Closed)?;
+        wait.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// All rows, as of one moment.
+    pub fn copy(&self) -> Result<Copied, StoreError> {
+        self.shared.with(copy, Copied::clone)
+    }
+
+    fn over(file: File, replaced: Option<String>, reopen: Reopen) -> io::Result<Self> {
+        let is_ahead = matches!(file, File::Elsewhere(_));
         let shared = Arc::new(Shared {
-            database: RwLock::new(Some(database)),
+            file: RwLock::new(file),
             trouble: Mutex::default(),
             after: Mutex::default(),
         });
@@ -157,6 +223,7 @@ impl Store {
         let writer = Writer {
             shared: Arc::clone(&shared),
             reopen,
+            is_ahead,
             retry: None,
         };
         std::thread::Builder::new().name("state".into()).spawn(move || {
@@ -208,7 +275,7 @@ impl Store {
 
     fn hand_over(&self, write: Write, then: Then, urgency: Urgency) -> Result<(), StoreError> {
         let queued = Queued { write, then, urgency };
-        self.writer.try_send(queued).map_err(|error| match error {
+        self.writer.try_send(Order::Write(queued)).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Full,
             TrySendError::Disconnected(_) => StoreError::Closed,
         })
@@ -216,29 +283,33 @@ impl Store {
 
     /// Writes and waits until it is durable, with all that was written before.
     pub fn write_and_wait(&self, write: Write) -> Result<(), StoreError> {
+        if self.shared.is_elsewhere() {
+            return Err(StoreError::Elsewhere);
+        }
         let (done, wait) = sync_channel(1);
         let then: Then = Box::new(move |result| drop(done.send(result)));
         let urgency = Urgency::Now;
         let queued = Queued { write, then, urgency };
-        self.writer.send(queued).map_err(|_| StoreError::Closed)?;
+        self.writer.send(Order::Write(queued)).map_err(|_| StoreError::Closed)?;
         wait.recv().map_err(|_| StoreError::Closed)?
     }
 
     /// Reads one value.
     pub fn get(&self, table: &str, key: &str) -> Result<Option<String>, StoreError> {
-        self.shared.with(|database| {
+        let from_file = |database: &Database| {
             let read = database.begin_read().map_err(failed)?;
             match read.open_table(definition(table)) {
                 Ok(rows) => Ok(rows.get(key).map_err(failed)?.map(|value| value.value().to_owned())),
                 Err(TableError::TableDoesNotExist(_)) => Ok(None),
                 Err(error) => Err(failed(error)),
             }
-        })
+        };
+        self.shared.with(from_file, |copied| copied.get(table, key))
     }
 
     /// Reads all values whose keys begin with `prefix`, in key order.
     pub fn scan(&self, table: &str, prefix: &str) -> Result<BTreeMap<String, String>, StoreError> {
-        self.shared.with(|database| {
+        let from_file = |database: &Database| {
             let read = database.begin_read().map_err(failed)?;
             let rows = match read.open_table(definition(table)) {
                 Ok(rows) => rows,
@@ -254,21 +325,58 @@ impl Store {
                 found.insert(key.value().to_owned(), value.value().to_owned());
             }
             Ok(found)
-        })
+        };
+        self.shared.with(from_file, |copied| copied.scan(table, prefix))
     }
 }
 
+fn reopen(path: PathBuf) -> Reopen {
+    Box::new(move || Database::builder().set_cache_size(CACHE).open(&path))
+}
+
+fn copy(database: &Database) -> Result<Copied, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let mut copied = Copied::default();
+    for table in read.list_tables().map_err(failed)? {
+        let name = table.name().to_owned();
+        let rows = read.open_table(definition(&name)).map_err(failed)?;
+        let mut found = BTreeMap::new();
+        for row in rows.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            found.insert(key.value().to_owned(), value.value().to_owned());
+        }
+        copied.put_table(name, found);
+    }
+    Ok(copied)
+}
+
 impl Shared {
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(database) => work(database),
-            None => Err(StoreError::Failed("its file cannot be opened again yet".into())),
+    fn with<T>(
+        &self,
+        from_file: impl FnOnce(&Database) -> Result<T, StoreError>,
+        from_copy: impl FnOnce(&Copied) -> T,
+    ) -> Result<T, StoreError> {
+        match &*self.file() {
+            File::Open(database) => from_file(database),
+            File::Lost => Err(StoreError::Failed("its file cannot be opened again yet".into())),
+            File::Elsewhere(copied) => Ok(from_copy(copied)),
         }
     }
 
-    fn is_open(&self) -> bool {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        database.is_some()
+    fn file(&self) -> RwLockReadGuard<'_, File> {
+        self.file.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_file(&self, file: File) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = file;
+    }
+
+    fn is_lost(&self) -> bool {
+        matches!(&*self.file(), File::Lost)
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        matches!(&*self.file(), File::Elsewhere(_))
     }
 
     fn trouble(&self) -> Option<String> {
@@ -288,9 +396,9 @@ impl Shared {
 }
 
 /// The database, and what is to be told when a broken one had to make room for it.
-fn open_or_replace(path: &Path) -> Result<(Database, Option<String>), StoreError> {
+fn open_or_replace(path: &Path, looks: Looks) -> Result<(Database, Option<String>), StoreError> {
     let shown = path.display();
-    let why = match open_checked(path) {
+    let why = match open_checked(path, looks) {
         Ok(database) => return Ok((database, None)),
         Err(Unopened::Failed(error)) => return Err(error),
         Err(Unopened::Broken(why)) => why,
@@ -299,7 +407,7 @@ fn open_or_replace(path: &Path) -> Result<(Database, Option<String>), StoreError
     let aside = path.with_added_extension(format!("broken-{}", now.unwrap_or_default().as_secs()));
     let failed = |error: String| StoreError::Open(shown.to_string(), format!("{why}, and {error}"));
     std::fs::rename(path, &aside).map_err(|error| failed(format!("it cannot be put aside: {error}")))?;
-    let database = match open_checked(path) {
+    let database = match open_checked(path, looks) {
         Ok(database) => database,
         Err(Unopened::Failed(error)) => return Err(error),
         Err(Unopened::Broken(error)) => return Err(failed(format!("neither can a new one be used: {error}"))),
@@ -321,8 +429,17 @@ enum Unopened {
     Failed(StoreError),
 }
 
-/// Opens or makes a file and reads all of it: what a start does not find, a lease or a plugin would.
-fn open_checked(path: &Path) -> Result<Database, Unopened> {
+/// How far is looked into a file that is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// All of it is read: what a start does not find, a lease or a plugin would.
+    AtAll,
+    /// As far as opening goes.
+    NoFurther,
+}
+
+/// Opens or makes a file.
+fn open_checked(path: &Path, looks: Looks) -> Result<Database, Unopened> {
     // redb is not free of assertions about what a file holds.
     if let Err(error) = for_the_owner_only(path) {
         let path = path.display().to_string();
@@ -330,7 +447,7 @@ fn open_checked(path: &Path) -> Result<Database, Unopened> {
     }
     let opened = catch_unwind(|| {
         let mut database = Database::builder().set_cache_size(CACHE).create(path)?;
-        let whole = database.check_integrity()?;
+        let whole = looks == Looks::NoFurther || database.check_integrity()?;
         Ok((database, whole))
     });
     match opened {
@@ -374,6 +491,8 @@ fn is_broken(error: &DatabaseError) -> bool {
 struct Writer {
     shared: Arc<Shared>,
     reopen: Reopen,
+    /// Writes wait for the file.
+    is_ahead: bool,
     /// After a failure.
     retry: Option<Retry>,
 }
@@ -386,19 +505,51 @@ struct Retry {
 
 impl Writer {
     /// Until the last [`Store`] is gone.
-    fn run(mut self, queue: &Receiver<Queued>) {
+    fn run(mut self, queue: &Receiver<Order>) {
+        let mut next = None;
+        let mut early = Vec::new();
         loop {
             let received = match self.retry {
-                Some(retry) if !self.shared.is_open() => {
+                _ if next.is_some() => next.take().ok_or(RecvTimeoutError::Timeout),
+                Some(retry) if self.shared.is_lost() => {
                     queue.recv_timeout(retry.due.saturating_duration_since(Instant::now()))
                 }
                 _ => queue.recv().map_err(RecvTimeoutError::from),
             };
-            if !self.is_waiting() && !self.shared.is_open() {
+            if !self.is_waiting() && self.shared.is_lost() {
                 self.open_again();
             }
             match received {
-                Ok(first) => self.commit(batch(first, queue)),
+                Ok(Order::Write(write)) if self.is_ahead && early.len() >= QUEUE => {
+                    report(write.then, Err(StoreError::Full))
+                }
+                Ok(Order::Write(write)) if self.is_ahead => early.push(write),
+                Ok(Order::Write(first)) => {
+                    let writes;
+                    (writes, next) = batch(first, queue);
+                    self.commit(writes);
+                }
+                Ok(Order::Take(database, done)) => {
+                    self.is_ahead = false;
+                    self.shared.set_file(File::Open(database));
+                    if !early.is_empty() {
+                        self.commit(std::mem::take(&mut early));
+                    }
+                    let _ = done.send(());
+                }
+                Ok(Order::Release(done)) => drop(done.send(self.release())),
+                Ok(Order::Resume(done)) => {
+                    self.open_again();
+                    let resumed = match self.shared.is_lost() {
+                        true => Err(StoreError::Failed(self.shared.trouble().unwrap_or_default())),
+                        false => {
+                            self.retry = None;
+                            self.shared.set_trouble(None);
+                            Ok(())
+                        }
+                    };
+                    let _ = done.send(resumed);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -413,10 +564,19 @@ impl Writer {
     /// One transaction for the whole batch. A write whose preconditions fail is left out by itself; a failing disk fails them all.
     fn commit(&mut self, batch: Vec<Queued>) {
         let mut conflicts = Vec::with_capacity(batch.len());
+        if self.shared.is_elsewhere() {
+            for Queued { then, .. } in batch {
+                report(then, Err(StoreError::Elsewhere));
+            }
+            return;
+        }
         let result = if self.is_waiting() {
             Err(self.shared.trouble().unwrap_or_default())
         } else {
-            let written = self.shared.with(|database| write_all(database, &batch, &mut conflicts));
+            let written = match &*self.shared.file() {
+                File::Open(database) => write_all(database, &batch, &mut conflicts),
+                File::Lost | File::Elsewhere(_) => Err(failed("its file cannot be opened again yet")),
+            };
             let result = written.map_err(|error| match error {
                 StoreError::Failed(error) => error,
                 other => other.to_string(),
@@ -437,16 +597,20 @@ impl Writer {
                 Ok(()) => Ok(()),
                 Err(error) => Err(StoreError::Failed(error.clone())),
             };
-            // A panic here would end every later write, not just this one.
-            if catch_unwind(AssertUnwindSafe(|| then(result))).is_err() {
-                tracing::error!("what waited for a write panicked");
-            }
+            report(then, result);
         }
         for then in &*self.shared.after.lock().unwrap_or_else(PoisonError::into_inner) {
             if catch_unwind(AssertUnwindSafe(then)).is_err() {
                 tracing::error!("what waited for a commit panicked");
             }
         }
+    }
+
+    /// Closes the file. Nothing is in the queue that was told before.
+    fn release(&self) -> Result<(), StoreError> {
+        let copied = self.shared.with(copy, Copied::clone)?;
+        self.shared.set_file(File::Elsewhere(copied));
+        Ok(())
     }
 
     fn later(&mut self) {
@@ -459,28 +623,35 @@ impl Writer {
 
     /// Waits for the readers, then closes the file, and only then opens it: it is locked until it is closed.
     fn open_again(&mut self) {
-        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.shared.file.write().unwrap_or_else(PoisonError::into_inner);
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            drop(database.take());
+            *file = File::Lost;
             (self.reopen)()
         }));
         let why = match opened {
             Ok(Ok(opened)) => {
-                *database = Some(opened);
+                *file = File::Open(opened);
                 return;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it cannot be read without a panic".into(),
         };
-        drop(database);
+        drop(file);
         let trouble = format!("the state file cannot be opened again: {why}");
         self.shared.set_trouble(Some(trouble));
         self.later();
     }
 }
 
-/// Writes for one commit: all that wait, and if nobody waits for them, those that come soon.
-fn batch(first: Queued, queue: &Receiver<Queued>) -> Vec<Queued> {
+fn report(then: Then, result: Result<(), StoreError>) {
+    // A panic here would end every later write, not just this one.
+    if catch_unwind(AssertUnwindSafe(|| then(result))).is_err() {
+        tracing::error!("what waited for a write panicked");
+    }
+}
+
+/// Writes for one commit: all that wait, and if nobody waits for them, those that come soon; and what else was told after them.
+fn batch(first: Queued, queue: &Receiver<Order>) -> (Vec<Queued>, Option<Order>) {
     let until = Instant::now() + SOON;
     let mut urgency = first.urgency;
     let mut batch = vec![first];
@@ -490,13 +661,16 @@ fn batch(first: Queued, queue: &Receiver<Queued>) -> Vec<Queued> {
             // The last store being gone ends the wait, too.
             Urgency::Soon => queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
         };
-        let Some(next) = next else { break };
+        let next = match next {
+            Some(Order::Write(next)) => next,
+            other => return (batch, other),
+        };
         if next.urgency == Urgency::Now {
             urgency = Urgency::Now;
         }
         batch.push(next);
     }
-    batch
+    (batch, None)
 }
 
 fn write_all(database: &Database, batch: &[Queued], conflicts: &mut Vec<bool>) -> Result<(), StoreError> {

@@ -199,7 +199,7 @@ pub(crate) fn on_a_disk_that_may_be_full(dir: &Path, full: &Arc<AtomicBool>) -> 
         let (file, full) = (FileBackend::new(file)?, Arc::clone(&disk));
         Database::builder().create_with_backend(Disk { file, full })
     });
-    Store::over(reopen().unwrap(), None, reopen).unwrap()
+    Store::over(File::Open(reopen().unwrap()), None, reopen).unwrap()
 }
 
 fn put(key: &str, value: &str) -> Write {
@@ -293,4 +293,49 @@ fn the_state_file_is_for_its_owner_only_also_when_it_was_not() {
     std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     reopen(dir.path());
     assert_eq!(mode(), 0o600);
+}
+
+#[test]
+fn a_store_goes_from_one_process_to_the_next_with_what_both_wrote_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = Store::open(folder.path()).unwrap();
+    old.write_and_wait(put("a", "1")).unwrap();
+    let new = Store::ahead(folder.path(), old.copy().unwrap()).unwrap();
+    assert_eq!(new.get("core", "a").unwrap().as_deref(), Some("1"));
+    assert!(matches!(new.write_and_wait(put("x", "1")), Err(StoreError::Elsewhere)));
+    assert!(matches!(new.take_file(folder.path()), Err(StoreError::InUse(_))));
+
+    let (done, written) = std::sync::mpsc::channel();
+    new.write(put("b", "2"), move |result| drop(done.send(result))).unwrap();
+    old.write(put("c", "3"), |_| {}).unwrap();
+    old.release().unwrap();
+    assert_eq!(
+        old.get("core", "c").unwrap().as_deref(),
+        Some("3"),
+        "what was told before is in the copy"
+    );
+    assert_eq!(old.scan("core", "a").unwrap().len(), 1);
+    assert!(matches!(old.write_and_wait(put("d", "4")), Err(StoreError::Elsewhere)));
+
+    written.try_recv().unwrap_err();
+    new.take_file(folder.path()).unwrap();
+    written.recv().unwrap().unwrap();
+    let keys: Vec<String> = new.scan("core", "").unwrap().into_keys().collect();
+    assert_eq!(keys, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_store_that_nobody_took_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.release().unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The other one's thread closes it a moment after its last handle went.
+    while store.resume().is_err() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    store.write_and_wait(put("a", "1")).unwrap();
+    assert_eq!(store.get("core", "a").unwrap().as_deref(), Some("1"));
 }

@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ use crate::capture::{self, Direction, Whose};
 use crate::config::Config;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, Refusals};
-use crate::net::{Burst, Inbox, Listening, Met, Outbox, TAKEN, Way};
+use crate::net::{Burst, Inbox, Listening, Met, Outbox, Sockets, TAKEN, Way};
 use crate::urgency;
 use crate::watchdog::{BEAT, Pulse};
 
@@ -42,6 +43,7 @@ pub struct Service {
     address: SocketAddr,
     thread: Mutex<Option<(PipeWriter, JoinHandle<()>)>>,
     trouble: Arc<Trouble>,
+    leaving: Arc<AtomicBool>,
     /// It stands still when the thread ends before it is told.
     _pulse: Arc<Pulse>,
     granted: Arc<ArcSwap<Granted>>,
@@ -95,8 +97,9 @@ pub fn start(
     files: Arc<ArcSwap<Files>>,
     metrics: Arc<Metrics>,
     watch: Watch,
+    sockets: &Sockets,
 ) -> Result<Service, TftpError> {
-    start_with(config, files, metrics, watch, limits(config))
+    start_with(config, files, metrics, watch, limits(config), sockets)
 }
 
 impl Service {
@@ -108,6 +111,17 @@ impl Service {
     /// Whether it has places for all who ask.
     pub fn trouble(&self) -> Arc<Trouble> {
         Arc::clone(&self.trouble)
+    }
+
+    /// Takes no more requests, which are for another process now, and ends with the last transfer under way. Does not wait.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().is_none_or(|(_, thread)| thread.is_finished())
     }
 
     /// Ends it, with the transfers under way, and waits for its thread.
@@ -132,11 +146,12 @@ fn start_with(
     metrics: Arc<Metrics>,
     watch: Watch,
     limits: Limits,
+    sockets: &Sockets,
 ) -> Result<Service, TftpError> {
-    let listening = listen(config)?;
+    let listening = listen(config, sockets)?;
     let address = listening
         .first()
-        .map_or(SocketAddr::from(([0; 4], 0)), Listening::address);
+        .map_or(SocketAddr::from(([0; 4], 0)), |port| port.address());
     let (stopped, stop) = io::pipe().map_err(TftpError::Thread)?;
     for port in &listening {
         tracing::info!(address = %port.address(), "tftp listens");
@@ -156,12 +171,18 @@ fn start_with(
         windowsize: limits.windowsize,
     }));
     let grants = Arc::clone(&granted);
+    let leaving = Arc::<AtomicBool>::default();
+    let told_to_leave = Arc::clone(&leaving);
     let thread = std::thread::Builder::new()
         .name("tftp".into())
         .spawn(move || {
             urgency::become_urgent();
             supervise(&metrics, &stopped, RESTART_AFTER, || {
-                Desk::new(&listening, &files, &metrics, &watch, limits, (&told, &grants))?.serve(&stopped, &beating)
+                Desk::new(&listening, &files, &metrics, &watch, limits, (&told, &grants))?.serve(
+                    &stopped,
+                    &beating,
+                    &told_to_leave,
+                )
             });
         })
         .map_err(TftpError::Thread)?;
@@ -169,20 +190,26 @@ fn start_with(
         address,
         thread: Mutex::new(Some((stop, thread))),
         trouble,
+        leaving,
         _pulse: pulse,
         granted,
     })
 }
 
 /// The sockets of all addresses that it listens on.
-fn listen(config: &Config) -> Result<Vec<Listening>, TftpError> {
+fn listen(config: &Config, sockets: &Sockets) -> Result<Vec<Arc<Listening>>, TftpError> {
     let mut port = config.tftp.port;
-    let mut listening: Vec<Listening> = Vec::new();
+    let mut listening: Vec<Arc<Listening>> = Vec::new();
     for ip in config.tftp_addresses() {
         let address = SocketAddr::new(ip, port);
-        match Listening::open(address, RECEIVE_BUFFER) {
+        let opened = match sockets.udp(None, address) {
+            Some(handed) => Listening::handed(handed),
+            None => Listening::open(address, RECEIVE_BUFFER),
+        };
+        match opened.map(Arc::new) {
             Ok(socket) => {
                 port = socket.address().port();
+                sockets.lend(&socket);
                 listening.push(socket);
             }
             // A machine without IPv6 has all addresses of IPv4 nevertheless.
@@ -241,7 +268,7 @@ struct Stopped;
 
 /// Where packets arrive and leave.
 struct Desk<'a> {
-    listening: &'a [Listening],
+    listening: &'a [Arc<Listening>],
     files: &'a ArcSwap<Files>,
     metrics: &'a Metrics,
     watch: &'a Watch,
@@ -275,7 +302,7 @@ enum To {
 
 impl<'a> Desk<'a> {
     fn new(
-        listening: &'a [Listening],
+        listening: &'a [Arc<Listening>],
         files: &'a ArcSwap<Files>,
         metrics: &'a Arc<Metrics>,
         watch: &'a Watch,
@@ -311,12 +338,23 @@ impl<'a> Desk<'a> {
         })
     }
 
-    fn serve(mut self, stopped: &PipeReader, pulse: &Pulse) -> io::Result<Stopped> {
+    fn serve(mut self, stopped: &PipeReader, pulse: &Pulse, leaving: &AtomicBool) -> io::Result<Stopped> {
         // Only that the other end is closed will ever happen there.
         epoll::add(&self.sockets, stopped, Token::Stop.data(), epoll::EventFlags::IN)?;
         let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
+        let mut listens = true;
         loop {
             pulse.beat();
+            if leaving.load(Ordering::Relaxed) {
+                if std::mem::take(&mut listens) {
+                    for port in self.listening {
+                        epoll::delete(&self.sockets, port)?;
+                    }
+                }
+                if self.engine.is_empty() {
+                    return Ok(Stopped);
+                }
+            }
             let alarm = self.engine.alarm().map(|at| at.saturating_sub(self.start.elapsed()));
             let wait = Timespec::try_from(alarm.map_or(BEAT, |wait| wait.min(BEAT))).ok();
             let (events, _) = match epoll::wait(&self.sockets, &mut room, wait.as_ref()) {

@@ -53,7 +53,8 @@ impl Service {
             }
             self.tell(speaker.router(now), &mut told, now);
         }
-        if let Some(last) = speaker.last() {
+        // What was said holds where another process says it from now on.
+        if let Some(last) = speaker.last().filter(|_| !rounds.are_handed_over()) {
             self.send(&last, ALL_NODES, "taken_back");
         }
     }

@@ -12,6 +12,7 @@ pub mod boot;
 pub mod bootloop;
 #[cfg(test)]
 mod conformance;
+mod early;
 pub mod encode;
 pub mod explain;
 pub(crate) mod handover;
@@ -35,6 +36,7 @@ pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 mod told;
+pub mod unsaved;
 
 /// The name of this part in metrics and logs.
 const PART: &str = "dhcp4";

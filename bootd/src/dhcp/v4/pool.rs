@@ -126,6 +126,16 @@ impl Pools {
         }
     }
 
+    /// One for each subnet that has a pool.
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The same, to change.
+    pub(super) fn tables_mut(&mut self) -> &mut [Table] {
+        &mut self.tables
+    }
+
     /// Takes over a lease of an earlier run. `false`: it does not fit these pools.
     pub fn restore(&mut self, former: Former, now: Duration) -> bool {
         if let Some(strict) = &mut self.strict {

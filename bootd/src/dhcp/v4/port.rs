@@ -6,7 +6,7 @@
 //! copy to each.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +21,14 @@ use super::request::SERVER_PORT;
 use super::service::Shell;
 use crate::dhcp::outbox::Outlet;
 use crate::dhcp::pressure::Pressure;
-use crate::net::{FrameSocket, Framed, Incoming, Interface, NetError, UdpPort};
+use crate::net::{FrameSocket, Framed, Incoming, Interface, NetError, Sockets, UdpPort};
 use crate::urgency;
 use crate::watchdog::Rounds;
 
 /// The sockets of one interface.
 pub(crate) struct Port {
     name: String,
+    number: u16,
     /// What is broadcast, and what is sent to this machine and heard nowhere else.
     udp: Arc<UdpPort>,
     frames: Arc<FrameSocket>,
@@ -50,11 +51,18 @@ struct Wire {
 }
 
 impl Port {
-    /// Opens the one for everything.
-    pub(crate) fn open(interface: Interface, number: u16) -> Result<Self, NetError> {
+    /// Opens the one for everything, or takes it over.
+    pub(crate) fn open(interface: Interface, number: u16, sockets: &Sockets) -> Result<Self, NetError> {
+        let everything = SocketAddr::from((Ipv4Addr::UNSPECIFIED, number));
+        let udp = Arc::new(match sockets.udp(Some(&interface.name), everything) {
+            Some(handed) => UdpPort::handed(handed),
+            None => UdpPort::open(&interface, number)?,
+        });
+        sockets.lend(&udp);
         Ok(Self {
             name: interface.name.clone(),
-            udp: Arc::new(UdpPort::open(&interface, number)?),
+            number,
+            udp,
             frames: Arc::new(FrameSocket::open()?),
             interface: Arc::new(ArcSwap::from_pointee(interface)),
         })
@@ -78,12 +86,20 @@ impl Port {
     }
 
     /// So many more for what is sent to each address of the interface.
-    pub(crate) fn spread(&self, threads: usize) -> Result<Vec<Receiver>, NetError> {
+    pub(crate) fn spread(&self, threads: usize, sockets: &Sockets) -> Result<Vec<Receiver>, NetError> {
         let interface = self.interface();
         let mut receivers = Vec::new();
         for address in &interface.addresses {
-            let sockets = self.udp.beside(&interface, *address, threads)?;
-            receivers.extend(sockets.into_iter().map(|udp| self.receiver_of(Arc::new(udp))));
+            let at = SocketAddr::from((*address, self.number));
+            let handed = std::iter::from_fn(|| sockets.udp(Some(&interface.name), at));
+            let mut ports: Vec<UdpPort> = handed.take(threads).map(UdpPort::handed).collect();
+            if ports.len() < threads {
+                ports.extend(self.udp.beside(&interface, *address, threads - ports.len())?);
+            }
+            for udp in ports.into_iter().map(Arc::new) {
+                sockets.lend(&udp);
+                receivers.push(self.receiver_of(udp));
+            }
         }
         Ok(receivers)
     }

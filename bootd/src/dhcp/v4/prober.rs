@@ -63,6 +63,11 @@ impl Waiting {
         begun
     }
 
+    /// Whether packets wait.
+    pub(super) fn is_busy(&self) -> bool {
+        self.probes().next().is_some()
+    }
+
     fn probes(&self) -> MutexGuard<'_, Probes<Kept>> {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }

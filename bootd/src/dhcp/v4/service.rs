@@ -19,6 +19,7 @@ use bootd_sdk::mac::Mac;
 use super::PART;
 use super::answer::{FreedWhy, Lease, Missing, NakWhy, Verdict, Why, answer};
 use super::boot::Stage;
+use super::early::{Early, Keeping};
 use super::handover;
 use super::holder::{Hex, Holder};
 use super::hosts::HostsError;
@@ -31,12 +32,13 @@ use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
 use super::told;
+use super::unsaved::Unsaved;
 use crate::config::Config;
 use crate::dhcp::clock::{boot_clock, boot_id, unix_clock};
 use crate::dhcp::limit::Token;
 use crate::dhcp::outbox::{self, Dispatch, Outlet};
 use crate::dhcp::recent::Recent;
-use crate::dhcp::{Deps, DhcpError, LeaseView, Lookup};
+use crate::dhcp::{Deps, DhcpError, Former, LeaseView, Lookup};
 use crate::state::{StoreError, Write};
 
 /// What a thread has by itself.
@@ -52,6 +54,10 @@ pub(crate) struct Shell {
     pooled: AtomicUsize,
     dispatch: Arc<Dispatch<Letter>>,
     acks: Arc<Acks>,
+    /// Packets that wait for the leases of another process.
+    early: Early,
+    /// Each packet that waits for plugins holds it.
+    looked_up: Arc<()>,
     /// Packets that wait for a probe, where addresses are probed.
     waiting: ArcSwapOption<Waiting>,
     recent: Recent,
@@ -86,6 +92,19 @@ struct Arrived<'a> {
     probed: u8,
 }
 
+impl Arrived<'_> {
+    /// The packet, to be dealt with later.
+    fn kept(&self) -> Kept {
+        Kept {
+            bytes: self.bytes.to_vec(),
+            peer: self.peer,
+            receiving: self.receiving.clone(),
+            outlet: Arc::clone(self.outlet),
+            probed: self.probed,
+        }
+    }
+}
+
 /// Whether the plugins may be asked about a client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
@@ -111,29 +130,13 @@ impl Shell {
         let rules = Rules::read(&deps.config)?;
         let policy = &rules.policy;
         let mut pools = Pools::new(policy);
-        handover::import(&deps.config, &deps.store)?;
-        let clocks = clocks();
-        let mut moved = Write::default();
-        let mut left_out = Vec::new();
-        for (key, value) in deps.store.scan(rows::TABLE, "")? {
-            let former = Saved::read(&key, &value, policy.terms.bind_to, clocks);
-            let restored = former.filter(|former| pools.restore(former.clone(), clocks.boot));
-            match restored {
-                Some(former) => rows::rekey(&former, &key, clocks, &mut moved),
-                None => left_out.push(key),
+        let early = match deps.former {
+            Former::Kept => {
+                restore(&mut pools, policy, &deps)?;
+                Early::default()
             }
-        }
-        if let [first, ..] = left_out.as_slice() {
-            let count = left_out.len();
-            tracing::warn!(
-                count,
-                first,
-                "leases left out: unreadable, twice there, or in no pool any more"
-            );
-        }
-        if moved != Write::default() {
-            deps.store.write_and_wait(moved)?;
-        }
+            Former::Awaited => Early::awaiting(),
+        };
         let pooled = AtomicUsize::new(pools.len());
         let dispatch = Arc::new(Dispatch::new(Arc::clone(&deps.metrics), deps.watch.clone()));
         let acks = Arc::new(Acks::new(Arc::clone(&dispatch)));
@@ -148,7 +151,44 @@ impl Shell {
             dispatch,
             acks,
             recent: Recent::default(),
+            early,
+            looked_up: Arc::default(),
         })
+    }
+
+    /// Takes over the leases that were awaited, with what is in no row of the store, and deals with the packets that waited for them.
+    pub(crate) fn take_over(self: &Arc<Self>, unsaved: Vec<Unsaved>) -> Result<(), DhcpError> {
+        let mut pools = self.pools();
+        restore(&mut pools, &self.rules().policy, &self.deps)?;
+        for unsaved in unsaved {
+            pools.restore_unsaved(unsaved);
+        }
+        self.pooled.store(pools.len(), Ordering::Relaxed);
+        drop(pools);
+        let mut desk = self.unlimited_desk();
+        for kept in self.early.end() {
+            let arrived = Arrived {
+                bytes: &kept.bytes,
+                peer: kept.peer,
+                receiving: &kept.receiving,
+                outlet: &kept.outlet,
+                turn: Turn::First,
+                probed: kept.probed,
+            };
+            self.deal(arrived, &mut desk);
+            self.send(&mut desk, &*kept.outlet);
+        }
+        Ok(())
+    }
+
+    /// What is in no row of the store.
+    pub(crate) fn unsaved(&self) -> Vec<Unsaved> {
+        self.pools().unsaved()
+    }
+
+    /// Whether packets are kept for plugins or for a probe.
+    pub(crate) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.looked_up) > 1 || self.waiting().is_some_and(|waiting| waiting.is_busy())
     }
 
     /// Goes by other rules from now on; leases that fit their pools are kept, and those that do not wait for pools that they fit. Says whether
@@ -318,6 +358,14 @@ impl Shell {
                 Unknown::Left => return ignored(Why::LookupUnderWay, request, desk),
             }
         }
+        match self.early.keep(|| arrived.kept()) {
+            Keeping::Unneeded => {}
+            Keeping::Kept => return,
+            Keeping::Full => {
+                let detail = "too many wait for the leases of the process before this one";
+                return desk.refusals.count("leases_awaited", request, &detail);
+            }
+        }
         let mut pools = self.pools();
         // They may be others by now, and the pools are theirs.
         let rules = self.rules();
@@ -338,13 +386,7 @@ impl Shell {
         if arrived.probed >= PROBES {
             return ignored(Why::AllInUse, request, desk);
         }
-        let kept = Kept {
-            bytes: arrived.bytes.to_vec(),
-            peer: arrived.peer,
-            receiving: arrived.receiving.clone(),
-            outlet: Arc::clone(arrived.outlet),
-            probed: arrived.probed,
-        };
+        let kept = arrived.kept();
         let begun = match (self.waiting(), arrived.receiving.link) {
             (Some(waiting), Some(link)) => waiting.begin(link, ip, request.mac, kept),
             _ => Begun::Full(kept),
@@ -405,7 +447,9 @@ impl Shell {
         let (shell, outlet) = (Arc::clone(self), Arc::clone(arrived.outlet));
         let (bytes, peer) = (arrived.bytes.to_vec(), arrived.peer);
         let receiving = arrived.receiving.clone();
+        let waits = Arc::clone(&self.looked_up);
         let then = move || {
+            let _waits = waits;
             let kept = Arrived {
                 bytes: &bytes,
                 peer,
@@ -550,6 +594,34 @@ fn waiting_for(policy: &Policy) -> Option<Arc<Waiting>> {
     let probe = Some(policy.terms.probe).filter(|time| !time.is_zero() && policy.terms.strict.is_none());
     let failed = |error| tracing::warn!(%error, "addresses are offered without being probed");
     Waiting::new(probe?).map_err(failed).ok().map(Arc::new)
+}
+
+/// Reads the leases of earlier runs into the pools. Rows that make no sense are left out, and said.
+fn restore(pools: &mut Pools, policy: &Policy, deps: &Deps) -> Result<(), DhcpError> {
+    handover::import(&deps.config, &deps.store)?;
+    let clocks = clocks();
+    let mut moved = Write::default();
+    let mut left_out = Vec::new();
+    for (key, value) in deps.store.scan(rows::TABLE, "")? {
+        let former = Saved::read(&key, &value, policy.terms.bind_to, clocks);
+        let restored = former.filter(|former| pools.restore(former.clone(), clocks.boot));
+        match restored {
+            Some(former) => rows::rekey(&former, &key, clocks, &mut moved),
+            None => left_out.push(key),
+        }
+    }
+    if let [first, ..] = left_out.as_slice() {
+        let count = left_out.len();
+        tracing::warn!(
+            count,
+            first,
+            "leases left out: unreadable, twice there, or in no pool any more"
+        );
+    }
+    if moved != Write::default() {
+        deps.store.write_and_wait(moved)?;
+    }
+    Ok(())
 }
 
 fn token(request: &Request<'_>, mac: Mac, peer: SocketAddrV4) -> Token {

@@ -93,6 +93,10 @@ impl Bench {
     }
 
     fn configured(config: Config, store: Store, dir: tempfile::TempDir) -> Self {
+        Self::after(config, store, dir, Former::Kept)
+    }
+
+    fn after(config: Config, store: Store, dir: tempfile::TempDir, former: Former) -> Self {
         let (to_wire, sent) = channel();
         let (to_plugins, asked) = channel();
         let lookup = Arc::new(Mutex::new(Lookup::Nobody));
@@ -107,6 +111,9 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             watch: Default::default(),
             ignored: Arc::new(Ignored::open(store.clone()).unwrap()),
+            sockets: Default::default(),
+            former,
+            pause: Default::default(),
             unknown: Arc::new(move |mac, then| {
                 to_plugins.lock().unwrap().send((mac, then)).unwrap();
                 *said.lock().unwrap()
@@ -271,6 +278,41 @@ fn a_node_is_answered_without_the_store() {
     assert_eq!((reply.kind(), reply.ip()), (ReplyKind::Offer, [172, 16, 0, 1].into()));
     assert!(bench.asked.try_recv().is_err());
     assert!(bench.counted("offer"));
+}
+
+#[test]
+fn who_follows_another_process_answers_known_nodes_at_once_and_the_pools_clients_with_its_leases_and_offers() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().to_path_buf();
+    let old = Bench::with(Store::open(&state).unwrap(), dir);
+    let leased = old.reply(&Client::new(9).discover()).ip();
+    old.reply(&Client::new(9).option(50, &leased.octets()).request());
+    let offered = old.reply(&Client::new(10).discover()).ip();
+
+    let store = Store::ahead(&state, old.store.copy().unwrap()).unwrap();
+    let new = Bench::after(config(), store, tempfile::tempdir().unwrap(), Former::Awaited);
+    new.packet(&Client::new(9).option(50, &leased.octets()).request());
+    new.packet(&Client::new(11).discover());
+    assert!(new.sent.try_recv().is_err(), "they wait");
+    assert_eq!(new.reply(&Client::new(1).discover()).ip(), Ipv4Addr::new(172, 16, 0, 1));
+
+    let unsaved = serde_json::to_string(&old.shell.unsaved()).unwrap();
+    old.store.release().unwrap();
+    new.store.take_file(&state).unwrap();
+    new.shell.take_over(serde_json::from_str(&unsaved).unwrap()).unwrap();
+    let mut replies: Vec<Sent> = (0..2)
+        .map(|_| new.sent.recv_timeout(Duration::from_secs(10)).unwrap())
+        .collect();
+    // The ACK comes from the store's thread.
+    replies.sort_by_key(|reply| reply.kind() == ReplyKind::Ack);
+    let [offer, ack] = &replies[..] else { panic!() };
+    assert_eq!((ack.kind(), ack.ip()), (ReplyKind::Ack, leased));
+    assert!(
+        offer.ip() != leased && offer.ip() != offered,
+        "it was offered to somebody else"
+    );
+    let ack = new.reply(&Client::new(10).option(50, &offered.octets()).request());
+    assert_eq!((ack.kind(), ack.ip()), (ReplyKind::Ack, offered));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! address and the port that its packet came from.
 
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::policy::Receiving;
 use super::service::Shell;
 use crate::dhcp::outbox::Outlet;
 use crate::dhcp::pressure::Pressure;
-use crate::net::{Incoming, Interface, NetError, UdpPort6};
+use crate::net::{Incoming, Interface, NetError, Sockets, UdpPort6};
 use crate::urgency;
 use crate::watchdog::Rounds;
 
@@ -25,6 +25,7 @@ use crate::watchdog::Rounds;
 pub(crate) struct Port {
     /// What is sent to groups, and what is sent to this machine and heard nowhere else.
     udp: Arc<UdpPort6>,
+    number: u16,
     interface: Arc<ArcSwap<Interface>>,
 }
 
@@ -40,10 +41,17 @@ pub(crate) struct Receiver {
 struct Wire(Arc<UdpPort6>);
 
 impl Port {
-    /// Opens the one for everything, and joins the groups.
-    pub(crate) fn open(interface: Interface, number: u16) -> Result<Self, NetError> {
+    /// Opens the one for everything, and joins the groups; or takes it over.
+    pub(crate) fn open(interface: Interface, number: u16, sockets: &Sockets) -> Result<Self, NetError> {
+        let everything = SocketAddr::from((Ipv6Addr::UNSPECIFIED, number));
+        let udp = Arc::new(match sockets.udp(Some(&interface.name), everything) {
+            Some(handed) => UdpPort6::handed(&interface, handed),
+            None => UdpPort6::open(&interface, number, &GROUPS)?,
+        });
+        sockets.lend(&udp);
         Ok(Self {
-            udp: Arc::new(UdpPort6::open(&interface, number, &GROUPS)?),
+            udp,
+            number,
             interface: Arc::new(ArcSwap::from_pointee(interface)),
         })
     }
@@ -66,12 +74,21 @@ impl Port {
     }
 
     /// So many more for what is sent to each of the addresses that are [`spread_over`].
-    pub(crate) fn spread(&self, threads: usize) -> Result<Vec<Receiver>, NetError> {
+    pub(crate) fn spread(&self, threads: usize, sockets: &Sockets) -> Result<Vec<Receiver>, NetError> {
         let interface = self.interface();
         let mut receivers = Vec::new();
         for (address, _) in spread_over(&interface) {
-            let sockets = self.udp.beside(&interface, *address, threads)?;
-            receivers.extend(sockets.into_iter().map(|udp| self.receiver_of(Arc::new(udp))));
+            let at = SocketAddr::from((*address, self.number));
+            let handed = std::iter::from_fn(|| sockets.udp(Some(&interface.name), at));
+            let handed = handed.take(threads).map(|socket| UdpPort6::handed(&interface, socket));
+            let mut ports: Vec<UdpPort6> = handed.collect();
+            if ports.len() < threads {
+                ports.extend(self.udp.beside(&interface, *address, threads - ports.len())?);
+            }
+            for udp in ports.into_iter().map(Arc::new) {
+                sockets.lend(&udp);
+                receivers.push(self.receiver_of(udp));
+            }
         }
         Ok(receivers)
     }

@@ -67,6 +67,9 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             watch: Default::default(),
             ignored: Arc::new(Ignored::open(store).unwrap()),
+            sockets: Default::default(),
+            former: Default::default(),
+            pause: Default::default(),
             unknown: Arc::new(move |mac, then| {
                 to_plugins.lock().unwrap().send((mac, then)).unwrap();
                 *said.lock().unwrap()

@@ -40,7 +40,15 @@ impl Rack {
         let (files, _) = Files::load(&config);
         let metrics = Arc::new(Metrics::default());
         let files = Arc::new(ArcSwap::from_pointee(files));
-        let service = start_with(&config, files, Arc::clone(&metrics), Watch::default(), limits).unwrap();
+        let service = start_with(
+            &config,
+            files,
+            Arc::clone(&metrics),
+            Watch::default(),
+            limits,
+            &Sockets::default(),
+        )
+        .unwrap();
         Self {
             service,
             metrics,
@@ -452,7 +460,14 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     let rack = Rack::new();
     let mut config = config(Path::new("/nowhere"));
     config.tftp.port = rack.service.address().port();
-    let error = start(&config, Arc::default(), Arc::default(), Watch::default()).unwrap_err();
+    let error = start(
+        &config,
+        Arc::default(),
+        Arc::default(),
+        Watch::default(),
+        &Sockets::default(),
+    )
+    .unwrap_err();
     assert!(
         error.to_string().contains(&rack.service.address().to_string()),
         "{error}"
@@ -491,7 +506,7 @@ fn a_service_that_fails_or_panics_is_started_again() {
 #[test]
 fn a_panic_costs_what_it_was_about() {
     let config = config(Path::new("/nowhere"));
-    let listening = listen(&config).unwrap();
+    let listening = listen(&config, &Sockets::default()).unwrap();
     let files = ArcSwap::from_pointee(Files::of([(LOADER, "loader")]));
     let metrics = Arc::new(Metrics::default());
     let trouble = Trouble::new(1);
@@ -533,7 +548,7 @@ fn a_port_that_cannot_be_had_says_what_to_do_and_says_it_once() {
     let mut config = config(std::path::Path::new("/nowhere"));
     config.tftp.port = taken.local_addr().unwrap().port();
     let files = Arc::new(ArcSwap::from_pointee(Files::load(&config).0));
-    let error = start(&config, files, Arc::default(), Watch::default()).unwrap_err();
+    let error = start(&config, files, Arc::default(), Watch::default(), &Sockets::default()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("another program listens there"), "{text}");
     assert_eq!(text.matches("in use").count(), 1, "{text}");
