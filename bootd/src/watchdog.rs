@@ -17,7 +17,11 @@ use crate::metrics::Metrics;
 
 /// All that beats.
 #[derive(Debug, Default)]
-pub struct Pulses(Mutex<Vec<Weak<Pulse>>>);
+pub struct Pulses {
+    all: Mutex<Vec<Weak<Pulse>>>,
+    /// What the last look said.
+    still: Mutex<Vec<String>>,
+}
 
 impl Pulses {
     /// One more, which must beat once in [`BEAT`] or a little later, as long as anybody holds it.
@@ -27,7 +31,7 @@ impl Pulses {
             beats: AtomicU64::new(0),
             seen: AtomicU64::new(u64::MAX),
         });
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|pulse| pulse.strong_count() > 0);
         all.push(Arc::downgrade(&pulse));
         pulse
@@ -35,12 +39,19 @@ impl Pulses {
 
     /// The names of those that have not beaten since the last look.
     pub fn look(&self) -> Vec<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let present = all.iter().filter_map(Weak::upgrade);
-        present
+        let still: Vec<String> = present
             .filter(|pulse| !pulse.has_moved())
             .map(|pulse| pulse.name.clone())
-            .collect()
+            .collect();
+        still.clone_into(&mut self.still.lock().unwrap_or_else(PoisonError::into_inner));
+        still
+    }
+
+    /// The names of those that stood still at the last look of the watchdog.
+    pub fn still(&self) -> Vec<String> {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 
 use super::book::{Book, Record, Who, World};
 use super::event::Event;
-use super::view::{Boots, Summary, Timeline};
+use super::view::{Boots, Summary, Tally, Timeline};
 use crate::config::{Arch, Config};
 use crate::inventory::Snapshot;
 use crate::metrics::Metrics;
@@ -108,6 +108,7 @@ impl Watch {
             dirty: BTreeSet::new(),
             counted: HashMap::new(),
             forgotten: 0,
+            given_up: 0,
         };
         let thread = std::thread::Builder::new()
             .name("boots".into())
@@ -170,6 +171,16 @@ impl Watch {
     /// Each change from now on: a [`Summary`] as JSON, or `{"gone":"who"}`. Who reads too slowly is told how many it missed.
     pub fn changes(&self) -> Option<broadcast::Receiver<Arc<str>>> {
         self.0.as_ref().map(|inner| inner.changes.subscribe())
+    }
+
+    /// Whether anybody hears what is told.
+    pub fn hears(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// How many clients' newest attempts are in which state, and at which stage.
+    pub fn tally(&self) -> Tally {
+        self.0.as_ref().map(|inner| Tally::of(&inner.book())).unwrap_or_default()
     }
 
     /// The time of the timelines, in milliseconds since 1970.
@@ -239,6 +250,7 @@ struct Keeper {
     /// Diagnoses that the metrics have.
     counted: HashMap<String, u64>,
     forgotten: u64,
+    given_up: u64,
 }
 
 impl Keeper {
@@ -305,9 +317,14 @@ impl Keeper {
             }
             for (name, count) in &book.said {
                 let counted = self.counted.entry(name.clone()).or_default();
-                self.metrics.counter("boots", name).inc_by(count - *counted);
+                if *count > *counted {
+                    self.metrics.diagnosed(name, count - *counted);
+                }
                 *counted = *count;
             }
+            let given_up = book.given_up - self.given_up;
+            self.given_up = book.given_up;
+            self.metrics.boots_ended(&book.ended(), given_up);
             let forgotten = book.forgotten - self.forgotten;
             self.forgotten = book.forgotten;
             self.metrics.counter("boots", "client_forgotten").inc_by(forgotten);

@@ -18,6 +18,7 @@ use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
 };
 
+use crate::metrics::{Durations, REQUESTS};
 use crate::urgency;
 
 /// Writes that may wait at once; a full queue refuses.
@@ -124,6 +125,8 @@ struct Shared {
     trouble: Mutex<Option<String>>,
     /// Called when all writes of a commit are reported.
     after: Mutex<Vec<After>>,
+    /// How long commits take, those that fail among them.
+    commits: Durations,
 }
 
 /// The store; clones share it.
@@ -152,6 +155,7 @@ impl Store {
             database: RwLock::new(Some(database)),
             trouble: Mutex::default(),
             after: Mutex::default(),
+            commits: Durations::new(&REQUESTS),
         });
         let (sender, queue) = sync_channel(QUEUE);
         let writer = Writer {
@@ -178,6 +182,11 @@ impl Store {
     /// How the last commit failed; `None` when it did not.
     pub fn trouble(&self) -> Option<String> {
         self.shared.trouble()
+    }
+
+    /// How long commits take.
+    pub fn commits(&self) -> &Durations {
+        &self.shared.commits
     }
 
     /// Hands a write to the writer thread; never waits. `then` runs on that thread when the write is durable or failed.
@@ -416,7 +425,9 @@ impl Writer {
         let result = if self.is_waiting() {
             Err(self.shared.trouble().unwrap_or_default())
         } else {
+            let started = Instant::now();
             let written = self.shared.with(|database| write_all(database, &batch, &mut conflicts));
+            self.shared.commits.observe(started.elapsed());
             let result = written.map_err(|error| match error {
                 StoreError::Failed(error) => error,
                 other => other.to_string(),

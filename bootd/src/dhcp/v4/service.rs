@@ -26,6 +26,7 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
+use super::table::PoolFill;
 use super::told;
 use crate::dhcp::clock::{boot_clock, boot_id, unix_clock};
 use crate::dhcp::limit::Token;
@@ -182,8 +183,7 @@ impl Shell {
 
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
-        self.dispatch.send(&mut desk.outbox, outlet);
-        desk.pen.tell();
+        self.dispatch.send(desk, outlet);
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -215,6 +215,11 @@ impl Shell {
                 hostname: held.host_name,
             })
             .collect()
+    }
+
+    /// How full each pool is.
+    pub(crate) fn fill(&self) -> Vec<PoolFill> {
+        self.pools().fill(boot_clock())
     }
 
     /// A clean stop: CoreDHCP may come after us.

@@ -125,8 +125,7 @@ impl Shell {
 
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
-        self.dispatch.send(&mut desk.outbox, outlet);
-        desk.pen.tell();
+        self.dispatch.send(desk, outlet);
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
