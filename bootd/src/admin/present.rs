@@ -4,6 +4,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -113,10 +114,10 @@ impl Present {
             "How long commits to the state file take, until they are on the disk",
             admin.store.commits().clone(),
         );
-        self.number(
-            "log_lines_lost",
-            "Log lines since the start that were lost because whoever takes them was too slow",
-            log::lost() as f64,
+        self.0.register(
+            "log_lost_lines",
+            "Log lines that were lost because whoever takes them was too slow",
+            ConstCounter::new(log::lost() as u64),
         );
     }
 
