@@ -96,6 +96,16 @@ impl Present {
                 "Objects that are kept and may be old, because their origin could not be asked or has others",
                 amounts.stale as f64,
             ),
+            (
+                "cache_waiting_objects",
+                "New versions that are here and wait for the other files of their scripts",
+                amounts.waiting as f64,
+            ),
+            (
+                "cache_former_objects",
+                "Versions that stay for nodes whose script is of before a change",
+                amounts.former as f64,
+            ),
         ];
         for (name, help, value) in all {
             self.number(name, help, value);
