@@ -31,8 +31,13 @@ http = "http://127.0.0.1:9/"
 fn promtool_accepts_all_of_it_and_each_number_is_explained() {
     in_rack(|| {
         let rack = Rack::new()?;
-        let config = rack.config().replace("name = \"cloud-init\"\n", "name = \"cloud-init\"\nmode = \"upstream\"\nconfig.url = \"http://127.0.0.1:9\"\n");
-        let config = config.lines().filter(|line| !line.starts_with("config.defaults") && !line.starts_with("config.groups"));
+        let config = rack.config().replace(
+            "name = \"cloud-init\"\n",
+            "name = \"cloud-init\"\nmode = \"upstream\"\nconfig.url = \"http://127.0.0.1:9\"\n",
+        );
+        let config = config
+            .lines()
+            .filter(|line| !line.starts_with("config.defaults") && !line.starts_with("config.groups"));
         rack.write("bootd.toml", &(config.collect::<Vec<_>>().join("\n") + MORE))?;
         let mut bootd = rack.start_bootd()?;
         let client = Client::plug(&rack)?;
@@ -52,7 +57,9 @@ fn promtool_accepts_all_of_it_and_each_number_is_explained() {
         let mut text = String::new();
         let explained = families(&std::fs::read_to_string(conf("metrics.md"))?, |line| {
             line.strip_prefix("| `bootd_")?.split_once("` | ").filter(|(_, rest)| {
-                ["counter", "gauge", "histogram"].iter().any(|kind| rest.starts_with(kind))
+                ["counter", "gauge", "histogram"]
+                    .iter()
+                    .any(|kind| rest.starts_with(kind))
             })
         });
         let _ = eventually_true(PATIENCE, "all numbers are there", || {
@@ -60,30 +67,53 @@ fn promtool_accepts_all_of_it_and_each_number_is_explained() {
             shown(&text) == explained
         });
         let shown = shown(&text);
-        let (unexplained, absent): (Vec<_>, Vec<_>) =
-            (shown.difference(&explained).collect(), explained.difference(&shown).collect());
+        let (unexplained, absent): (Vec<_>, Vec<_>) = (
+            shown.difference(&explained).collect(),
+            explained.difference(&shown).collect(),
+        );
         ensure!(
             unexplained.is_empty() && absent.is_empty(),
             "not in conf/metrics.md: {unexplained:?}; there, but not in what bootd shows: {absent:?}\n{text}"
         );
         promtool(&["check", "metrics"], &text)?;
-        ensure!(text.contains("bootd_boot_diagnoses_total{diagnosis=\"script-refused\"} 1"), "{text}");
-        ensure!(text.contains("bootd_boots{state=\"stuck\",stage=\"script\"} 1"), "{text}");
-        ensure!(text.contains("bootd_dhcp_answer_duration_seconds_count{part=\"dhcp4\"} 2"), "{text}");
-        ensure!(text.contains("bootd_http_request_duration_seconds_count{listener=\"boot\",class=\"script\"} 2"), "{text}");
+        ensure!(
+            text.contains("bootd_boot_diagnoses_total{diagnosis=\"script-refused\"} 1"),
+            "{text}"
+        );
+        ensure!(
+            text.contains("bootd_boots{state=\"stuck\",stage=\"script\"} 1"),
+            "{text}"
+        );
+        ensure!(
+            text.contains("bootd_dhcp_answer_duration_seconds_count{part=\"dhcp4\"} 2"),
+            "{text}"
+        );
+        ensure!(
+            text.contains("bootd_http_request_duration_seconds_count{listener=\"boot\",class=\"script\"} 2"),
+            "{text}"
+        );
 
         // The same for who knows OpenMetrics, and over the socket.
         let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
         let open = get(&["-i", "-H", accept, &url(8082, "/metrics")])?;
-        ensure!(open.contains("content-type: application/openmetrics-text; version=1.0.0"), "{open}");
-        ensure!(open.contains("# TYPE bootd_done counter\n") && open.ends_with("# EOF\n"), "{open}");
+        ensure!(
+            open.contains("content-type: application/openmetrics-text; version=1.0.0"),
+            "{open}"
+        );
+        ensure!(
+            open.contains("# TYPE bootd_done counter\n") && open.ends_with("# EOF\n"),
+            "{open}"
+        );
         let plain = bootd.metrics()?;
         ensure!(plain.contains("content-type: text/plain; version=0.0.4"), "{plain}");
 
         // cloud-init's site is not there, but the plugin is in service.
         for words in [["-i", &url(8083, "/livez")], ["-i", &url(8083, "/readyz")]] {
             let said = get(&words)?;
-            ensure!(said.starts_with("HTTP/1.1 200 ") && said.ends_with("\r\n\r\nok\n"), "{said}");
+            ensure!(
+                said.starts_with("HTTP/1.1 200 ") && said.ends_with("\r\n\r\nok\n"),
+                "{said}"
+            );
         }
         let closed = get(&["-i", &url(8083, "/metrics")])?;
         ensure!(closed.starts_with("HTTP/1.1 401 "), "{closed}");
@@ -99,13 +129,21 @@ fn who_lacks_a_plugin_is_alive_and_not_ready_and_says_why() {
         rack.write("bootd.toml", &config)?;
         let mut bootd = rack.start_bootd()?;
         let socket = rack.path("admin.sock").display().to_string();
-        let get = |path: &str| run("curl", &["-si", "--unix-socket", &socket, &format!("http://bootd{path}")]);
+        let get = |path: &str| {
+            run(
+                "curl",
+                &["-si", "--unix-socket", &socket, &format!("http://bootd{path}")],
+            )
+        };
         let live = get("/livez")?;
         ensure!(live.starts_with("HTTP/1.1 200 "), "{live}");
         let ready = get("/readyz")?;
         ensure!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
         let (_, reasons) = ready.split_once("\r\n\r\n").context("no body")?;
-        ensure!(reasons.lines().count() == 1 && reasons.starts_with("plugin lost is out of service: "), "{reasons}");
+        ensure!(
+            reasons.lines().count() == 1 && reasons.starts_with("plugin lost is out of service: "),
+            "{reasons}"
+        );
         bootd.must_run()
     });
 }
@@ -119,7 +157,10 @@ fn the_dashboard_and_the_alert_rules_name_only_what_is_there() -> Result<()> {
         let text = std::fs::read_to_string(conf(file))?;
         let mut named = BTreeSet::new();
         for part in text.split("bootd_").skip(1) {
-            let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_').collect();
+            let name: String = part
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_')
+                .collect();
             let known = |suffix: &str| name.strip_suffix(suffix).is_some_and(|name| explained.contains(name));
             ensure!(
                 explained.contains(&name) || ["_bucket", "_sum", "_count"].into_iter().any(known),
@@ -157,14 +198,20 @@ fn promtool(args: &[&str], input: &str) -> Result<String> {
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let is_silent = args[1] != "metrics" || said.is_empty();
-    ensure!(output.status.success() && is_silent, "promtool: {} {said}", output.status);
+    ensure!(
+        output.status.success() && is_silent,
+        "promtool: {} {said}",
+        output.status
+    );
     Ok(said)
 }
 
 /// The one of `tests/install`, beside the tests' programs, or the system's.
 fn find_promtool() -> PathBuf {
     let me = std::env::current_exe().unwrap_or_default();
-    let mut beside = me.ancestors().map(|folder| folder.join("rack/prometheus/usr/bin/promtool"));
+    let mut beside = me
+        .ancestors()
+        .map(|folder| folder.join("rack/prometheus/usr/bin/promtool"));
     beside.find(|path| path.exists()).unwrap_or_else(|| "promtool".into())
 }
 

@@ -43,7 +43,12 @@ fn troubles(admin: &Admin) -> Vec<String> {
             None => format!("plugin {name} is out of service"),
         });
     }
-    reasons.extend(admin.store.trouble().map(|trouble| format!("the state file cannot be written: {trouble}")));
+    reasons.extend(
+        admin
+            .store
+            .trouble()
+            .map(|trouble| format!("the state file cannot be written: {trouble}")),
+    );
     reasons
 }
 

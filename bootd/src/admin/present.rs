@@ -74,7 +74,10 @@ impl Present {
             let tally = &tally;
             Stage::ALL.map(move |stage| {
                 let boots = tally.boots.get(&(state, stage)).copied().unwrap_or_default();
-                (vec![("state", state.name().into()), ("stage", stage.name().into())], boots as f64)
+                (
+                    vec![("state", state.name().into()), ("stage", stage.name().into())],
+                    boots as f64,
+                )
             })
         });
         self.numbers(
@@ -85,11 +88,21 @@ impl Present {
     }
 
     fn cache(&mut self, admin: &Admin) {
-        let Some(amounts) = admin.app.artifacts.amounts() else { return };
+        let Some(amounts) = admin.app.artifacts.amounts() else {
+            return;
+        };
         let all = [
             ("cache_objects", "Objects that are kept", amounts.objects as f64),
-            ("cache_bytes", "Bytes of the objects that are kept", amounts.bytes as f64),
-            ("cache_budget_bytes", "Bytes that kept objects may have together", amounts.budget as f64),
+            (
+                "cache_bytes",
+                "Bytes of the objects that are kept",
+                amounts.bytes as f64,
+            ),
+            (
+                "cache_budget_bytes",
+                "Bytes that kept objects may have together",
+                amounts.budget as f64,
+            ),
             ("cache_fills", "Objects that are being fetched", amounts.fills as f64),
             (
                 "cache_stale_objects",

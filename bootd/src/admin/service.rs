@@ -180,12 +180,10 @@ impl Admin {
             (&Method::GET, "/livez") => health::live(&self.app.metrics),
             (&Method::GET, "/readyz") => health::ready(&self.app.metrics, Some(self)),
             (&Method::GET, path) => self.view(path, query).await,
-            _ => {
-                error(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
-                )
-            }
+            _ => error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET, and POST for /accept, /cache/…, /leases/free, /ignore, /unignore, /reload, /import and /token, are served here",
+            ),
         }
     }
 

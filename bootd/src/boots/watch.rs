@@ -183,7 +183,10 @@ impl Watch {
 
     /// How many clients' newest attempts are in which state, and at which stage.
     pub fn tally(&self) -> Tally {
-        self.0.as_ref().map(|inner| Tally::of(&inner.book())).unwrap_or_default()
+        self.0
+            .as_ref()
+            .map(|inner| Tally::of(&inner.book()))
+            .unwrap_or_default()
     }
 
     /// The time of the timelines, in milliseconds since 1970.

@@ -306,14 +306,8 @@ async fn a_hundred_readers_at_once_cost_the_origin_each_byte_once() {
         &artifacts,
         "bootd_fetched_bytes_total{part=\"cache\",what=\"filled\"} 1500001"
     ));
-    assert!(counted_as(
-        &artifacts,
-        "bootd_cache_requests_total{result=\"miss\"} 1"
-    ));
-    assert!(counted_as(
-        &artifacts,
-        "bootd_cache_requests_total{result=\"hit\"} 1"
-    ));
+    assert!(counted_as(&artifacts, "bootd_cache_requests_total{result=\"miss\"} 1"));
+    assert!(counted_as(&artifacts, "bootd_cache_requests_total{result=\"hit\"} 1"));
 }
 
 #[tokio::test]

@@ -40,7 +40,9 @@ impl Journal {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
                 let cut = line.get(..LONGEST).unwrap_or(line);
                 let whole = cut.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                self.0.send(&[cut.get(..whole).unwrap_or_default(), b"CUT=1\n"].concat()).map(drop)
+                self.0
+                    .send(&[cut.get(..whole).unwrap_or_default(), b"CUT=1\n"].concat())
+                    .map(drop)
             }
             sent => sent.map(drop),
         }
@@ -76,7 +78,11 @@ where
             Level::INFO => 6,
             _ => 7,
         };
-        writeln!(out, "PRIORITY={priority}\nSYSLOG_IDENTIFIER=bootd\nTARGET={}", about.target())?;
+        writeln!(
+            out,
+            "PRIORITY={priority}\nSYSLOG_IDENTIFIER=bootd\nTARGET={}",
+            about.target()
+        )?;
         let mut line = Line::default();
         event.record(&mut line);
         out.write_str(&line.fields)?;
@@ -103,7 +109,13 @@ impl Visit for Line {
             return;
         }
         // Names of the journal are capitals, digits and underscores, and do not begin with one; writing into a String does not fail.
-        let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        let fits = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        };
         let capitals: String = name.trim_start_matches('_').chars().map(fits).collect();
         let _ = writeln!(self.fields, "{capitals}={value}");
         if !value.is_empty() {
@@ -138,7 +150,9 @@ mod tests {
         journal.set_nonblocking(true).unwrap();
         let path = path.to_str().unwrap().to_owned();
         let writer = move || To::Journal(Journal::at(&path).unwrap());
-        let layer = tracing_subscriber::fmt::layer().event_format(Fields).with_writer(writer);
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(Fields)
+            .with_writer(writer);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), write);
         let mut room = vec![0; 1 << 20];
         let mut all = Vec::new();
@@ -151,7 +165,13 @@ mod tests {
     #[test]
     fn a_line_is_one_datagram_with_its_fields_and_a_message_that_has_them_too() {
         let lines = datagrams(|| {
-            tracing::warn!(mac = "52:54:00:be:ef:01", reason = "no\npool", left_out = 3, rule = "", "refused");
+            tracing::warn!(
+                mac = "52:54:00:be:ef:01",
+                reason = "no\npool",
+                left_out = 3,
+                rule = "",
+                "refused"
+            );
         });
         let (head, rest) = lines[0].split_once("TARGET=").unwrap();
         assert_eq!((lines.len(), head), (1, "PRIORITY=4\nSYSLOG_IDENTIFIER=bootd\n"));
@@ -165,7 +185,11 @@ mod tests {
     #[test]
     fn a_line_that_is_too_long_for_a_datagram_loses_its_end_and_not_its_fields() {
         let lines = datagrams(|| tracing::error!(mac = "x", text = "a".repeat(900_000), "told"));
-        assert!(lines[0].contains("MAC=x\n") && lines[0].ends_with("CUT=1\n"), "{}", lines[0].len());
+        assert!(
+            lines[0].contains("MAC=x\n") && lines[0].ends_with("CUT=1\n"),
+            "{}",
+            lines[0].len()
+        );
     }
 
     #[test]

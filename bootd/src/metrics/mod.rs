@@ -319,7 +319,11 @@ impl Boots {
                 "How long stages took, each from the end of the one before it, of attempts that booted",
                 || Durations::new(&BOOTS),
             ),
-            diagnoses: registered(registry, "boot_diagnoses", "What was found to be wrong with boots, by name"),
+            diagnoses: registered(
+                registry,
+                "boot_diagnoses",
+                "What was found to be wrong with boots, by name",
+            ),
             took,
         };
         for end in [BOOTED, GIVEN_UP] {
@@ -430,7 +434,10 @@ impl Metrics {
         for ended in booted {
             self.boots.took.observe(Duration::from_millis(ended.took_ms));
             for (stage, ms) in &ended.stages {
-                let stages = self.boots.stages.get_or_create_owned(&StageLabel { stage: stage.name() });
+                let stages = self
+                    .boots
+                    .stages
+                    .get_or_create_owned(&StageLabel { stage: stage.name() });
                 stages.observe(Duration::from_millis(*ms));
             }
         }

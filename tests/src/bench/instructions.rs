@@ -26,8 +26,11 @@ pub fn run(options: &Options) -> Result<Table> {
         format!("instructions each, {nodes} nodes, without and with timelines of boots"),
         &["", "without", "with", "more", "with, but their own thread", "more"],
     );
-    let without = measure(nodes, 0)?;
-    let with = measure(nodes, 5)?;
+    let site = Site::new(nodes)?;
+    let client = Client::plug_into(&site.network)?;
+    let socket = client.dhcp_socket()?;
+    let without = measure(&site, &socket, nodes, 0)?;
+    let with = measure(&site, &socket, nodes, 5)?;
     for (name, before, after) in [
         ("DHCP message of a known node", without.dhcp, with.dhcp),
         ("boot script, kept answer", without.script, with.script),
@@ -60,13 +63,11 @@ struct Costs {
     script: Cost,
 }
 
-fn measure(nodes: u32, attempts: u32) -> Result<Costs> {
-    let site = Site::new(nodes)?;
+fn measure(site: &Site, socket: &DhcpSocket, nodes: u32, attempts: u32) -> Result<Costs> {
+    let _ = fs::remove_dir_all(site.dir.join("state"));
     let config = format!("{}[boots]\nattempts = {attempts}\n", site.config());
     fs::write(site.dir.join("bootd.toml"), config)?;
-    let client = Client::plug_into(&site.network)?;
-    let socket = client.dhcp_socket()?;
-    let bootd = start(&site)?;
+    let bootd = start(site)?;
     let counters = Counters {
         pid: bootd.id(),
         dir: site.dir.clone(),
@@ -78,7 +79,7 @@ fn measure(nodes: u32, attempts: u32) -> Result<Costs> {
         std::thread::sleep(Duration::from_secs(1));
     }
     // Once, so that all that is made once is there.
-    exchanges(&socket, 1..=nodes.min(20))?;
+    exchanges(socket, 1..=nodes.min(20))?;
     scripts(nodes)?;
     std::thread::sleep(SETTLE);
 
@@ -86,7 +87,7 @@ fn measure(nodes: u32, attempts: u32) -> Result<Costs> {
         std::thread::sleep(IDLE);
         Ok(())
     })?;
-    let packets = counters.during(|| exchanges(&socket, 1..=nodes))?;
+    let packets = counters.during(|| exchanges(socket, 1..=nodes))?;
     let requests = counters.during(|| scripts(nodes))?;
     let each = |counted: &Counted, count: u32| {
         let own = |all: f64, idle: f64, idle_s: f64| (all - idle * counted.seconds / idle_s) / f64::from(count);
@@ -140,7 +141,10 @@ fn scripts(count: u32) -> Result<()> {
     let mut read = BufReader::new(stream.try_clone()?);
     for _ in 0..count {
         let path = "/boot/v1/bootscript?mac=52:54:00:00:00:01";
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {SERVER}:8081\r\nUser-Agent: iPXE/1.21.1\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {SERVER}:8081\r\nUser-Agent: iPXE/1.21.1\r\n\r\n"
+        )?;
         let mut length = 0;
         loop {
             let mut line = String::new();
@@ -204,11 +208,17 @@ fn newest(dir: &Path) -> Result<Vec<(bool, f64)>> {
             continue;
         }
         let text = fs::read_to_string(&path)?;
-        let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<f64>().ok());
+        let total = text
+            .lines()
+            .find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<f64>().ok());
         totals.push((text.contains("boots::watch::Keeper"), total.unwrap_or_default()));
         fs::remove_file(&path)?;
     }
-    ensure!(!totals.is_empty(), "callgrind has written nothing into {}", dir.display());
+    ensure!(
+        !totals.is_empty(),
+        "callgrind has written nothing into {}",
+        dir.display()
+    );
     Ok(totals)
 }
 

@@ -347,7 +347,11 @@ impl Table {
     /// How full it is. An address whose time is over is free.
     pub(super) fn fill(&self, now: Duration) -> PoolFill {
         let mut states = BTreeMap::new();
-        for entry in self.entries.values().filter(|entry| entry.until > now && entry.state != State::Free) {
+        for entry in self
+            .entries
+            .values()
+            .filter(|entry| entry.until > now && entry.state != State::Free)
+        {
             *states.entry(entry.state).or_default() += 1;
         }
         PoolFill {
