@@ -20,6 +20,8 @@ use crate::metrics::Metrics;
 pub struct Pulses {
     all: Mutex<Vec<Weak<Pulse>>>,
     are_handed_over: AtomicBool,
+    /// What the last look said.
+    still: Mutex<Vec<String>>,
 }
 
 impl Pulses {
@@ -45,10 +47,17 @@ impl Pulses {
     pub fn look(&self) -> Vec<String> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let present = all.iter().filter_map(Weak::upgrade);
-        present
+        let still: Vec<String> = present
             .filter(|pulse| !pulse.has_moved())
             .map(|pulse| pulse.name.clone())
-            .collect()
+            .collect();
+        still.clone_into(&mut self.still.lock().unwrap_or_else(PoisonError::into_inner));
+        still
+    }
+
+    /// The names of those that stood still at the last look of the watchdog.
+    pub fn still(&self) -> Vec<String> {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -317,7 +317,7 @@ fn buffers_that_are_leaked_ids_and_contexts_that_name_nothing_and_arguments_that
         let counted = site
             .bootd
             .metrics()?
-            .contains("bootd_plugin_counter_total{plugin=\"raw\",name=\"counted\"} 1");
+            .contains("bootd_plugin_events_total{plugin=\"raw\",name=\"counted\"} 1");
         ensure!(counted, "the good id counts once");
         ensure!(
             site.bootd.plugin("raw")?["text"] == "",

@@ -6,6 +6,8 @@
 //! A listener that serves `admin` gives the views below `/admin`, read only, to who has a token. Never answers nodes.
 
 pub(crate) mod board;
+pub(crate) mod health;
+mod present;
 mod service;
 mod transfer;
 pub mod views;

@@ -11,10 +11,10 @@ use arc_swap::ArcSwap;
 use bootd_sdk::mac::Mac;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::UnixListener;
@@ -22,11 +22,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{board, transfer, views};
+use super::{board, health, present, transfer, views};
 use crate::cache::OpenError;
 use crate::dhcp::{self, Ignored, IgnoredError, Leases};
 use crate::explain;
 use crate::http::{App, Body, Door, InService, full};
+use crate::metrics::Format;
 use crate::net::Sockets;
 use crate::reload::{Mode, Reloader};
 use crate::state::Store;
@@ -212,6 +213,9 @@ impl Admin {
             (&Method::POST, "/cache/pin") => self.keep(query, Act::Pin).await,
             (&Method::POST, "/cache/unpin") => self.keep(query, Act::Unpin).await,
             (&Method::POST, "/cache/rm") => self.keep(query, Act::Remove).await,
+            (&Method::GET, "/metrics") => self.metrics(&head.headers),
+            (&Method::GET, "/livez") => health::live(&self.app().metrics),
+            (&Method::GET, "/readyz") => health::ready(&self.app().metrics, Some(self)),
             (&Method::GET, path) => self.view(path, query).await,
             _ => error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -226,6 +230,17 @@ impl Admin {
             "/export" => error(StatusCode::NOT_FOUND, "no such view here; see bootd export"),
             path => self.view(path, query).await,
         }
+    }
+
+    /// All numbers, in the format that the client takes.
+    pub(crate) fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = Format::accepted(accept.unwrap_or_default());
+        let text = self.app().metrics.exposition(&present::read(self), format);
+        let mut response = Response::new(full(text));
+        let content_type = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response
     }
 
     async fn view(&self, path: &str, query: &str) -> Response<Body> {
@@ -256,13 +271,6 @@ impl Admin {
                 None => error(StatusCode::NOT_FOUND, "no keys"),
             },
             "/plugins" => json(&self.app().plugins.status()),
-            "/metrics" => {
-                let mut response = Response::new(full(self.app().metrics.text()));
-                let content_type =
-                    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-                response.headers_mut().insert(CONTENT_TYPE, content_type);
-                response
-            }
             "/explain" => match explain::Question::parse(query) {
                 Ok(question) => json(&explain::explain(&self.app(), &question).await),
                 Err(text) => error(StatusCode::BAD_REQUEST, &text),

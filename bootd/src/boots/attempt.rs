@@ -67,6 +67,9 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::UnderWay, Self::Stuck, Self::Booted, Self::GivenUp];
+
     /// The name in JSON and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -169,6 +172,17 @@ impl Attempt {
             .iter()
             .max_by_key(|step| step.heard_ms)
             .map(|step| step.stage)
+    }
+
+    /// The stages that it has behind it, and milliseconds of each, from the end of the one before it.
+    pub fn stages(&self) -> impl Iterator<Item = (Stage, u64)> + '_ {
+        let mut before = self.began_ms;
+        self.steps.iter().filter_map(move |step| {
+            let ended = step.ended_ms.filter(|_| step.end == End::Done)?;
+            let took = ended.saturating_sub(before);
+            before = before.max(ended);
+            Some((step.stage, took))
+        })
     }
 
     /// Whether a DHCP message begins another attempt.

@@ -85,6 +85,15 @@ pub struct Record {
     pub attempts: VecDeque<Attempt>,
 }
 
+/// An attempt that reached the last stage that was expected of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Milliseconds from its beginning.
+    pub took_ms: u64,
+    /// The stages that it went through, and milliseconds of each, from the end of the one before it.
+    pub stages: Vec<(Stage, u64)>,
+}
+
 /// All of them.
 #[derive(Debug)]
 pub struct Book {
@@ -100,8 +109,12 @@ pub struct Book {
     open: BTreeSet<Who>,
     /// Clients that were forgotten for others.
     pub forgotten: u64,
+    /// Attempts that were given up since the start.
+    pub given_up: u64,
     /// Diagnoses since the start, by name.
     pub said: HashMap<String, u64>,
+    /// Attempts that booted since the last [`Book::ended`].
+    booted: Vec<Ended>,
 }
 
 impl Book {
@@ -116,7 +129,9 @@ impl Book {
             changed: BTreeSet::new(),
             open: BTreeSet::new(),
             forgotten: 0,
+            given_up: 0,
             said: HashMap::new(),
+            booted: Vec::new(),
         }
     }
 
@@ -163,6 +178,11 @@ impl Book {
         std::mem::take(&mut self.changed)
     }
 
+    /// The attempts that booted since the last call.
+    pub fn ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.booted)
+    }
+
     /// Something happened.
     pub fn take(&mut self, event: &Event, world: &dyn World, now: u64) {
         let who = match event {
@@ -180,9 +200,12 @@ impl Book {
             if let Some(attempt) = record.attempts.back_mut() {
                 attempt.tick(&Deadlines::default(), habits, now);
                 match attempt.state {
-                    State::UnderWay | State::Stuck => self.open.insert(who.clone()),
-                    State::Booted | State::GivenUp => self.open.remove(&who),
-                };
+                    State::UnderWay | State::Stuck if !self.open.contains(&who) => {
+                        self.open.insert(who.clone());
+                    }
+                    State::UnderWay | State::Stuck => {}
+                    State::Booted | State::GivenUp => self.close(&who),
+                }
                 self.count(&who, now);
             }
         }
@@ -208,7 +231,7 @@ impl Book {
             self.count(&who, now);
             let is_over = self.present(&who).is_none_or(|attempt| attempt.state == State::Booted);
             if is_over {
-                self.open.remove(&who);
+                self.close(&who);
             }
             self.changed.insert(who);
         }
@@ -216,6 +239,21 @@ impl Book {
 
     fn present(&self, who: &Who) -> Option<&Attempt> {
         self.records.get(who)?.attempts.back()
+    }
+
+    /// An attempt will not become late any more. One that was open until now ended now.
+    fn close(&mut self, who: &Who) {
+        if !self.open.remove(who) {
+            return;
+        }
+        let Some(attempt) = self.present(who).filter(|attempt| attempt.state == State::Booted) else {
+            return;
+        };
+        let ended = Ended {
+            took_ms: attempt.heard_ms.saturating_sub(attempt.began_ms),
+            stages: attempt.stages().collect(),
+        };
+        self.booted.push(ended);
     }
 
     /// Counts what was said just now.
@@ -389,9 +427,10 @@ impl Book {
         if is_new || record.attempts.is_empty() {
             let number = record.attempts.back().map_or(1, |last| last.number + 1);
             if let Some(last) = record.attempts.back_mut()
-                && last.state != State::Booted
+                && !matches!(last.state, State::Booted | State::GivenUp)
             {
                 last.state = State::GivenUp;
+                self.given_up += 1;
             }
             record.attempts.push_back(Attempt::new(number, now));
             while record.attempts.len() > self.limits.attempts.max(1) {

@@ -16,10 +16,10 @@ mod view;
 mod watch;
 
 pub use attempt::{Attempt, End, Habits, State, Step, Told};
-pub use book::{Book, Limits, Record, Who, World};
+pub use book::{Book, Ended, Limits, Record, Who, World};
 pub use diagnosis::{Cause, Diagnosis, size};
 pub use event::Event;
 pub use promise::Promise;
 pub use stage::{Deadlines, Stage};
-pub use view::{Boots, Percentiles, Stages, Summary, Timeline};
+pub use view::{Boots, Percentiles, Stages, Summary, Tally, Timeline};
 pub use watch::{Pen, Watch, WatchError};

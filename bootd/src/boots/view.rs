@@ -90,6 +90,27 @@ pub struct Timeline {
     pub record: Record,
 }
 
+/// How many clients' newest attempts are where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// By state and the stage that was reached last; an attempt that has no step yet is at the first one.
+    pub boots: BTreeMap<(State, Stage), u64>,
+}
+
+impl Tally {
+    /// Of a book.
+    pub fn of(book: &Book) -> Self {
+        let mut boots = BTreeMap::new();
+        for (_, record) in book.records() {
+            if let Some(attempt) = record.attempts.back() {
+                let stage = attempt.at().unwrap_or(Stage::FirmwareDhcp);
+                *boots.entry((attempt.state, stage)).or_default() += 1;
+            }
+        }
+        Self { boots }
+    }
+}
+
 /// How long a stage takes, from the end of the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Percentiles {
@@ -181,12 +202,8 @@ impl Stages {
 fn percentiles<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> Vec<Percentiles> {
     let mut times: BTreeMap<Stage, Vec<u64>> = BTreeMap::new();
     for attempt in attempts {
-        let mut before = attempt.began_ms;
-        for step in &attempt.steps {
-            if let (End::Done, Some(ended)) = (step.end, step.ended_ms) {
-                times.entry(step.stage).or_default().push(ended.saturating_sub(before));
-                before = before.max(ended);
-            }
+        for (stage, ms) in attempt.stages() {
+            times.entry(stage).or_default().push(ms);
         }
     }
     let of = |(stage, mut times): (Stage, Vec<u64>)| {

@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 
 use super::book::{Book, Record, Who, World};
 use super::event::Event;
-use super::view::{Boots, Stages, Summary, Timeline};
+use super::view::{Boots, Stages, Summary, Tally, Timeline};
 use super::{Deadlines, Limits};
 use crate::capture::{Ring, Said, Whose};
 use crate::config::{Arch, Config};
@@ -79,7 +79,7 @@ impl Clock {
 }
 
 impl Watch {
-    /// Takes over the attempts of earlier runs and starts the thread.
+    /// Takes over the attempts of earlier runs and starts the thread. One that is to remember no attempt hears nothing.
     pub fn start(
         config: &Config,
         snapshot: Arc<ArcSwap<Snapshot>>,
@@ -87,6 +87,9 @@ impl Watch {
         store: Store,
         metrics: Arc<Metrics>,
     ) -> Result<Self, WatchError> {
+        if config.boots.limits.attempts == 0 {
+            return Ok(Self::default());
+        }
         let mut book = Book::new(config.boots.limits, config.boots.deadlines);
         restore(&mut book, &store);
         let book = Arc::new(Mutex::new(book));
@@ -110,6 +113,7 @@ impl Watch {
             dirty: BTreeSet::new(),
             counted: HashMap::new(),
             forgotten: 0,
+            given_up: 0,
         };
         let thread = std::thread::Builder::new()
             .name("boots".into())
@@ -150,11 +154,6 @@ impl Watch {
         if inner.queue.try_send(events).is_err() {
             inner.lost.inc_by(N as u64);
         }
-    }
-
-    /// Whether anybody hears.
-    pub fn hears(&self) -> bool {
-        self.0.is_some()
     }
 
     /// The last packets of these, as a pcapng file with these words about it; `None`: there are none.
@@ -209,6 +208,19 @@ impl Watch {
     /// Each change from now on: a [`Summary`] as JSON, or `{"gone":"who"}`. Who reads too slowly is told how many it missed.
     pub fn changes(&self) -> Option<broadcast::Receiver<Arc<str>>> {
         self.0.as_ref().map(|inner| inner.changes.subscribe())
+    }
+
+    /// Whether anybody hears what is told.
+    pub fn hears(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// How many clients' newest attempts are in which state, and at which stage.
+    pub fn tally(&self) -> Tally {
+        self.0
+            .as_ref()
+            .map(|inner| Tally::of(&inner.book()))
+            .unwrap_or_default()
     }
 
     /// The time of the timelines, in milliseconds since 1970.
@@ -279,6 +291,7 @@ struct Keeper {
     /// Diagnoses that the metrics have.
     counted: HashMap<String, u64>,
     forgotten: u64,
+    given_up: u64,
 }
 
 impl Keeper {
@@ -350,9 +363,14 @@ impl Keeper {
             }
             for (name, count) in &book.said {
                 let counted = self.counted.entry(name.clone()).or_default();
-                self.metrics.counter("boots", name).inc_by(count - *counted);
+                if *count > *counted {
+                    self.metrics.diagnosed(name, count - *counted);
+                }
                 *counted = *count;
             }
+            let given_up = book.given_up - self.given_up;
+            self.given_up = book.given_up;
+            self.metrics.boots_ended(&book.ended(), given_up);
             let forgotten = book.forgotten - self.forgotten;
             self.forgotten = book.forgotten;
             self.metrics.counter("boots", "client_forgotten").inc_by(forgotten);

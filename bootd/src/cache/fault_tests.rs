@@ -209,7 +209,7 @@ async fn origins_that_drip_for_ever_lose_their_places_and_others_get_them() {
     assert!(get(&artifacts, "good").await.unwrap() == body);
     assert!(counted_as(
         &artifacts,
-        "bootd_done_total{part=\"cache\",what=\"through_busy\"} 1"
+        "bootd_cache_requests_total{result=\"through_busy\"} 1"
     ));
     while let Some(read) = readers.join_next().await {
         let why = read.unwrap().unwrap_err();

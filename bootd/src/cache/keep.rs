@@ -31,7 +31,7 @@ use super::shelf::{
     BETWEEN_CHECKS, Checked, Due, Failure, Item, Kept, Limits, MOST_PINS, Number, Pinned, Place, Room, Sealed, Shelf,
     Stands, Verdict, Version, Why,
 };
-use super::view::{Cached, CachedState, PinError};
+use super::view::{Amounts, Cached, CachedState, PinError};
 use super::{OPEN_TIMEOUT, Object, ObjectBody, OpenError, Want};
 use crate::config::Config;
 use crate::http::range::Slice;
@@ -205,7 +205,6 @@ impl Keep {
             lowest: Lowest::OF_ORIGINS,
             budget: budget.into(),
         };
-        shared.tell(&shared.state());
         Ok(Self(Arc::new(shared)))
     }
 
@@ -242,7 +241,6 @@ impl Keep {
         let mut state = self.0.state();
         state.shelf.bound(size);
         self.0.budget.store(size, Ordering::Relaxed);
-        self.0.tell(&state);
     }
 
     /// Says to the next start that this was no crash. Blocks shortly.
@@ -265,7 +263,7 @@ impl Keep {
     /// Opens the object of a checked key. Dropping this, or the object, ends no fill.
     pub(super) async fn object(&self, origin: &Arc<Origin>, place: Place, want: Want) -> Result<Object, OpenError> {
         if self.0.missing.contains_key(&place) {
-            self.0.counts.one("missing");
+            self.0.counts.request("missing");
             return Err(OpenError::NoSuchKey);
         }
         let opened = self.found(origin, &place, want).await;
@@ -281,19 +279,19 @@ impl Keep {
             match self.find(origin, place, &want) {
                 Way::Kept(stored, kept) => return self.kept(origin, &stored, kept, &want),
                 Way::Through(why) => {
-                    self.0.counts.one(why.label());
+                    self.0.counts.request(why.label());
                     return self.through(origin, place, &want).await;
                 }
                 Way::Follow(open) => return self.follow(origin, &open, &want),
                 Way::Replaced => {
-                    self.0.counts.one("replaced");
+                    self.0.counts.request("replaced");
                     return Err(OpenError::Replaced);
                 }
                 Way::Await(told) => match outcome(told).await {
                     // It is known now which version it is.
                     Told::Open(_) | Told::Same | Told::Asking => {}
                     Told::Through(why, whole) => {
-                        self.0.counts.one(why.label());
+                        self.0.counts.request(why.label());
                         let whole = whole.lock().unwrap_or_else(PoisonError::into_inner).take();
                         return match whole.filter(|object| is_what(&want, object)) {
                             Some(object) => Ok(counted(object, &self.0.counts.passed)),
@@ -304,7 +302,7 @@ impl Keep {
                 },
             }
         }
-        self.0.counts.one(Why::Busy.label());
+        self.0.counts.request(Why::Busy.label());
         self.through(origin, place, &want).await
     }
 
@@ -332,7 +330,6 @@ impl Keep {
             for gone in state.shelf.expired(Instant::now()) {
                 self.0.retire(&mut state, Some(gone));
             }
-            self.0.tell(&state);
             (due, !state.shelf.ready().is_empty())
         };
         if is_ready {
@@ -345,7 +342,10 @@ impl Keep {
     /// Does what is due about a set. Must be called with what [`Keep::due`] gave.
     pub(super) fn go_on(&self, origin: &Arc<Origin>, due: Due) {
         match due {
-            Due::Fill(place, fill) => self.begin(&mut self.0.state(), origin, &place, fill, "renewed"),
+            Due::Fill(place, fill) => {
+                self.0.counts.one("renewed");
+                self.begin(&mut self.0.state(), origin, &place, fill);
+            }
             Due::Check(object) => {
                 let stored = self.0.state().objects.get(&object).map(Arc::clone);
                 if let Some(stored) = stored {
@@ -416,7 +416,6 @@ impl Keep {
         for gone in &gone {
             self.0.retire(&mut state, Some(*gone));
         }
-        self.0.tell(&state);
         !gone.is_empty()
     }
 
@@ -440,6 +439,20 @@ impl Keep {
             line.push_str(&format!(", {} being fetched", sum.fills));
         }
         line
+    }
+
+    /// How much of it there is.
+    pub(super) fn amounts(&self) -> Amounts {
+        let sum = self.0.state().shelf.sum();
+        Amounts {
+            objects: sum.objects,
+            bytes: sum.bytes,
+            budget: self.0.budget.load(Ordering::Relaxed),
+            fills: sum.fills,
+            stale: sum.stale,
+            waiting: sum.waiting,
+            former: sum.former,
+        }
     }
 
     /// What of it may be old, and since when; and whether the disk failed lately.
@@ -473,7 +486,8 @@ impl Keep {
             Verdict::Replaced => Way::Replaced,
             Verdict::Kept(kept) => {
                 if let Some(fill) = kept.renew {
-                    self.begin(&mut state, origin, place, fill, "renewed");
+                    shared.counts.one("renewed");
+                    self.begin(&mut state, origin, place, fill);
                 }
                 match state.objects.get(&kept.object) {
                     Some(stored) => Way::Kept(Arc::clone(stored), kept),
@@ -487,7 +501,7 @@ impl Keep {
                 let told = hear.borrow().clone();
                 match told {
                     Told::Open(open) => {
-                        shared.counts.one("joined");
+                        shared.counts.request("joined");
                         Way::Follow(open)
                     }
                     // Its room is reserved, its file is not made yet.
@@ -496,7 +510,8 @@ impl Keep {
             }
             Verdict::Await { fill, begins } => {
                 if begins {
-                    self.begin(&mut state, origin, place, fill, "miss");
+                    shared.counts.request("miss");
+                    self.begin(&mut state, origin, place, fill);
                 }
                 match state.fills.get(&fill) {
                     Some(told) => Way::Await(told.clone()),
@@ -506,8 +521,7 @@ impl Keep {
         }
     }
 
-    fn begin(&self, state: &mut State, origin: &Arc<Origin>, place: &Place, fill: Number, counted: &str) {
-        self.0.counts.one(counted);
+    fn begin(&self, state: &mut State, origin: &Arc<Origin>, place: &Place, fill: Number) {
         let (told, hear) = watch::channel(Told::Asking);
         state.fills.insert(fill, hear);
         tokio::spawn(fill::run(
@@ -523,7 +537,7 @@ impl Keep {
         let shared = &self.0;
         match kept.stale {
             None => drop(shared.counts.hit.inc()),
-            Some(_) => shared.counts.one("stale"),
+            Some(_) => shared.counts.request("stale"),
         }
         if kept.check {
             tokio::spawn(check(Arc::clone(shared), Arc::clone(origin), Arc::clone(stored)));
@@ -654,7 +668,6 @@ async fn check(shared: Arc<Shared>, origin: Arc<Origin>, stored: Arc<Stored>) {
         let mut state = shared.state();
         let gone = state.shelf.checked(number, &said, Instant::now());
         shared.retire(&mut state, gone);
-        shared.tell(&state);
         !state.shelf.ready().is_empty()
     };
     if is_ready {
@@ -738,7 +751,6 @@ impl Shared {
             }
         };
         self.counts.add("evicted", evicted.len() as u64);
-        self.tell(&state);
         (room, evicted)
     }
 
@@ -778,7 +790,6 @@ impl Shared {
             Sealed::Waits(before) => self.retire(&mut state, before),
             Sealed::Unknown => self.retire(&mut state, Some(number)),
         }
-        self.tell(&state);
         drop(state);
         self.change();
     }
@@ -816,7 +827,6 @@ impl Shared {
             self.retire(&mut state, Some(gone));
         }
         self.counts.one("changed");
-        self.tell(&state);
     }
 
     pub(super) fn failed(&self, fill: Number, failure: Failure) {
@@ -824,7 +834,6 @@ impl Shared {
         state.fills.remove(&fill);
         let gone = state.shelf.failed(fill, failure, Instant::now());
         self.retire(&mut state, gone);
-        self.tell(&state);
     }
 
     /// All that is kept.
@@ -848,7 +857,6 @@ impl Shared {
         let mut state = self.state();
         let gone = state.shelf.broken(stored.number);
         self.retire(&mut state, gone);
-        self.tell(&state);
     }
 
     /// Removes the file of what was taken off the shelf; who reads it goes on reading.
@@ -896,34 +904,23 @@ impl Shared {
         self.counts.disk.inc_by(read as u64);
         Ok(chunk.into())
     }
-
-    fn tell(&self, state: &State) {
-        let sum = state.shelf.sum();
-        let metrics = &self.counts.metrics;
-        for (what, value) in [
-            ("objects", sum.objects as u64),
-            ("bytes", sum.bytes),
-            ("bytes_at_most", self.budget.load(Ordering::Relaxed)),
-            ("fills", sum.fills as u64),
-            ("stale_objects", sum.stale as u64),
-            ("waiting_objects", sum.waiting as u64),
-            ("former_objects", sum.former as u64),
-        ] {
-            metrics.set("cache", what, i64::try_from(value).unwrap_or(i64::MAX));
-        }
-    }
 }
 
 impl Counts {
     fn new(metrics: Arc<Metrics>) -> Self {
         Self {
-            hit: metrics.counter("cache", "hit"),
+            hit: metrics.cache_requests("hit"),
             disk: metrics.bytes_counter("cache", "disk"),
             filled: metrics.fetched_counter("cache", "filled"),
             passed: metrics.fetched_counter("cache", "passed_through"),
             failed: Mutex::default(),
             metrics,
         }
+    }
+
+    /// A read was answered in this way.
+    pub(super) fn request(&self, result: &str) {
+        self.metrics.cache_requests(result).inc();
     }
 
     pub(super) fn one(&self, what: &str) {

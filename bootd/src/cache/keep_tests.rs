@@ -309,16 +309,10 @@ async fn a_hundred_readers_at_once_cost_the_origin_each_byte_once() {
     assert_eq!((web.gets(), web.sent.load(Ordering::SeqCst)), (1, 1_500_001));
     assert!(counted_as(
         &artifacts,
-        "bootd_bytes_fetched_total{part=\"cache\",what=\"filled\"} 1500001"
+        "bootd_fetched_bytes_total{part=\"cache\",what=\"filled\"} 1500001"
     ));
-    assert!(counted_as(
-        &artifacts,
-        "bootd_done_total{part=\"cache\",what=\"miss\"} 1"
-    ));
-    assert!(counted_as(
-        &artifacts,
-        "bootd_done_total{part=\"cache\",what=\"hit\"} 1"
-    ));
+    assert!(counted_as(&artifacts, "bootd_cache_requests_total{result=\"miss\"} 1"));
+    assert!(counted_as(&artifacts, "bootd_cache_requests_total{result=\"hit\"} 1"));
 }
 
 #[tokio::test]
@@ -543,7 +537,7 @@ async fn when_the_disk_fails_in_the_middle_readers_get_the_rest_from_the_origin(
     assert_eq!(get(&artifacts, "k").await.unwrap(), body);
     assert!(counted_as(
         &artifacts,
-        "bootd_done_total{part=\"cache\",what=\"through_disk\"} 4"
+        "bootd_cache_requests_total{result=\"through_disk\"} 4"
     ));
 }
 
@@ -724,11 +718,11 @@ async fn what_is_not_kept_is_passed_through_whole_and_asked_for_once_a_reader() 
     assert_eq!((web.gets(), sum(&small).objects), (1, 0));
     assert!(counted_as(
         &small,
-        "bootd_done_total{part=\"cache\",what=\"through_no_room\"} 1"
+        "bootd_cache_requests_total{result=\"through_no_room\"} 1"
     ));
     assert!(counted_as(
         &small,
-        "bootd_bytes_fetched_total{part=\"cache\",what=\"passed_through\"} 300000"
+        "bootd_fetched_bytes_total{part=\"cache\",what=\"passed_through\"} 300000"
     ));
     assert_eq!(part(&small, "k", Spec::FromTo(5, 9)).await.unwrap(), body[5..10]);
     drop(small);
@@ -777,7 +771,7 @@ async fn a_reader_far_ahead_of_a_fetch_is_passed_through() {
     assert_eq!(ahead.await.unwrap().unwrap(), [1; 10]);
     assert!(counted_as(
         &artifacts,
-        "bootd_done_total{part=\"cache\",what=\"through_ahead\"} 1"
+        "bootd_cache_requests_total{result=\"through_ahead\"} 1"
     ));
     assert_eq!(web.gets(), 2);
     drop(whole);

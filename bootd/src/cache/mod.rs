@@ -53,7 +53,7 @@ use origin::Origin;
 pub use sets::Epoch;
 use sets::Sets;
 use shelf::Place;
-pub use view::{Cached, CachedState, PinError};
+pub use view::{Amounts, Cached, CachedState, PinError};
 
 /// The configured buckets.
 pub struct Artifacts {
@@ -341,6 +341,11 @@ impl Artifacts {
     /// What is kept, in a line; `None` when nothing is.
     pub fn kept(&self) -> Option<String> {
         self.keep.as_ref().map(Keep::status)
+    }
+
+    /// How much is kept; `None`: nothing is, ever.
+    pub fn amounts(&self) -> Option<Amounts> {
+        self.keep.as_ref().map(Keep::amounts)
     }
 
     /// What an operator should know about what is kept.

@@ -170,7 +170,7 @@ impl Reader {
         if object.len != record.len || object.range != (self.at..self.end) {
             return Err("the disk failed, and the origin has another version".into());
         }
-        self.shared.counts.one("through_disk");
+        self.shared.counts.request("through_disk");
         Ok(counted(object, &self.shared.counts.passed).body)
     }
 }

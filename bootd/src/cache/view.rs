@@ -66,6 +66,25 @@ impl CachedState {
     }
 }
 
+/// How much there is of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amounts {
+    /// Objects that are kept.
+    pub objects: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that they may have together.
+    pub budget: u64,
+    /// Objects that are being fetched.
+    pub fills: usize,
+    /// Objects that may be old.
+    pub stale: usize,
+    /// New versions that are here and wait for the others of their scripts.
+    pub waiting: usize,
+    /// Versions that stay for nodes with a former script.
+    pub former: usize,
+}
+
 /// A name that is not pinned, or not unpinned.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {

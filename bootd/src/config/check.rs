@@ -152,8 +152,8 @@ fn boot_timelines(m: &mut Mistakes, raw: Field<raw::Boots>) -> Boots {
     m.unknown("boots", &raw.unknown_keys, raw::Boots::KEYS);
     let mut boots = Boots::default();
     if let Some(attempts) = m.optional("boots.attempts", raw.attempts) {
-        if !(1..=100).contains(&attempts) {
-            m.wrong("boots.attempts", format!("{attempts} is not between 1 and 100"));
+        if attempts > 100 {
+            m.wrong("boots.attempts", format!("{attempts} is not between 0 and 100"));
         }
         boots.limits.attempts = attempts.into();
     }

@@ -45,7 +45,7 @@ pub use v4::boot::Stage;
 pub use v4::explain::{Explained, explain};
 pub use v4::hosts::{Hosts, HostsError};
 pub use v4::sqlite::SqliteError;
-pub use v4::table::State;
+pub use v4::table::{PoolFill, State};
 pub use v4::unsaved::Unsaved;
 pub use v6::explain::{Explained6, explain6};
 pub use v6::policy::Receiving as Receiving6;
@@ -156,6 +156,11 @@ impl Leases {
     /// The addresses of the pools that clients have or had last, and those that rest; by address.
     pub fn all(&self) -> Vec<LeaseView> {
         self.0.leases()
+    }
+
+    /// How full each pool is.
+    pub fn fill(&self) -> Vec<PoolFill> {
+        self.0.fill()
     }
 
     /// An operator says that nobody has an address. `false`: it is in no pool, or nobody ever had it.

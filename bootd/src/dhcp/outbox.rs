@@ -9,7 +9,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 
@@ -17,7 +17,7 @@ use super::clock::boot_clock;
 use super::limit::{Limit, Load};
 use crate::boots::{Event, Pen, Watch};
 use crate::lines::Lines;
-use crate::metrics::{Metrics, Refusals};
+use crate::metrics::{Durations, Metrics, Refusals};
 
 /// A reply that is bytes, and what is said about it.
 pub(crate) trait Letter: 'static {
@@ -56,6 +56,8 @@ pub(crate) struct Desk<L> {
     rate_limit: u32,
     /// Packets of this batch that were remembered.
     noted: u8,
+    /// When its batch came, by the boot clock; `None`: its packets waited for something.
+    came: Option<Duration>,
 }
 
 impl<L: Letter> Desk<L> {
@@ -68,6 +70,7 @@ impl<L: Letter> Desk<L> {
             pen: watch.pen(),
             rate_limit,
             noted: 0,
+            came: None,
         }
     }
 
@@ -80,7 +83,9 @@ impl<L: Letter> Desk<L> {
 
     /// A batch of packets came.
     pub(crate) fn begin(&mut self, load: Load) {
-        self.limit.begin(boot_clock(), load);
+        let now = boot_clock();
+        self.came = Some(now);
+        self.limit.begin(now, load);
         self.noted = 0;
     }
 
@@ -133,6 +138,7 @@ pub(crate) struct Dispatch<L> {
     watch: Watch,
     counters: Vec<Sent>,
     lines: Lines,
+    took: Durations,
     letters: PhantomData<fn(&L)>,
 }
 
@@ -151,6 +157,7 @@ impl<L: Letter> Dispatch<L> {
         });
         Self {
             counters: counters.collect(),
+            took: metrics.answer_durations(L::PART),
             metrics,
             watch,
             lines: Lines::new(Instant::now()),
@@ -163,11 +170,18 @@ impl<L: Letter> Dispatch<L> {
         self.lines.may_write(Instant::now())
     }
 
-    /// Sends what is in an outbox, which is empty then, and says from time to time how many lines were too many.
-    pub(super) fn send(&self, outbox: &mut Outbox<L>, outlet: &dyn Outlet<L>) {
+    /// Tells the timelines, sends what is on a desk, whose outbox is empty then, and says from time to time how many lines were too many.
+    pub(super) fn send(&self, desk: &mut Desk<L>, outlet: &dyn Outlet<L>) {
+        // What came is told before what leaves.
+        desk.pen.tell();
+        let (outbox, came) = (&mut desk.outbox, desk.came.take());
         let count = std::mem::take(&mut outbox.count);
         if let Some(letters @ [_, ..]) = outbox.letters.get(..count) {
             self.send_all(letters, outlet, &mut outbox.failed);
+            if let Some(came) = came {
+                // One look at the clock for the whole batch.
+                self.took.observe_all(boot_clock().saturating_sub(came), count as u64);
+            }
         }
         if let Some(left_out) = self.lines.left_out(Instant::now()) {
             tracing::warn!(left_out, "dhcp lines left out: clients send too much");

@@ -32,7 +32,7 @@ use crate::boots::{Event, Watch};
 use crate::cache::list::Listing;
 use crate::cache::{Artifacts, Epoch, Name, Object, ObjectBody, OpenError, Want};
 use crate::lines::Lines;
-use crate::metrics::Metrics;
+use crate::metrics::{Class, Metrics};
 
 /// What bodies leave through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,13 @@ pub async fn respond(
     let started = Instant::now();
     // A node whose script is of before a change gets the files of before.
     let as_of = artifacts.script_of(peer);
-    match answer(artifacts, method, path, query, headers, wire, as_of).await {
+    let answer = answer(artifacts, method, path, query, headers, wire, as_of).await;
+    let class = match &answer {
+        Ok(Answer::Object(..)) => Class::Object,
+        _ => Class::Bucket,
+    };
+    artifacts.metrics().took(class, started.elapsed());
+    match answer {
         Ok(Answer::Object(bucket, object)) => {
             let read = Read {
                 started,

@@ -25,14 +25,14 @@ use super::holding::{Formers, Verdict};
 use super::paths::{Lead, lead};
 use super::told::{self, Answered, Text};
 use super::{Body, Certificates, artifacts, full, holding, keys, loaders, ready};
-use crate::admin::{Admin, board};
+use crate::admin::{Admin, board, health};
 use crate::auth::{Auth, Refused, Wanted};
 use crate::boots::Watch;
 use crate::cache::Artifacts;
 use crate::config::{Access, Config, Listener, Service};
 use crate::inventory::Inventory;
 use crate::lines::Lines;
-use crate::metrics::Metrics;
+use crate::metrics::{Class, Metrics};
 use crate::plugins::{Asked, CallError, Plugins, Ready, Routed};
 use crate::script::own_paths;
 use crate::tftp::Files;
@@ -140,7 +140,8 @@ impl App {
             self.capture(heads, &response);
             return response;
         }
-        let agent = told::agent(request.headers());
+        let mut class = told::class(path);
+        let agent = self.watch.hears().then(|| told::agent(request.headers()));
         let mut response = match path
             .strip_prefix("/loaders/")
             .map(|name| percent_decode_str(name).decode_utf8())
@@ -148,7 +149,10 @@ impl App {
             Some(Ok(name)) if serves(Service::Loaders) => {
                 loaders::respond(&self.files.load(), &method, request.headers(), &name)
             }
-            _ if serves(Service::Admin) && is_admins(path) => self.show(connection, peer, &request).await,
+            _ if serves(Service::Admin) && is_admins(path) => {
+                class = Class::Operator;
+                self.show(connection, peer, &request).await
+            }
             _ => self.ask_plugin(connection, peer, request).await,
         };
         self.capture(heads.filter(|_| !serves(Service::Admin)), &response);
@@ -166,6 +170,7 @@ impl App {
             tracing::warn!(left_out, "http lines left out: clients send too much");
         }
         self.metrics.answered(status, bytes);
+        self.metrics.took(class, now.duration_since(started));
         let text = response.extensions_mut().remove::<Text>();
         self.watch.tell(|| {
             told::of_answer(Answered {
@@ -176,7 +181,7 @@ impl App {
                 status,
                 bytes,
                 text: text.map(|text| text.0).unwrap_or_default(),
-                agent,
+                agent: agent.unwrap_or_default(),
             })
         });
         self.plugins.tell(EventKind::Http, || Happening::Http {
@@ -300,10 +305,10 @@ impl App {
             return page;
         }
         match path {
-            "/livez" => return text(StatusCode::OK, "ok\n"),
+            "/livez" => return health::live(&self.metrics),
             "/readyz" => {
-                let keeps = self.artifacts.keeps() && self.config.cache.warm;
-                return ready::respond(&self.readiness, keeps);
+                let admin = self.admin.get().and_then(Weak::upgrade);
+                return health::ready(&self.metrics, admin.as_deref());
             }
             _ => {}
         }
@@ -317,6 +322,7 @@ impl App {
             }
         }
         match self.admin.get().and_then(Weak::upgrade) {
+            Some(admin) if matches!(path, "/metrics" | "/admin/metrics") => admin.metrics(request.headers()),
             Some(admin) => admin.shown(path.strip_prefix("/admin").unwrap_or(path), query).await,
             None => try_again(problem(StatusCode::SERVICE_UNAVAILABLE, "bootd is starting")),
         }

@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::holding;
 use crate::boots::Event;
 use crate::boots::event::{Asked, State, Transfer};
+use crate::metrics::Class;
 
 /// The text of an answer, left in its extensions for who tells of it.
 #[derive(Clone)]
@@ -36,6 +37,25 @@ pub(super) fn agent(headers: &HeaderMap) -> Box<str> {
     agent.unwrap_or_default().into()
 }
 
+/// What kind of thing a path of a boot listener is, as far as it is none of an operator's.
+pub(super) fn class(path: &str) -> Class {
+    let last = last(path);
+    match last {
+        _ if path.starts_with("/loaders/") => Class::Loader,
+        "bootscript" => Class::Script,
+        _ if is_document(last) && !path.contains("/admin/") => Class::Document,
+        _ => Class::Api,
+    }
+}
+
+fn last(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+fn is_document(last: &str) -> bool {
+    matches!(last, "meta-data" | "user-data" | "vendor-data") || last.ends_with(".yaml")
+}
+
 /// What becomes of it.
 pub(super) fn of_answer(answered: Answered<'_>) -> Option<Event> {
     let Answered { peer, path, .. } = answered;
@@ -44,14 +64,13 @@ pub(super) fn of_answer(answered: Answered<'_>) -> Option<Event> {
         let name = percent_decode_str(name).decode_utf8_lossy();
         return is_read.then(|| Event::Loader(peer, transfer(&name, &answered)));
     }
-    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let last = last(path);
     if last == "bootscript" {
         return is_read.then(|| Event::Script(peer, script(answered)));
     }
-    let is_document = matches!(last, "meta-data" | "user-data" | "vendor-data") || last.ends_with(".yaml");
     let is_phone_home = *answered.method == Method::POST && path.contains("/phone-home");
     // What operators read is none of a node's boot.
-    let is_nodes = (is_read && is_document || is_phone_home) && !path.contains("/admin/");
+    let is_nodes = (is_read && is_document(last) || is_phone_home) && !path.contains("/admin/");
     is_nodes.then(|| {
         Event::Document(
             peer,

@@ -41,7 +41,6 @@ pub struct Inventory {
     working: Mutex<Working>,
     subnets: ArcSwap<ServedSubnets>,
     kept: Option<Kept>,
-    metrics: Arc<Metrics>,
     lines: Lines,
 }
 
@@ -61,13 +60,13 @@ impl Inventory {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let owners: Vec<Owner> = plugins.iter().map(|name| Owner::new(name)).collect();
-        let kept = store.map(|store| Kept::new(store, Arc::clone(&metrics)));
+        let kept = store.map(|store| Kept::new(store, metrics));
         let mut draft = Draft::new(&owners, &Snapshot::default(), &subnets);
         if let Some(kept) = &kept {
             last_good(&mut draft, kept)?;
         }
         let Draft { owners, snapshot, .. } = draft;
-        let inventory = Self {
+        Ok(Self {
             shared: Arc::new(ArcSwap::from_pointee(snapshot)),
             working: Mutex::new(Working {
                 owners,
@@ -75,11 +74,8 @@ impl Inventory {
             }),
             subnets: ArcSwap::from_pointee(subnets),
             kept,
-            metrics,
             lines: Lines::new(Instant::now()),
-        };
-        inventory.count(&inventory.lock());
-        Ok(inventory)
+        })
     }
 
     /// Takes over what is on disk by now: another process published until a moment ago.
@@ -93,7 +89,6 @@ impl Inventory {
         let Draft { owners, snapshot, .. } = draft;
         working.former = self.shared.swap(Arc::new(snapshot));
         working.owners = owners;
-        self.count(&working);
         Ok(())
     }
 
@@ -120,6 +115,13 @@ impl Inventory {
             .iter()
             .flat_map(|o| o.refused.iter().map(|r| (o.name.to_string(), r.clone())))
             .collect()
+    }
+
+    /// How many rows of each plugin are refused at present.
+    pub fn refused_rows(&self) -> Vec<(String, usize)> {
+        let working = self.lock();
+        let owners = working.owners.iter();
+        owners.map(|owner| (owner.name.to_string(), owner.refusals)).collect()
     }
 
     /// Whether a plugin's nodes are those of the last run, because it has not published since.
@@ -168,7 +170,7 @@ impl Inventory {
         Ok(report)
     }
 
-    /// Swaps, counts, and has what changed written to disk.
+    /// Swaps, and has what changed written to disk.
     fn take_effect(&self, working: &mut Working, mut draft: Draft<'_>) {
         draft.settle(&working.owners);
         let same = draft.is_the_same();
@@ -180,15 +182,6 @@ impl Inventory {
             kept.keep(&draft);
         }
         working.owners = draft.owners;
-        self.count(working);
-    }
-
-    fn count(&self, working: &Working) {
-        let amount = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.set("inventory", "nodes", amount(self.shared.load().len()));
-        for owner in &working.owners {
-            self.metrics.set(&owner.name, "refused_rows", amount(owner.refusals));
-        }
     }
 
     /// The first refused rows, and how many more there are: a publisher of nonsense fills no disk.

@@ -137,7 +137,7 @@ mod tests {
         second.add(new, 2).unwrap();
         let text = metrics.text();
         assert!(
-            text.contains("bootd_plugin_counter_total{plugin=\"x\",name=\"fetched\"} 5"),
+            text.contains("bootd_plugin_events_total{plugin=\"x\",name=\"fetched\"} 5"),
             "{text}"
         );
         for invented in [0, 1, u64::MAX, new + 1, new ^ (1 << 40)] {

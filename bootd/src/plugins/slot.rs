@@ -14,6 +14,7 @@ use super::loader::{Identity, LoadError, Loaded};
 use super::services::Shared;
 use super::{Core, PluginStatus};
 use crate::config::PluginConfig;
+use crate::metrics::Durations;
 
 /// A configured plugin.
 pub(super) struct Slot {
@@ -23,6 +24,8 @@ pub(super) struct Slot {
     pub(super) gate: Arc<Gate>,
     current: ArcSwapOption<Instance>,
     state: Mutex<State>,
+    /// How long calls take.
+    calls: Durations,
 }
 
 /// What each instance is started with.
@@ -64,6 +67,7 @@ pub(super) struct State {
 impl Slot {
     pub(super) fn new(settings: Settings, core: Core) -> Self {
         Self {
+            calls: core.metrics.call_durations(&settings.plugin.name),
             shared: Shared::new(&settings.plugin.name, core),
             name: settings.plugin.name.clone(),
             settings: ArcSwap::from_pointee(settings),
@@ -113,7 +117,13 @@ impl Slot {
 
     /// Asks the instance in service, and once more when it was replaced meanwhile.
     pub(super) async fn ask(&self, request: &Request, lane: Lane, within: Duration) -> Result<Answer, CallError> {
-        let deadline = Instant::now() + within;
+        let started = Instant::now();
+        let answer = self.ask_until(request, lane, started + within).await;
+        self.calls.observe(started.elapsed());
+        answer
+    }
+
+    async fn ask_until(&self, request: &Request, lane: Lane, deadline: Instant) -> Result<Answer, CallError> {
         let text = serde_json::to_string(request).map_err(|error| CallError::Nonsense(error.to_string()))?;
         let text: Arc<str> = text.into();
         loop {

@@ -23,6 +23,7 @@ use redb::{
 };
 
 use super::Copied;
+use crate::metrics::{Durations, REQUESTS};
 use crate::urgency;
 
 /// Writes that may wait at once; a full queue refuses.
@@ -144,6 +145,8 @@ struct Shared {
     trouble: Mutex<Option<String>>,
     /// Called when all writes of a commit are reported.
     after: Mutex<Vec<After>>,
+    /// How long commits take, those that fail among them.
+    commits: Durations,
 }
 
 /// Where rows are.
@@ -218,6 +221,7 @@ impl Store {
             file: RwLock::new(file),
             trouble: Mutex::default(),
             after: Mutex::default(),
+            commits: Durations::new(&REQUESTS),
         });
         let (sender, queue) = sync_channel(QUEUE);
         let writer = Writer {
@@ -245,6 +249,11 @@ impl Store {
     /// How the last commit failed; `None` when it did not.
     pub fn trouble(&self) -> Option<String> {
         self.shared.trouble()
+    }
+
+    /// How long commits take.
+    pub fn commits(&self) -> &Durations {
+        &self.shared.commits
     }
 
     /// Hands a write to the writer thread; never waits. `then` runs on that thread when the write is durable or failed.
@@ -573,10 +582,12 @@ impl Writer {
         let result = if self.is_waiting() {
             Err(self.shared.trouble().unwrap_or_default())
         } else {
+            let started = Instant::now();
             let written = match &*self.shared.file() {
                 File::Open(database) => write_all(database, &batch, &mut conflicts),
                 File::Lost | File::Elsewhere(_) => Err(failed("its file cannot be opened again yet")),
             };
+            self.shared.commits.observe(started.elapsed());
             let result = written.map_err(|error| match error {
                 StoreError::Failed(error) => error,
                 other => other.to_string(),

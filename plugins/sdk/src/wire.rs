@@ -530,7 +530,7 @@ impl Fetched {
     }
 }
 
-/// A number of a plugin that bootd shows as `bootd_plugin_counter_total` or `bootd_plugin_gauge`, with the labels `plugin` and `name`.
+/// A number of a plugin that bootd shows as `bootd_plugin_events_total` or `bootd_plugin_value`, with the labels `plugin` and `name`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metric {
     /// 1 to 64 of `a` to `z`, `0` to `9` and `_`. At most 64 metrics a plugin.

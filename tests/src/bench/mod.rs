@@ -16,6 +16,7 @@ pub mod discover;
 pub mod fetches;
 pub mod generator;
 pub mod histogram;
+pub mod instructions;
 pub mod meta_data;
 pub mod origin;
 pub mod perfdhcp;

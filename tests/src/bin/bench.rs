@@ -43,11 +43,14 @@ const ALL: &[Measurement] = &[
     ("upstream", Needs::Network, |_| bench::upstream::run()),
     ("discover", Needs::Network, |_| bench::discover::run()),
     ("process", Needs::Network, |_| bench::process::run()),
+    ("instructions", Needs::Network, |options| {
+        text(bench::instructions::run(options))
+    }),
     ("cache", Needs::Network, |options| bench::cache::run(options)),
 ];
 
 const USAGE: &str = "usage: bench [--list] [--short] [--in-flight N] [--rate N] [--rounds N] [--object MB] [--with-so FILE]... [NAME...]
-  --short          dhcp, dhcp6, dhcp-latency, tftp, cache: one short run of each server, to see that it works
+  --short          dhcp, dhcp6, dhcp-latency, tftp, cache, instructions: one short run of each server, to see that it works
   --in-flight N    dhcp, dhcp6: so many exchanges in flight
   --rate N         dhcp-latency: so many exchanges begun a second
   --rounds N       cache: so many runs of each server by turns

@@ -20,7 +20,7 @@ use super::policy::{Policy, Receiving};
 use super::reply::{Asker, Reply, ReplyKind};
 use super::request::{Kind, Request};
 use super::rows::Rows;
-use super::table::{Client, Entry, Held, PROBED, QUARANTINE, State, Table};
+use super::table::{Client, Entry, Held, PROBED, PoolFill, QUARANTINE, State, Table};
 use crate::config::{BindTo, BootloopNak, Config, Subnet};
 use crate::inventory::Snapshot;
 
@@ -295,6 +295,23 @@ impl Pools {
     /// Whether no client ever had an address.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How full each pool is.
+    pub fn fill(&self, now: Duration) -> Vec<PoolFill> {
+        let mut fills: Vec<PoolFill> = self.tables.iter().map(|table| table.fill(now)).collect();
+        if let Some(strict) = &self.strict {
+            // Its addresses are its own; how many there are, it has from the same pools.
+            for fill in &mut fills {
+                fill.states.clear();
+            }
+            for held in strict.held(now) {
+                if let Some(fill) = fills.iter_mut().find(|fill| fill.subnet == held.subnet) {
+                    *fill.states.entry(held.state).or_default() += 1;
+                }
+            }
+        }
+        fills
     }
 
     /// Every address that somebody has, or had last.

@@ -31,6 +31,7 @@ use super::prober::{Kept, Waiting};
 use super::reply::{Reply, ReplyKind};
 use super::request::{Kind, Request, parse};
 use super::rows::{self, Clocks, Saved};
+use super::table::PoolFill;
 use super::told;
 use super::unsaved::Unsaved;
 use crate::config::Config;
@@ -276,9 +277,7 @@ impl Shell {
 
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
-        // What came is told before what leaves.
-        desk.pen.tell();
-        self.dispatch.send(&mut desk.outbox, outlet);
+        self.dispatch.send(desk, outlet);
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {
@@ -310,6 +309,11 @@ impl Shell {
                 hostname: held.host_name,
             })
             .collect()
+    }
+
+    /// How full each pool is.
+    pub(crate) fn fill(&self) -> Vec<PoolFill> {
+        self.pools().fill(boot_clock())
     }
 
     /// A clean stop: CoreDHCP may come after us.

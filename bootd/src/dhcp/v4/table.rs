@@ -4,7 +4,7 @@
 //! a client gets its own, the one that it asks for, one that nobody ever had, or the one that is free for longest; what somebody uses who should
 //! not rests as long as there is another one. Which pool a client belongs to, and what it may do with its lease, says [`pool`](super::pool).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub(super) struct Entry {
 }
 
 /// How an address of a pool is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Ord, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Offered a moment ago.
@@ -107,6 +107,17 @@ pub struct Held {
     pub until: Duration,
     /// What the client calls itself.
     pub host_name: Option<String>,
+}
+
+/// How full a pool is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolFill {
+    /// Its subnet.
+    pub subnet: (Ipv4Addr, u8),
+    /// How many addresses it has.
+    pub addresses: u64,
+    /// How many of them are not free, and why.
+    pub states: BTreeMap<State, u64>,
 }
 
 /// What the operator wants to know of a client.
@@ -368,6 +379,23 @@ impl Table {
         self.entries.get(&ip).is_some_and(|entry| {
             entry.holder.as_ref() == Some(holder) && entry.state == State::Leased && entry.until > now
         })
+    }
+
+    /// How full it is. An address whose time is over is free.
+    pub(super) fn fill(&self, now: Duration) -> PoolFill {
+        let mut states = BTreeMap::new();
+        for entry in self
+            .entries
+            .values()
+            .filter(|entry| entry.until > now && entry.state != State::Free)
+        {
+            *states.entry(entry.state).or_default() += 1;
+        }
+        PoolFill {
+            subnet: (self.subnet.network, self.subnet.prefix),
+            addresses: u64::from(self.last - self.first) + 1,
+            states,
+        }
     }
 
     pub(super) fn held(&self, now: Duration) -> impl Iterator<Item = Held> + '_ {

@@ -149,9 +149,7 @@ impl Shell {
 
     /// Sends what is on the desk.
     pub(crate) fn send(&self, desk: &mut Desk, outlet: &dyn Outlet<Letter>) {
-        // What came is told before what leaves.
-        desk.pen.tell();
-        self.dispatch.send(&mut desk.outbox, outlet);
+        self.dispatch.send(desk, outlet);
     }
 
     fn deal(self: &Arc<Self>, arrived: Arrived<'_>, desk: &mut Desk) {

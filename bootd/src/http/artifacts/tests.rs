@@ -399,7 +399,7 @@ async fn reads_are_counted_and_so_is_their_early_end() {
     for line in [
         "bootd_done_total{part=\"artifacts\",what=\"read\"} 1",
         "bootd_done_total{part=\"artifacts\",what=\"aborted\"} 1",
-        "bootd_bytes_sent_total{part=\"artifacts\",what=\"boot-images\"} 10",
+        "bootd_sent_bytes_total{part=\"artifacts\",what=\"boot-images\"} 10",
         "bootd_refused_total{part=\"artifacts\",what=\"no_such_key\"} 1",
     ] {
         assert!(text.contains(line), "no {line} in {text}");

@@ -197,7 +197,7 @@ fn a_plain_read_gets_the_whole_file() {
     assert_eq!(rack.read("empty", &[]).unwrap().bytes, b"");
     assert_eq!(rack.read("default", &[]).unwrap().bytes, b"#!ipxe\nreboot\n");
     rack.eventually("bootd_done_total{part=\"tftp\",what=\"read\"} 4");
-    rack.eventually("bootd_bytes_sent_total{part=\"tftp\",what=\"file\"} 101024");
+    rack.eventually("bootd_sent_bytes_total{part=\"tftp\",what=\"file\"} 101024");
     rack.service.stop();
 }
 

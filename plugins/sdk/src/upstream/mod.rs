@@ -86,6 +86,7 @@ struct Numbers {
     held_back: Number,
     stale: Number,
     as_of: Number,
+    token_ends: Number,
     passed_on: Number,
 }
 
@@ -123,6 +124,7 @@ impl Site {
                 held_back: host.gauge("upstream_held_back"),
                 stale: host.gauge("upstream_stale"),
                 as_of: host.gauge("upstream_as_of_unix_s"),
+                token_ends: host.gauge("upstream_token_ends_unix_s"),
                 passed_on: host.counter("upstream_writes_passed_on"),
             },
         };
@@ -506,6 +508,7 @@ impl Site {
         self.numbers.held_back.set(number(held as u64));
         self.numbers.stale.set(i64::from(self.stale_since().is_some()));
         self.numbers.as_of.set(as_of.map_or(0, number));
+        self.numbers.token_ends.set(self.service.token_end().map_or(0, number));
         (held, as_of)
     }
 

@@ -164,8 +164,7 @@ impl Service {
 
     /// A token that ends soon, before the site refuses it.
     pub(super) fn token_ends(&self) -> Option<Mistake> {
-        let token = self.token().ok()??;
-        let ends = expiry(&token)?;
+        let ends = self.token_end()?;
         let now = self.host.now_unix().as_secs();
         (ends > now && ends - now < SOON).then(|| Mistake {
             file: "config.token".into(),
@@ -175,6 +174,11 @@ impl Service {
                 time::rfc3339(ends)
             ),
         })
+    }
+
+    /// When the token ends, in seconds since 1970, as far as it says that.
+    pub(super) fn token_end(&self) -> Option<u64> {
+        expiry(&self.token().ok()??)
     }
 
     fn fetch(&self, path_and_query: &str) -> Fetch {

@@ -1,8 +1,11 @@
-//! Where log lines go: standard error (or where CoreDHCP's flags lead them), as text for people or, with `BOOTD_LOG_FORMAT=json`, one JSON
-//! object a line. `BOOTD_LOG` says how much, such as `debug` or `info,bootd::dhcp=debug`; the default is `info`.
+//! Where log lines go: standard error (or where CoreDHCP's flags lead them). `BOOTD_LOG_FORMAT` says how: `text` for people, `json` for one object
+//! a line, `journal` for the journal with fields, which is what a service of systemd does by itself. `BOOTD_LOG` says how much, such as `debug` or
+//! `info,bootd::dhcp=debug`; the default is `info`.
 //!
 //! A thread of its own writes them, from a bounded queue: a journal or a disk that stalls loses lines, which are counted, and never holds
 //! up a packet.
+
+mod journal;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +16,8 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use journal::Journal;
 
 /// Lines that wait to be written; more are lost.
 const WAITING: usize = 8192;
@@ -44,13 +49,56 @@ pub enum To {
         /// To this file as well, opened for appending.
         file: Option<File>,
     },
+    /// The journal.
+    #[doc(hidden)]
+    Journal(Journal),
+}
+
+/// How a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+    Journal,
+}
+
+impl Form {
+    /// The wanted one, else the journal's for a standard error that is the journal. `None`: there is no such form.
+    fn wanted(wanted: Option<&str>, is_journal: impl Fn() -> bool) -> Option<Self> {
+        match wanted {
+            Some("text") => Some(Self::Text),
+            Some("json") => Some(Self::Json),
+            Some("journal") => Some(Self::Journal),
+            None | Some("") if is_journal() => Some(Self::Journal),
+            None | Some("") => Some(Self::Text),
+            Some(_) => None,
+        }
+    }
 }
 
 /// Starts logging. Called once; dropping what it returns writes the lines that still wait.
-pub fn start(log: Log) -> WorkerGuard {
+pub fn start(mut log: Log) -> WorkerGuard {
     let wanted = std::env::var("BOOTD_LOG").ok();
     let filter = filter(log.level.or(wanted.as_deref()).unwrap_or("info"));
+    let mut trouble = None;
+    let variable = |name| std::env::var(name).ok();
+    let wanted = variable("BOOTD_LOG_FORMAT");
+    let is_journal = || matches!(log.to, To::Stderr) && journal::is_stderr(variable("JOURNAL_STREAM").as_deref());
+    let mut form = Form::wanted(wanted.as_deref(), is_journal).unwrap_or_else(|| {
+        trouble = Some("BOOTD_LOG_FORMAT is neither text, json nor journal".to_owned());
+        Form::Text
+    });
+    if form == Form::Journal {
+        match Journal::connect() {
+            Ok(journal) => log.to = To::Journal(journal),
+            Err(error) => {
+                trouble = Some(format!("the journal cannot be reached: {error}"));
+                form = Form::Text;
+            }
+        }
+    }
     let terminal = match &log.to {
+        To::Journal(_) => false,
         To::Stderr => std::io::stderr().is_terminal(),
         To::Output { stdout, file } => {
             NO_STDOUT.store(!stdout, Ordering::Relaxed);
@@ -61,15 +109,17 @@ pub fn start(log: Log) -> WorkerGuard {
     let (writer, guard) = queue.thread_name("log").finish(log.to);
     let _ = LOST.set(writer.error_counter());
     let registry = tracing_subscriber::registry().with(filter);
-    let json = std::env::var("BOOTD_LOG_FORMAT").is_ok_and(|format| format == "json");
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-    let started = if json {
-        registry.with(layer.json()).try_init()
-    } else {
-        registry.with(layer.with_ansi(terminal)).try_init()
+    let started = match form {
+        Form::Json => registry.with(layer.json()).try_init(),
+        Form::Text => registry.with(layer.with_ansi(terminal)).try_init(),
+        Form::Journal => registry.with(layer.event_format(journal::Fields)).try_init(),
     };
     if started.is_err() {
         tracing::debug!("logging was started already");
+    }
+    if let Some(trouble) = trouble {
+        tracing::warn!(trouble, "log lines are written as text");
     }
     guard
 }
@@ -97,6 +147,7 @@ impl Write for To {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stderr => io::stderr().write_all(line)?,
+            Self::Journal(journal) => journal.send(line)?,
             Self::Output { stdout, file } => {
                 // A reader that is gone, or a disk that is full, keeps no line from the other one.
                 let shown = if *stdout { io::stdout().write_all(line) } else { Ok(()) };
@@ -112,6 +163,7 @@ impl Write for To {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Stderr => io::stderr().flush(),
+            Self::Journal(_) => Ok(()),
             Self::Output { stdout, file } => {
                 if *stdout {
                     io::stdout().flush()?;
@@ -155,6 +207,21 @@ mod tests {
             tracing::debug!(target: "bootd::dhcp", "details");
         });
         String::from_utf8(seen.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn the_journal_is_for_its_own_stream_and_for_who_wants_it() {
+        for (wanted, is_journal, form) in [
+            (None, false, Some(Form::Text)),
+            (None, true, Some(Form::Journal)),
+            (Some(""), true, Some(Form::Journal)),
+            (Some("text"), true, Some(Form::Text)),
+            (Some("json"), true, Some(Form::Json)),
+            (Some("journal"), false, Some(Form::Journal)),
+            (Some("xml"), true, None),
+        ] {
+            assert_eq!(Form::wanted(wanted, || is_journal), form, "{wanted:?}");
+        }
     }
 
     #[test]
