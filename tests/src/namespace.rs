@@ -92,10 +92,19 @@ fn again(test: &str) -> Result<()> {
         report.push_str(&format!("  | {line}\n"));
     }
     if is_good {
-        println!("{report}");
+        tell(&report);
         return Ok(());
     }
     bail!("{report}")
+}
+
+/// For `--nocapture`, where figures are looked at.
+#[allow(
+    clippy::print_stdout,
+    reason = "the test program outside shows it, when it is told to"
+)]
+fn tell(report: &str) {
+    println!("{report}");
 }
 
 /// The name of the test function in which a closure stands, as the test program knows it.

@@ -1,5 +1,6 @@
 //! Another bootd takes the place of the running one under load: nobody's packet is lost and no transfer breaks off; and when the other one does not
 //! serve, the running one does as before.
+#![allow(clippy::print_stdout, reason = "the figures are looked at, with --nocapture")]
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -494,7 +495,7 @@ fn largest(bucket: PathBuf) -> Result<(String, Vec<u8>)> {
 
 fn upgrade(bootd: &Bootd, ends: &mut Ends, args: &[&str]) -> Result<Value> {
     let upgraded = bootd.ask_json(&[&["upgrade"], args].concat());
-    let upgraded = upgraded.with_context(|| told(&bootd))?;
+    let upgraded = upgraded.with_context(|| told(bootd))?;
     ends.0.push(u32::try_from(upgraded["pid"].as_u64().context("pid")?)?);
     Ok(upgraded)
 }
