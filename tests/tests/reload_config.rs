@@ -333,10 +333,10 @@ fn with_ten_thousand_nodes_a_reload_takes_less_than_its_budget() {
         let mut nodes = String::from("nodes:\n");
         for n in 0..10_000_u32 {
             let [_, _, a, b] = n.to_be_bytes();
-            write!(
+            writeln!(
                 nodes,
                 "- {{name: n{n}, nid: {}, xname: x{}c{}s{}b0n{}, bmc_mac: 'de:ca:fc:10:{a:02x}:{b:02x}', bmc_ip: 10.9.{a}.{b}, group: compute, \
-                 interfaces: [{{mac_addr: '52:54:01:00:{a:02x}:{b:02x}', ip_addrs: [{{name: m, ip_addr: 10.1.{}.{}}}]}}]}}\n",
+                 interfaces: [{{mac_addr: '52:54:01:00:{a:02x}:{b:02x}', ip_addrs: [{{name: m, ip_addr: 10.1.{}.{}}}]}}]}}",
                 n + 1,
                 1000 + n / 256,
                 n / 32 % 8,
