@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use bootd_sdk::text::shown;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::diagnosis::{Cause, Diagnosis};
-use super::event::{Dhcp, Gets, Outcome, State as Bytes, Transfer};
+use super::event::{Dhcp, Gets, Outcome, State as Sent, Transfer};
 use super::promise::Promise;
 use super::stage::{Deadlines, Stage};
 use crate::config::Arch;
@@ -49,6 +51,12 @@ pub struct Attempt {
     /// The transaction of the DHCP message that was heard last.
     #[serde(skip)]
     xid: u32,
+    /// The address that was offered or given last.
+    #[serde(skip)]
+    given: Option<IpAddr>,
+    /// The script that it got last.
+    #[serde(skip)]
+    script: Bytes,
 }
 
 /// How an attempt goes.
@@ -206,6 +214,23 @@ impl Attempt {
         }
     }
 
+    /// Whether its firmware said what it is.
+    fn knows_firmware(&self) -> bool {
+        !(self.hints.arch.is_empty() && self.hints.vendor_class.is_empty())
+    }
+
+    /// Whether this is the script that it got last.
+    pub fn has_script(&self, body: &Bytes) -> bool {
+        !body.is_empty() && self.script == body
+    }
+
+    /// Its script, to be known again.
+    pub fn keep_script(&mut self, body: &Bytes) {
+        if !body.is_empty() && self.script != body {
+            self.script = body.clone();
+        }
+    }
+
     /// A DHCP message.
     pub fn dhcp(&mut self, dhcp: &Dhcp, now: u64) {
         let stage = match dhcp.asker {
@@ -213,11 +238,11 @@ impl Attempt {
             Asker::Ipxe => Stage::IpxeDhcp,
             Asker::Os => Stage::OsDhcp,
         };
-        if let Some(hints) = &dhcp.hints {
+        if let Some(hints) = dhcp.hints.as_ref().filter(|_| !self.knows_firmware()) {
             let arch = hints.known.map(Arch::name).map(str::to_owned);
             self.hints.arch = arch.or(hints.arch.map(|number| number.to_string())).unwrap_or_default();
-            self.hints.vendor_class.clone_from(&hints.vendor_class);
-            self.hints.machine_id.clone_from(&hints.machine_id);
+            self.hints.vendor_class = shown(&String::from_utf8_lossy(&hints.vendor_class));
+            self.hints.machine_id = hints.machine_id.iter().map(|byte| format!("{byte:02x}")).collect();
         }
         self.relay = dhcp.relay.or(self.relay);
         let again = dhcp.begins && dhcp.xid != self.xid;
@@ -225,6 +250,7 @@ impl Attempt {
         let before = self.steps.len();
         self.step(stage, now);
         let is_old = self.steps.len() == before;
+        let given = self.given;
         let step = self.step(stage, now);
         if is_old && dhcp.begins && (again || step.end == End::Offered) {
             step.tries += 1;
@@ -236,16 +262,22 @@ impl Attempt {
                     step.end = End::Offered;
                     step.ended_ms = None;
                 }
-                step.what = gets.ip.to_string();
+                if step.what.is_empty() || given != Some(gets.ip) {
+                    step.what = gets.ip.to_string();
+                }
+                self.given = Some(gets.ip);
                 self.went_on(stage, now);
             }
             Outcome::Has(gets) => {
                 let first = step.end != End::Done;
                 step.end = End::Done;
-                step.what = gets.ip.to_string();
+                if step.what.is_empty() || given != Some(gets.ip) {
+                    step.what = gets.ip.to_string();
+                }
                 if first {
                     step.ended_ms = Some(now);
                 }
+                self.given = Some(gets.ip);
                 self.ip = Some(gets.ip);
                 self.went_on(stage, now);
                 self.look_at_boot_file(stage, gets, now);
@@ -276,7 +308,7 @@ impl Attempt {
         }
         step.heard_ms = now;
         match transfer.state {
-            Bytes::UnderWay => {
+            Sent::UnderWay => {
                 if transfer.sent == 0 && step.bytes > 0 {
                     step.tries += 1;
                 }
@@ -288,7 +320,7 @@ impl Attempt {
                     self.went_on(stage, now);
                 }
             }
-            Bytes::Done => {
+            Sent::Done => {
                 step.bytes = transfer.sent;
                 step.of = Some(transfer.sent);
                 step.end = End::Done;
@@ -299,15 +331,15 @@ impl Attempt {
                 }
             }
             // Firmware asks for the size first; that is no try.
-            Bytes::Aborted if stage == Stage::Loader => {}
-            Bytes::Aborted | Bytes::Broken => {
+            Sent::Aborted if stage == Stage::Loader => {}
+            Sent::Aborted | Sent::Broken => {
                 let (bytes, of) = (transfer.sent, transfer.of);
                 step.bytes = bytes;
                 step.of = of;
                 let name = transfer.name.to_string();
                 self.fail(stage, Cause::Broken { name, bytes, of }, now);
             }
-            Bytes::Refused(status) => {
+            Sent::Refused(status) => {
                 let name = transfer.name.to_string();
                 self.fail(stage, Cause::Refused { name, status }, now);
             }
@@ -442,7 +474,7 @@ impl Attempt {
     }
 
     /// Cloud-init that asks for no vendor-data has its meta-data all the same; and who reached the last stage is booted.
-    fn settle(&mut self, habits: Habits, now: u64) {
+    pub fn settle(&mut self, habits: Habits, now: u64) {
         if let Some(step) = self.steps.iter_mut().rfind(|step| step.stage == Stage::MetaData)
             && step.end == End::Open
             && now.saturating_sub(step.heard_ms) > REST_OF_DOCUMENTS

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::dhcp::Stage as Asker;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Who {
     /// A node of the inventory, by its xname.
-    Node(String),
+    Node(Arc<str>),
     /// A machine that the inventory does not know.
     Mac(Mac),
     /// An address of which not even that is known.
@@ -41,10 +42,12 @@ impl fmt::Display for Who {
 
 /// What the rest of bootd knows of clients and files.
 pub trait World {
+    /// Another number when anything of what follows may be different.
+    fn generation(&self) -> u64;
     /// The xname of the node with this hardware address.
-    fn by_mac(&self, mac: Mac) -> Option<String>;
+    fn by_mac(&self, mac: Mac) -> Option<Arc<str>>;
     /// The xname of the node with this address.
-    fn by_ip(&self, ip: IpAddr) -> Option<String>;
+    fn by_ip(&self, ip: IpAddr) -> Option<Arc<str>>;
     /// For which machines a loader is a program.
     fn program(&self, loader: &str) -> Option<Arch>;
     /// The ports where this box serves files and documents.
@@ -83,6 +86,22 @@ pub struct Record {
     pub habits: Habits,
     /// Its attempts.
     pub attempts: VecDeque<Attempt>,
+    /// Whether [`Book::changed`] has it already.
+    #[serde(skip)]
+    is_changed: bool,
+    /// Whether it may become late, as the book has it.
+    #[serde(skip)]
+    is_open: bool,
+}
+
+impl Record {
+    /// With these attempts.
+    pub fn of(attempts: impl Into<VecDeque<Attempt>>) -> Self {
+        Self {
+            attempts: attempts.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// An attempt that reached the last stage that was expected of it.
@@ -100,6 +119,8 @@ pub struct Book {
     limits: Limits,
     deadlines: Deadlines,
     records: HashMap<Who, Record>,
+    /// Who has which hardware address, and as of which generation of the inventory.
+    by_mac: HashMap<Mac, (u64, Who)>,
     /// Who has which address, by what DHCP gave.
     by_ip: HashMap<IpAddr, Who>,
     strangers: usize,
@@ -124,6 +145,7 @@ impl Book {
             limits,
             deadlines,
             records: HashMap::new(),
+            by_mac: HashMap::new(),
             by_ip: HashMap::new(),
             strangers: 0,
             changed: BTreeSet::new(),
@@ -141,13 +163,14 @@ impl Book {
     }
 
     /// A record of an earlier run.
-    pub fn restore(&mut self, who: Who, record: Record) {
+    pub fn restore(&mut self, who: Who, mut record: Record) {
         if let Some(attempt) = record.attempts.back() {
             if let Some(ip) = attempt.ip {
                 self.by_ip.insert(ip, who.clone());
             }
             if matches!(attempt.state, State::UnderWay | State::Stuck) {
                 self.open.insert(who.clone());
+                record.is_open = true;
             }
         }
         self.strangers += usize::from(!matches!(who, Who::Node(_)));
@@ -175,6 +198,11 @@ impl Book {
 
     /// Those that changed since the last call; a client that is gone is among them.
     pub fn changed(&mut self) -> BTreeSet<Who> {
+        for who in &self.changed {
+            if let Some(record) = self.records.get_mut(who) {
+                record.is_changed = false;
+            }
+        }
         std::mem::take(&mut self.changed)
     }
 
@@ -195,21 +223,29 @@ impl Book {
             Event::Packet(..) => None,
         };
         let Some(who) = who else { return };
-        if let Some(record) = self.records.get_mut(&who) {
-            let habits = record.habits;
-            if let Some(attempt) = record.attempts.back_mut() {
-                attempt.tick(&Deadlines::default(), habits, now);
-                match attempt.state {
-                    State::UnderWay | State::Stuck if !self.open.contains(&who) => {
-                        self.open.insert(who.clone());
-                    }
-                    State::UnderWay | State::Stuck => {}
-                    State::Booted | State::GivenUp => self.close(&who),
-                }
-                self.count(&who, now);
-            }
+        let Some(record) = self.records.get_mut(&who) else {
+            return;
+        };
+        let habits = record.habits;
+        let Some(attempt) = record.attempts.back_mut() else {
+            return;
+        };
+        attempt.settle(habits, now);
+        let may_be_late = matches!(attempt.state, State::UnderWay | State::Stuck);
+        let is_said_now = attempt.diagnosis.as_ref().is_some_and(|said| said.at_ms == now);
+        let (was_open, was_changed) = (record.is_open, std::mem::replace(&mut record.is_changed, true));
+        record.is_open = may_be_late;
+        match (was_open, may_be_late) {
+            (false, true) => drop(self.open.insert(who.clone())),
+            (true, false) => self.close(&who),
+            _ => {}
         }
-        self.changed.insert(who);
+        if is_said_now {
+            self.count(&who, now);
+        }
+        if !was_changed {
+            self.changed.insert(who);
+        }
     }
 
     /// The time goes on: who is late is told so.
@@ -245,6 +281,9 @@ impl Book {
     fn close(&mut self, who: &Who) {
         if !self.open.remove(who) {
             return;
+        }
+        if let Some(record) = self.records.get_mut(who) {
+            record.is_open = false;
         }
         let Some(attempt) = self.present(who).filter(|attempt| attempt.state == State::Booted) else {
             return;
@@ -323,11 +362,16 @@ impl Book {
         let is_new = self
             .present(&who)
             .is_none_or(|attempt| attempt.is_over_for_request(Stage::Script, now));
+        let (mac, attempt) = self.attempt(&who, is_new, now)?;
         let promise = match str::from_utf8(&asked.body) {
+            // The same again says nothing new.
+            _ if attempt.has_script(&asked.body) => Some(attempt.promise.clone()),
             Ok(script) if !script.is_empty() => Some(Promise::of_script(script, world.ports())),
             _ => None,
         };
-        let (mac, attempt) = self.attempt(&who, is_new, now)?;
+        if asked.status == 200 {
+            attempt.keep_script(&asked.body);
+        }
         if mac.is_none() {
             *mac = asked.mac;
         }
@@ -391,10 +435,18 @@ impl Book {
 
     /// A client by its hardware address. One that came into the inventory meanwhile keeps its attempts.
     fn who_is(&mut self, mac: Mac, world: &dyn World) -> Who {
-        let Some(id) = world.by_mac(mac) else {
-            return Who::Mac(mac);
-        };
-        let (who, before) = (Who::Node(id), Who::Mac(mac));
+        let generation = world.generation();
+        if let Some((_, who)) = self.by_mac.get(&mac).filter(|(as_of, _)| *as_of == generation) {
+            return who.clone();
+        }
+        let who = world.by_mac(mac).map_or(Who::Mac(mac), Who::Node);
+        // Strangers are not remembered here: there is no end of them.
+        let Who::Node(_) = &who else { return who };
+        if self.by_mac.len() >= self.limits.nodes.saturating_mul(2) {
+            self.by_mac.clear();
+        }
+        self.by_mac.insert(mac, (generation, who.clone()));
+        let before = Who::Mac(mac);
         if !self.records.contains_key(&who)
             && let Some(record) = self.records.remove(&before)
         {
@@ -403,6 +455,7 @@ impl Book {
                 self.open.insert(who.clone());
             }
             self.changed.insert(before);
+            self.changed.insert(who.clone());
             self.records.insert(who.clone(), record);
         }
         who
@@ -422,8 +475,9 @@ impl Book {
         if !self.records.contains_key(who) {
             self.make_room(who);
             self.strangers += usize::from(!matches!(who, Who::Node(_)));
+            self.records.insert(who.clone(), Record::default());
         }
-        let record = self.records.entry(who.clone()).or_default();
+        let record = self.records.get_mut(who)?;
         if is_new || record.attempts.is_empty() {
             let number = record.attempts.back().map_or(1, |last| last.number + 1);
             if let Some(last) = record.attempts.back_mut()

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bootd_sdk::mac::Mac;
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::capture::{Packet, Whose};
 use crate::config::Arch;
@@ -85,10 +86,10 @@ pub struct Hints {
     pub arch: Option<u16>,
     /// The same, when a loader is known for it.
     pub known: Option<Arch>,
-    /// Option 60, as far as it is text, 64 bytes at most.
-    pub vendor_class: String,
-    /// Option 97, in hexadecimal, when there is one.
-    pub machine_id: String,
+    /// Option 60, 64 bytes at most.
+    pub vendor_class: SmallVec<[u8; 36]>,
+    /// Option 97, 17 bytes at most.
+    pub machine_id: SmallVec<[u8; 17]>,
 }
 
 /// Bytes on their way to a node.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
 use bytes::Bytes;
@@ -22,10 +23,13 @@ struct Rack {
 }
 
 impl World for Rack {
-    fn by_mac(&self, mac: Mac) -> Option<String> {
+    fn generation(&self) -> u64 {
+        0
+    }
+    fn by_mac(&self, mac: Mac) -> Option<Arc<str>> {
         (mac == NODE).then(|| "x1000c0s0b0n0".into())
     }
-    fn by_ip(&self, ip: IpAddr) -> Option<String> {
+    fn by_ip(&self, ip: IpAddr) -> Option<Arc<str>> {
         (ip == IP).then(|| "x1000c0s0b0n0".into())
     }
     fn program(&self, _: &str) -> Option<Arch> {
@@ -76,8 +80,8 @@ impl Rig {
                 Box::new(Hints {
                     arch: Some(7),
                     known: Some(Arch::X86_64Efi),
-                    vendor_class: "PXEClient".into(),
-                    machine_id: String::new(),
+                    vendor_class: b"PXEClient"[..].into(),
+                    machine_id: Default::default(),
                 })
             }),
         }));
@@ -445,13 +449,7 @@ fn a_node_that_only_renews_its_address_does_not_boot() {
 #[test]
 fn a_machine_that_comes_into_the_inventory_keeps_what_it_did() {
     let mut rig = Rig::new();
-    rig.book.restore(
-        Who::Mac(NODE),
-        Record {
-            attempts: [Attempt::new(1, 500)].into(),
-            ..Record::default()
-        },
-    );
+    rig.book.restore(Who::Mac(NODE), Record::of([Attempt::new(1, 500)]));
     rig.boot_to(Stage::Kernel);
     assert!(rig.book.record(&Who::Mac(NODE)).is_none());
     assert_eq!(rig.attempt().number, 1);

@@ -1,12 +1,11 @@
 //! The thread that keeps the timelines: takes what the parts tell, says what changed, and writes attempts to the store.
 //!
-//! Promises: whoever tells never waits, and what finds the queue full is counted ([`Watch::tell`]); the book is locked for moments only, never by a
-//! thread that answers packets; what is kept survives a restart, as of some seconds before a crash. A failing store costs the memory of attempts
+//! Promises: whoever tells puts its event into a place that the thread empties ten times a second, and wakes nobody; what finds it full is counted
+//! ([`Watch::tell`]); the book is locked for moments only, never by a thread that answers packets; what is kept survives a restart, as of some seconds before a crash. A failing store costs the memory of attempts
 //! over a restart and nothing else.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,23 +36,24 @@ pub struct WatchError(std::io::Error);
 pub struct Watch(Option<Arc<Inner>>);
 
 struct Inner {
-    queue: SyncSender<Batch>,
-    book: Arc<Mutex<Book>>,
-    ring: Arc<Mutex<Ring>>,
+    told: Mutex<Told>,
+    book: Mutex<Book>,
+    ring: Mutex<Ring>,
     changes: broadcast::Sender<Arc<str>>,
     clock: Clock,
     lost: Counter,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Events of one moment.
-enum Batch {
-    One(u64, Event),
-    Many(u64, Vec<Event>),
+/// What was told since the thread looked last. Locked only to put something in, or to take all of it away.
+#[derive(Default)]
+struct Told {
+    /// With their times.
+    events: Vec<(u64, Event)>,
     /// Another configuration counts: its bounds, and the ports of its listeners.
-    GoBy(Limits, Deadlines, Vec<u16>),
+    go_by: Option<(Limits, Deadlines, Vec<u16>)>,
     /// There will be no more: all that is kept is written.
-    End,
+    is_over: bool,
 }
 
 /// Milliseconds since 1970 that never go back: the wall clock of the start, and the time since.
@@ -92,22 +92,26 @@ impl Watch {
         }
         let mut book = Book::new(config.boots.limits, config.boots.deadlines);
         restore(&mut book, &store);
-        let book = Arc::new(Mutex::new(book));
-        let ring: Arc<Mutex<Ring>> = Arc::default();
-        let (queue, told) = sync_channel(QUEUE);
+        let (book, ring) = (Mutex::new(book), Mutex::default());
         let (changes, _) = broadcast::channel(CHANGES);
-        let clock = Clock::new();
         let lost = metrics.refusals_counter("boots", "event_queue_full");
+        let inner = Arc::new(Inner {
+            told: Mutex::default(),
+            book,
+            ring,
+            changes,
+            clock: Clock::new(),
+            lost,
+            thread: Mutex::default(),
+        });
         let keeper = Keeper {
             world: Known {
                 snapshot,
                 files,
                 ports: ports_of(config),
             },
-            book: Arc::clone(&book),
-            ring: Arc::clone(&ring),
-            changes: changes.clone(),
-            clock,
+            inner: Arc::clone(&inner),
+            spare: Vec::new(),
             store,
             metrics,
             dirty: BTreeSet::new(),
@@ -117,48 +121,37 @@ impl Watch {
         };
         let thread = std::thread::Builder::new()
             .name("boots".into())
-            .spawn(move || keeper.run(&told))
+            .spawn(move || keeper.run())
             .map_err(WatchError)?;
-        Ok(Self(Some(Arc::new(Inner {
-            queue,
-            book,
-            ring,
-            changes,
-            clock,
-            lost,
-            thread: Mutex::new(Some(thread)),
-        }))))
+        *inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(Self(Some(inner)))
     }
 
-    /// Goes by another configuration, from the events on that come after this. Waits for a place in the queue.
+    /// Goes by another configuration, soon.
     pub fn go_by(&self, config: &Config) {
         let Some(inner) = &self.0 else { return };
         let (limits, deadlines) = (config.boots.limits, config.boots.deadlines);
-        // Without the thread nobody keeps timelines.
-        let _ = inner.queue.send(Batch::GoBy(limits, deadlines, ports_of(config)));
+        inner.told().go_by = Some((limits, deadlines, ports_of(config)));
     }
 
-    /// Tells one event. Never waits; what finds the queue full is lost, and counted.
+    /// Tells one event. Never waits but for who puts or takes something at the same moment; what finds no room is lost, and counted.
     pub fn tell(&self, event: impl FnOnce() -> Option<Event>) {
         let Some(inner) = &self.0 else { return };
-        let Some(event) = event() else { return };
-        if inner.queue.try_send(Batch::One(inner.clock.now(), event)).is_err() {
-            inner.lost.inc();
+        if let Some(event) = event() {
+            inner.put(std::iter::once(event));
         }
     }
 
     /// Tells several events of one moment.
     pub fn tell_all<const N: usize>(&self, events: impl FnOnce() -> [Event; N]) {
-        let Some(inner) = &self.0 else { return };
-        let events = Batch::Many(inner.clock.now(), events().into());
-        if inner.queue.try_send(events).is_err() {
-            inner.lost.inc_by(N as u64);
+        if let Some(inner) = &self.0 {
+            inner.put(events().into_iter());
         }
     }
 
     /// The last packets of these, as a pcapng file with these words about it; `None`: there are none.
     pub fn captured(&self, whose: &[Whose], about: &str) -> Option<Vec<u8>> {
-        let ring = self.0.as_ref()?.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.0.as_ref()?.ring();
         (ring.count(whose) > 0).then(|| ring.file(whose, about))
     }
 
@@ -193,7 +186,9 @@ impl Watch {
         let mac = who.parse::<Mac>().ok();
         let ip = who.parse::<IpAddr>().ok();
         let names = |(other, record): &(&Who, &Record)| match other {
-            Who::Node(id) => id == who || mac.is_some() && record.mac == mac || ip.is_some() && newest_ip(record) == ip,
+            Who::Node(id) => {
+                **id == *who || mac.is_some() && record.mac == mac || ip.is_some() && newest_ip(record) == ip
+            }
             Who::Mac(other) => Some(*other) == mac || ip.is_some() && newest_ip(record) == ip,
             Who::Ip(other) => Some(*other) == ip,
         };
@@ -232,9 +227,9 @@ impl Watch {
     pub fn stop(&self) {
         let Some(inner) = &self.0 else { return };
         let thread = inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && inner.queue.send(Batch::End).is_ok()
-        {
+        if let Some(thread) = thread {
+            inner.told().is_over = true;
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }
@@ -245,6 +240,26 @@ fn newest_ip(record: &Record) -> Option<IpAddr> {
 }
 
 impl Inner {
+    fn put(&self, events: impl ExactSizeIterator<Item = Event>) {
+        let now = self.clock.now();
+        let mut told = self.told();
+        let count = events.len();
+        if told.events.len() + count > MOST_TOLD {
+            drop(told);
+            self.lost.inc_by(count as u64);
+            return;
+        }
+        told.events.extend(events.map(|event| (now, event)));
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -266,24 +281,18 @@ impl Pen {
 
     /// Tells all of them.
     pub fn tell(&mut self) {
-        let Some(inner) = self.watch.0.as_ref().filter(|_| !self.events.is_empty()) else {
-            return;
-        };
-        let count = self.events.len();
-        let events = std::mem::replace(&mut self.events, Vec::with_capacity(count));
-        if inner.queue.try_send(Batch::Many(inner.clock.now(), events)).is_err() {
-            inner.lost.inc_by(count as u64);
+        if let Some(inner) = self.watch.0.as_ref().filter(|_| !self.events.is_empty()) {
+            inner.put(self.events.drain(..));
         }
     }
 }
 
 /// What the thread works with.
 struct Keeper {
+    inner: Arc<Inner>,
     world: Known,
-    book: Arc<Mutex<Book>>,
-    ring: Arc<Mutex<Ring>>,
-    changes: broadcast::Sender<Arc<str>>,
-    clock: Clock,
+    /// Room for what is told while the rest is dealt with.
+    spare: Vec<(u64, Event)>,
     store: Store,
     metrics: Arc<Metrics>,
     /// Changed, and not written yet.
@@ -295,15 +304,11 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, told: &Receiver<Batch>) {
+    fn run(mut self) {
         let (mut next_look, mut next_write) = (Instant::now() + LOOK, Instant::now() + WRITE);
         loop {
-            let wait = next_look.saturating_duration_since(Instant::now());
-            let is_over = match told.recv_timeout(wait) {
-                Ok(first) => self.take(first, told),
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
+            std::thread::park_timeout(TAKE);
+            let is_over = self.take();
             let now = Instant::now();
             if is_over || now >= next_look {
                 next_look = now + LOOK;
@@ -322,36 +327,37 @@ impl Keeper {
         }
     }
 
-    /// Takes what waits. `true`: that was the end.
-    fn take(&mut self, first: Batch, told: &Receiver<Batch>) -> bool {
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        for batch in std::iter::once(first).chain(told.try_iter().take(AT_ONCE)) {
-            match batch {
-                Batch::One(at, event) => keep(event, &mut book, &mut ring, &self.world, at),
-                Batch::Many(at, events) => {
-                    for event in events {
-                        keep(event, &mut book, &mut ring, &self.world, at);
-                    }
-                }
-                Batch::GoBy(limits, deadlines, ports) => {
-                    book.go_by(limits, deadlines);
-                    self.world.ports = ports;
-                }
-                Batch::End => return true,
+    /// Takes what was told. `true`: that was the end.
+    fn take(&mut self) -> bool {
+        let (mut events, go_by, is_over) = {
+            let mut told = self.inner.told();
+            let events = std::mem::replace(&mut told.events, std::mem::take(&mut self.spare));
+            (events, told.go_by.take(), told.is_over)
+        };
+        if let Some((limits, deadlines, ports)) = go_by {
+            self.inner.book().go_by(limits, deadlines);
+            self.world.ports = ports;
+        }
+        // Whoever looks has a turn in between.
+        while !events.is_empty() {
+            let mut book = self.inner.book();
+            let mut ring = self.inner.ring();
+            for (at, event) in events.drain(..events.len().min(AT_ONCE)) {
+                keep(event, &mut book, &mut ring, &self.world, at);
             }
         }
-        false
+        self.spare = events;
+        is_over
     }
 
     /// Looks who is late, and says what changed.
     fn look(&mut self) {
         let mut lines = Vec::new();
         {
-            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            book.tick(self.clock.now());
+            let mut book = self.inner.book();
+            book.tick(self.inner.clock.now());
             for who in book.changed() {
-                if self.changes.receiver_count() > 0 {
+                if self.inner.changes.receiver_count() > 0 {
                     let summary = book.record(&who).and_then(|record| Summary::of(&who, record));
                     let line = match summary {
                         Some(summary) => serde_json::to_string(&summary),
@@ -377,7 +383,7 @@ impl Keeper {
         }
         for line in lines {
             // Nobody listens any more: no news.
-            let _ = self.changes.send(line.into());
+            let _ = self.inner.changes.send(line.into());
         }
     }
 
@@ -385,7 +391,7 @@ impl Keeper {
     fn write(&mut self) {
         let mut write = Write::default();
         {
-            let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            let book = self.inner.book();
             for _ in 0..WRITES {
                 let Some(who) = self.dirty.pop_first() else { break };
                 match book.record(&who).map(serde_json::to_string) {
@@ -461,12 +467,19 @@ struct Known {
 }
 
 impl World for Known {
-    fn by_mac(&self, mac: Mac) -> Option<String> {
-        self.snapshot.load().by_mac(mac).map(|(node, _)| node.id.clone())
+    fn generation(&self) -> u64 {
+        self.snapshot.load().generation()
     }
 
-    fn by_ip(&self, ip: IpAddr) -> Option<String> {
-        self.snapshot.load().by_ip(ip).map(|node| node.id.clone())
+    fn by_mac(&self, mac: Mac) -> Option<Arc<str>> {
+        self.snapshot
+            .load()
+            .by_mac(mac)
+            .map(|(node, _)| node.id.as_str().into())
+    }
+
+    fn by_ip(&self, ip: IpAddr) -> Option<Arc<str>> {
+        self.snapshot.load().by_ip(ip).map(|node| node.id.as_str().into())
     }
 
     fn program(&self, loader: &str) -> Option<Arch> {
@@ -505,10 +518,12 @@ fn program(file: &[u8]) -> Option<Arch> {
 
 /// The store's table.
 const TABLE: &str = "boots";
-/// Batches of events that may wait.
-const QUEUE: usize = 8192;
-/// Batches that are taken under one lock.
-const AT_ONCE: usize = 64;
+/// Events that may wait.
+const MOST_TOLD: usize = 65_536;
+/// Events that are dealt with under one lock.
+const AT_ONCE: usize = 1024;
+/// Between two times that events are taken.
+const TAKE: Duration = Duration::from_millis(100);
 /// Changes that a reader may be behind.
 const CHANGES: usize = 16_384;
 /// Between two looks who is late, and what changed.

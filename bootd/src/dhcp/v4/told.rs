@@ -60,18 +60,13 @@ fn event(request: &Request<'_>, asker: Stage, outcome: Outcome) -> Option<Event>
         _ => return None,
     };
     let hints = || {
-        let class = request
-            .vendor_class
-            .get(..request.vendor_class.len().min(64))
-            .unwrap_or_default();
-        let id = request.machine_id.as_deref().unwrap_or_default();
         Box::new(Hints {
             arch: request.arch,
             known: request
                 .arch
                 .and_then(|code| arch_of(code, request.boots_by_http(), false)),
-            vendor_class: bootd_sdk::text::shown(&String::from_utf8_lossy(class)),
-            machine_id: id.iter().take(17).map(|byte| format!("{byte:02x}")).collect(),
+            vendor_class: beginning(&request.vendor_class, 64).into(),
+            machine_id: beginning(request.machine_id.as_deref().unwrap_or_default(), 17).into(),
         })
     };
     Some(Event::Dhcp(Dhcp {
@@ -85,4 +80,8 @@ fn event(request: &Request<'_>, asker: Stage, outcome: Outcome) -> Option<Event>
         outcome,
         hints: (begins && asker == Stage::Firmware).then(hints),
     }))
+}
+
+fn beginning(bytes: &[u8], most: usize) -> &[u8] {
+    bytes.get(..bytes.len().min(most)).unwrap_or_default()
 }
