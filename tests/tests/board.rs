@@ -35,8 +35,7 @@ fn a_node_that_boots_moves_over_the_board_and_its_timeline_is_a_picture() {
         browser.wait(TIME, &is_figure("booted", 1))?;
         browser.wait(TIME, "window.seen.at(-1)?.startsWith('booted ')")?;
         let seen = browser.value("seen")?;
-        // Others may be over before anybody looks.
-        for stage in ["firmware-dhcp", "ipxe-dhcp", "root", "meta-data"] {
+        for stage in STAGES {
             let all = seen.as_array().into_iter().flatten().filter_map(Value::as_str);
             ensure!(
                 all.clone().any(|text| text.ends_with(stage)),
@@ -380,6 +379,19 @@ const NODE_2: &str = "x1000c0s0b1n0";
 const TIME: Duration = Duration::from_secs(30);
 const NODES: u32 = 10_000;
 const RELAY: Ipv4Addr = Ipv4Addr::new(172, 16, 255, 1);
+const STAGES: [&str; 11] = [
+    "firmware-dhcp",
+    "loader",
+    "ipxe-dhcp",
+    "script",
+    "kernel",
+    "initramfs",
+    "os-dhcp",
+    "root",
+    "meta-data",
+    "cloud-config",
+    "phone-home",
+];
 const PC: [u8; 15] = *b"\x5d\x02\0\x07\x3c\x09PXEClient";
 const IPXE: [u8; 10] = *b"\x5d\x02\0\x07\x4d\x04iPXE";
 

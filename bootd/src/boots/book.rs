@@ -16,6 +16,7 @@ use super::attempt::{Attempt, Habits, State};
 use super::event::{Asked, Dhcp, Event, Outcome, State as Bytes, Transfer};
 use super::promise::Promise;
 use super::stage::{Deadlines, Stage};
+use super::view::Summary;
 use crate::config::Arch;
 use crate::dhcp::Stage as Asker;
 
@@ -92,6 +93,9 @@ pub struct Record {
     /// Whether it may become late, as the book has it.
     #[serde(skip)]
     is_open: bool,
+    /// The attempt and the stage that were told last of it.
+    #[serde(skip)]
+    was_at: Option<(u64, Stage)>,
 }
 
 impl Record {
@@ -136,6 +140,10 @@ pub struct Book {
     pub said: HashMap<String, u64>,
     /// Attempts that booted since the last [`Book::ended`].
     booted: Vec<Ended>,
+    /// Whether somebody wants [`Book::moves`].
+    pub is_watched: bool,
+    /// What came to another stage since the last [`Book::moves`].
+    moves: Vec<Summary>,
 }
 
 impl Book {
@@ -154,6 +162,8 @@ impl Book {
             given_up: 0,
             said: HashMap::new(),
             booted: Vec::new(),
+            is_watched: false,
+            moves: Vec::new(),
         }
     }
 
@@ -206,6 +216,11 @@ impl Book {
         std::mem::take(&mut self.changed)
     }
 
+    /// Each attempt that came to another stage since the last call, as it was then: stages that pass quickly are seen, too.
+    pub fn moves(&mut self) -> Vec<Summary> {
+        std::mem::take(&mut self.moves)
+    }
+
     /// The attempts that booted since the last call.
     pub fn ended(&mut self) -> Vec<Ended> {
         std::mem::take(&mut self.booted)
@@ -232,9 +247,14 @@ impl Book {
         };
         attempt.settle(habits, now);
         let may_be_late = matches!(attempt.state, State::UnderWay | State::Stuck);
+        let at = attempt.at().map(|stage| (attempt.number, stage));
         let is_said_now = attempt.diagnosis.as_ref().is_some_and(|said| said.at_ms == now);
         let (was_open, was_changed) = (record.is_open, std::mem::replace(&mut record.is_changed, true));
         record.is_open = may_be_late;
+        let has_moved = std::mem::replace(&mut record.was_at, at) != at;
+        if has_moved && self.is_watched && self.moves.len() < MOST_MOVES {
+            self.moves.extend(Summary::of(&who, record));
+        }
         match (was_open, may_be_late) {
             (false, true) => drop(self.open.insert(who.clone())),
             (true, false) => self.close(&who),
@@ -525,3 +545,6 @@ impl Book {
         }
     }
 }
+
+/// Moves that wait to be told.
+const MOST_MOVES: usize = 8192;

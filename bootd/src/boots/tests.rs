@@ -475,6 +475,18 @@ fn a_flood_of_strangers_costs_no_node_its_timeline() {
 }
 
 #[test]
+fn each_stage_is_told_to_who_watches_however_quickly_it_passes() {
+    let mut rig = Rig::new();
+    rig.boot_to(Stage::Loader);
+    assert!(rig.book.moves().is_empty(), "nobody watches");
+    rig.book.is_watched = true;
+    rig.boot_to(Stage::PhoneHome);
+    let stages: Vec<Stage> = rig.book.moves().iter().filter_map(|boot| boot.stage).collect();
+    assert_eq!(stages, Stage::ALL);
+    assert!(rig.book.moves().is_empty());
+}
+
+#[test]
 fn a_record_survives_being_written_and_read() {
     let mut rig = Rig::new();
     rig.boot_to(Stage::CloudConfig);

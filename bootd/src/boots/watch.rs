@@ -356,8 +356,10 @@ impl Keeper {
         {
             let mut book = self.inner.book();
             book.tick(self.inner.clock.now());
+            book.is_watched = self.inner.changes.receiver_count() > 0;
+            lines.extend(book.moves().iter().flat_map(serde_json::to_string));
             for who in book.changed() {
-                if self.inner.changes.receiver_count() > 0 {
+                if book.is_watched {
                     let summary = book.record(&who).and_then(|record| Summary::of(&who, record));
                     let line = match summary {
                         Some(summary) => serde_json::to_string(&summary),

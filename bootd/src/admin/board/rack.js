@@ -9,6 +9,8 @@ import { el, kindOf, stageOf, STAGES, KINDS, time, count } from "./words.js";
 const PITCHES = [[48, 34], [160, 26], [600, 19], [1500, 14], [4000, 11], [Infinity, 8]];
 /** A canvas may have so many pixels: phones give no more. */
 const MOST_PIXELS = 8e6;
+/** Stages of a node that wait for their frame. */
+const MOST_STEPS = 12;
 const XNAME = /^x(\d+)c(\d+)s(\d+)/;
 const STRANGERS = "not in the inventory";
 const KIND_WORDS = new Map(KINDS);
@@ -63,10 +65,10 @@ export class Rack {
   set(nodes) {
     const same = nodes.length === this.#cells.length && nodes.every((node) => this.#of.has(node.who));
     if (same) {
-      for (const node of nodes) this.#of.get(node.who).node = node;
+      for (const node of nodes) Object.assign(this.#of.get(node.who), { node, shown: node.summary, steps: [] });
       return this.#paintAll();
     }
-    const places = nodes.map((node) => ({ node, ...placeOf(node) }));
+    const places = nodes.map((node) => ({ node, shown: node.summary, steps: [], ...placeOf(node) }));
     const names = new Intl.Collator("en", { numeric: true });
     const by = (a, b) => names.compare(a.cabinet, b.cabinet) || names.compare(a.chassis, b.chassis) || names.compare(a.node.who, b.node.who);
     places.sort((a, b) => a.order - b.order || by(a, b));
@@ -82,6 +84,10 @@ export class Rack {
     const cell = this.#of.get(node.who);
     if (!cell) return;
     cell.node = node;
+    // Each stage has its frame, however quickly it passes.
+    const last = cell.steps.at(-1);
+    if (last && last.stage === node.summary?.stage) cell.steps.pop();
+    if (cell.steps.length < MOST_STEPS) cell.steps.push(node.summary);
     this.#dirty.add(cell);
     this.#soon();
   }
@@ -176,18 +182,21 @@ export class Rack {
       }
     }
     const edge = this.#pitch - this.#gap();
+    const dirty = [...this.#dirty];
+    for (const cell of dirty) cell.shown = cell.steps.length ? cell.steps.shift() : cell.node.summary;
     for (const cell of cells) this.#cell(cell, edge);
-    const dirty = [...this.#dirty].map((cell) => cell.node);
     this.#dirty.clear();
     this.#all = false;
-    if (this.#at && dirty.includes(this.#at.node) && document.activeElement === this.#cursor) this.#name();
-    this.#painted(dirty);
+    for (const cell of dirty.filter((cell) => cell.steps.length)) this.#dirty.add(cell);
+    if (this.#dirty.size) this.#soon();
+    if (this.#at && dirty.includes(this.#at) && document.activeElement === this.#cursor) this.#name();
+    this.#painted(dirty.map(({ node, shown }) => ({ ...node, summary: shown })));
   }
 
-  #cell({ node, x, y }, edge) {
+  #cell({ shown, x, y }, edge) {
     const pen = this.#pen;
     const colours = this.#colours;
-    const kind = kindOf(node.summary);
+    const kind = kindOf(shown);
     const colour = colours[kind] ?? colours.edge;
     const line = edge > 12 ? 1.5 : 1;
     pen.clearRect(x - 1, y - 1, edge + 2, edge + 2);
@@ -207,10 +216,10 @@ export class Rack {
       pen.lineTo(x + edge - line, y + line);
       return pen.stroke();
     }
-    const level = Math.max(2, Math.round((edge * (stageOf(node.summary.stage).number + 1)) / (STAGES.length + 1)));
+    const level = Math.max(2, Math.round((edge * (stageOf(shown.stage).number + 1)) / (STAGES.length + 1)));
     pen.fillStyle = colour;
     pen.fillRect(x, y + edge - level, edge, level);
-    if (node.summary.diagnosis) {
+    if (shown.diagnosis) {
       pen.fillStyle = colours.late;
       pen.moveTo(x + edge, y);
       pen.lineTo(x + edge, y + edge * 0.6);
