@@ -4,12 +4,13 @@
 //! address, else its IP address. Promises: so many clients, of them so many strangers, and so many attempts of each are kept; who was heard
 //! longest ago goes first, and goings are counted.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bootd_sdk::mac::Mac;
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{Attempt, Habits, State};
@@ -152,15 +153,15 @@ impl Book {
         Self {
             limits,
             deadlines,
-            records: HashMap::new(),
-            by_mac: HashMap::new(),
-            by_ip: HashMap::new(),
+            records: HashMap::default(),
+            by_mac: HashMap::default(),
+            by_ip: HashMap::default(),
             strangers: 0,
             changed: BTreeSet::new(),
             open: BTreeSet::new(),
             forgotten: 0,
             given_up: 0,
-            said: HashMap::new(),
+            said: HashMap::default(),
             booted: Vec::new(),
             is_watched: false,
             moves: Vec::new(),

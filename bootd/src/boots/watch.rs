@@ -4,7 +4,7 @@
 //! ([`Watch::tell`]); the book is locked for moments only, never by a thread that answers packets; what is kept survives a restart, as of some seconds before a crash. A failing store costs the memory of attempts
 //! over a restart and nothing else.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -114,7 +114,8 @@ impl Watch {
             spare: Vec::new(),
             store,
             metrics,
-            dirty: BTreeSet::new(),
+            dirty: VecDeque::new(),
+            is_dirty: HashSet::new(),
             counted: HashMap::new(),
             forgotten: 0,
             given_up: 0,
@@ -295,8 +296,10 @@ struct Keeper {
     spare: Vec<(u64, Event)>,
     store: Store,
     metrics: Arc<Metrics>,
-    /// Changed, and not written yet.
-    dirty: BTreeSet<Who>,
+    /// Changed, and not written yet, in the order in which they changed first, with the time from which on they are written.
+    dirty: VecDeque<(Instant, Who)>,
+    /// The same.
+    is_dirty: HashSet<Who>,
     /// Diagnoses that the metrics have.
     counted: HashMap<String, u64>,
     forgotten: u64,
@@ -316,13 +319,13 @@ impl Keeper {
             }
             if is_over {
                 while !self.dirty.is_empty() {
-                    self.write();
+                    self.write(None);
                 }
                 return;
             }
             if now >= next_write {
                 next_write = now + WRITE;
-                self.write();
+                self.write(Some(now));
             }
         }
     }
@@ -367,7 +370,9 @@ impl Keeper {
                     };
                     lines.extend(line);
                 }
-                self.dirty.insert(who);
+                if self.is_dirty.insert(who.clone()) {
+                    self.dirty.push_back((Instant::now() + UNWRITTEN, who));
+                }
             }
             for (name, count) in &book.said {
                 let counted = self.counted.entry(name.clone()).or_default();
@@ -389,13 +394,17 @@ impl Keeper {
         }
     }
 
-    /// Writes some of what changed.
-    fn write(&mut self) {
+    /// Writes some of what changed; `due`: as far as that is due by then.
+    fn write(&mut self, due: Option<Instant>) {
         let mut write = Write::default();
         {
             let book = self.inner.book();
             for _ in 0..WRITES {
-                let Some(who) = self.dirty.pop_first() else { break };
+                let is_due = |(at, _): &mut (Instant, Who)| due.is_none_or(|due| *at <= due);
+                let Some((_, who)) = self.dirty.pop_front_if(is_due) else {
+                    break;
+                };
+                self.is_dirty.remove(&who);
                 match book.record(&who).map(serde_json::to_string) {
                     Some(Ok(text)) => write.put.push((row(&who), text)),
                     Some(Err(_)) => {}
@@ -530,6 +539,8 @@ const TAKE: Duration = Duration::from_millis(100);
 const CHANGES: usize = 16_384;
 /// Between two looks who is late, and what changed.
 const LOOK: Duration = Duration::from_millis(250);
-/// Between two writes, and clients in each.
-const WRITE: Duration = Duration::from_secs(2);
-const WRITES: usize = 1000;
+/// How long what changed may be unwritten: a node that boots changes all the time. A crash costs as much memory of boots.
+const UNWRITTEN: Duration = Duration::from_secs(10);
+/// Between two writes, and clients in each: leases wait for the same disk.
+const WRITE: Duration = Duration::from_secs(1);
+const WRITES: usize = 500;

@@ -3,10 +3,11 @@
 //! Promises: so many packets a client, so many clients, so many bytes in all; who was heard longest ago goes first, so a flood of strangers costs other
 //! strangers their packets before it costs nodes theirs: clients that sent one packet only go before all others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use bootd_sdk::mac::Mac;
+use foldhash::HashMap;
 
 use super::frame::Packet;
 use super::pcapng;

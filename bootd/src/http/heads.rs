@@ -77,7 +77,7 @@ fn lines(text: &mut String, headers: &HeaderMap) {
     for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
         let name = name.as_str();
         let is_secret = matches!(name, "authorization" | "proxy-authorization" | "cookie" | "set-cookie")
-            || ["token", "secret", "key"].iter().any(|word| name.contains(word));
+            || ["token", "secret", "key"].iter().any(|word| name.ends_with(word));
         let value = match is_secret {
             true => "(left out)",
             false => value.to_str().unwrap_or("(no text)"),

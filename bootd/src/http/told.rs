@@ -86,9 +86,12 @@ pub(super) fn of_answer(answered: Answered<'_>) -> Option<Event> {
 }
 
 fn script(answered: Answered<'_>) -> Asked {
-    let mac = url::form_urlencoded::parse(answered.query.as_bytes())
-        .find(|(key, _)| key == "mac")
-        .and_then(|(_, value)| value.parse::<Mac>().ok());
+    // Colons may be escaped; nothing else in it is.
+    let mac = answered.query.split('&').find_map(|pair| pair.strip_prefix("mac="));
+    let mac = mac.and_then(|value| match value.contains('%') {
+        true => value.replace("%3A", ":").replace("%3a", ":").parse::<Mac>().ok(),
+        false => value.parse().ok(),
+    });
     let waits = holding::waits(&answered.text);
     Asked {
         path: answered.path.into(),
