@@ -226,9 +226,7 @@ impl Attempt {
 
     /// Its script, to be known again.
     pub fn keep_script(&mut self, body: &Bytes) {
-        if !body.is_empty() && self.script != body {
-            self.script = body.clone();
-        }
+        self.script = body.clone();
     }
 
     /// A DHCP message.
@@ -351,27 +349,36 @@ impl Attempt {
         (program != firmware).then_some(Cause::WrongLoader { program, firmware })
     }
 
-    /// The boot script. `promise`: what it says of the rest.
-    pub fn script(&mut self, path: &str, status: u16, promise: Option<Promise>, agent: &str, now: u64) {
+    /// The boot script.
+    pub fn script(&mut self, path: &str, status: u16, promised: Promised, agent: &str, now: u64) {
         self.agent(agent);
         if self.at() != Some(Stage::Script) {
             self.begin(Stage::Script, now);
         } else if let Some(step) = self.steps.iter_mut().rfind(|step| step.stage == Stage::Script) {
             step.tries += 1;
         }
+        let polls = self.promise.polls;
         let step = self.step(Stage::Script, now);
-        step.what = path.into();
+        if step.what != path {
+            step.what = path.into();
+        }
         step.heard_ms = now;
-        match (status, promise) {
-            (200, Some(promise)) if promise.polls => self.fail(Stage::Script, Cause::NoParameters, now),
-            (200, Some(promise)) => {
+        match (status, promised) {
+            (200, Promised::Same) if polls => self.fail(Stage::Script, Cause::NoParameters, now),
+            (200, Promised::Same) => {
+                step.end = End::Done;
+                step.ended_ms = Some(now);
+                self.went_on(Stage::Script, now);
+            }
+            (200, Promised::This(promise)) if promise.polls => self.fail(Stage::Script, Cause::NoParameters, now),
+            (200, Promised::This(promise)) => {
                 step.end = End::Done;
                 step.ended_ms = Some(now);
                 self.promise = promise;
                 self.went_on(Stage::Script, now);
             }
             // It waits for its files.
-            (200, None) => self.went_on(Stage::Script, now),
+            (200, Promised::Nothing) => self.went_on(Stage::Script, now),
             _ => self.fail(
                 Stage::Script,
                 Cause::Refused {
@@ -641,6 +648,17 @@ impl Attempt {
             end: End::Open,
         });
     }
+}
+
+/// What a script says of the rest of a boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promised {
+    /// This.
+    This(Promise),
+    /// What the one before it said: it is the same.
+    Same,
+    /// Nothing: it waits, or is none.
+    Nothing,
 }
 
 /// What a node is known to do from earlier attempts.

@@ -13,7 +13,7 @@ use bootd_sdk::mac::Mac;
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::attempt::{Attempt, Habits, State};
+use super::attempt::{Attempt, Habits, Promised, State};
 use super::event::{Asked, Dhcp, Event, Outcome, State as Bytes, Transfer};
 use super::promise::Promise;
 use super::stage::{Deadlines, Stage};
@@ -384,20 +384,22 @@ impl Book {
             .present(&who)
             .is_none_or(|attempt| attempt.is_over_for_request(Stage::Script, now));
         let (mac, attempt) = self.attempt(&who, is_new, now)?;
-        let promise = match str::from_utf8(&asked.body) {
-            // The same again says nothing new.
-            _ if attempt.has_script(&asked.body) => Some(attempt.promise.clone()),
-            Ok(script) if !script.is_empty() => Some(Promise::of_script(script, world.ports())),
-            _ => None,
+        let promised = if attempt.has_script(&asked.body) {
+            Promised::Same
+        } else {
+            if asked.status == 200 {
+                attempt.keep_script(&asked.body);
+            }
+            match str::from_utf8(&asked.body) {
+                Ok(script) if !script.is_empty() => Promised::This(Promise::of_script(script, world.ports())),
+                _ => Promised::Nothing,
+            }
         };
-        if asked.status == 200 {
-            attempt.keep_script(&asked.body);
-        }
         if mac.is_none() {
             *mac = asked.mac;
         }
         attempt.ip = Some(ip);
-        attempt.script(&asked.path, asked.status, promise, &asked.agent, now);
+        attempt.script(&asked.path, asked.status, promised, &asked.agent, now);
         Some(who)
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -42,6 +43,9 @@ struct Inner {
     changes: broadcast::Sender<Arc<str>>,
     clock: Clock,
     lost: Counter,
+    /// So much is told that packets are left out.
+    is_busy: AtomicBool,
+    left_out: Counter,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -102,6 +106,8 @@ impl Watch {
             changes,
             clock: Clock::new(),
             lost,
+            is_busy: AtomicBool::new(false),
+            left_out: metrics.refusals_counter("boots", "capture_left_out"),
             thread: Mutex::default(),
         });
         let keeper = Keeper {
@@ -140,6 +146,24 @@ impl Watch {
         let Some(inner) = &self.0 else { return };
         if let Some(event) = event() {
             inner.put(std::iter::once(event));
+        }
+    }
+
+    /// Whether packets and heads are kept for the capture. Under great load they are left out, and counted: timelines go first.
+    pub fn captures(&self) -> bool {
+        match &self.0 {
+            Some(inner) if inner.is_busy.load(Ordering::Relaxed) => {
+                inner.left_out.inc();
+                false
+            }
+            found => found.is_some(),
+        }
+    }
+
+    /// Tells a packet, if packets are kept at present.
+    pub fn tell_packet(&self, packet: impl FnOnce() -> Option<Event>) {
+        if self.captures() {
+            self.tell(packet);
         }
     }
 
@@ -280,6 +304,13 @@ impl Pen {
         }
     }
 
+    /// Notes a packet, if packets are kept at present.
+    pub fn note_packet(&mut self, packet: impl FnOnce() -> Option<Event>) {
+        if self.watch.captures() {
+            self.note(packet);
+        }
+    }
+
     /// Tells all of them.
     pub fn tell(&mut self) {
         if let Some(inner) = self.watch.0.as_ref().filter(|_| !self.events.is_empty()) {
@@ -341,6 +372,7 @@ impl Keeper {
             self.inner.book().go_by(limits, deadlines);
             self.world.ports = ports;
         }
+        self.inner.is_busy.store(events.len() > BUSY, Ordering::Relaxed);
         // Whoever looks has a turn in between.
         while !events.is_empty() {
             let mut book = self.inner.book();
@@ -531,6 +563,8 @@ fn program(file: &[u8]) -> Option<Arch> {
 const TABLE: &str = "boots";
 /// Events that may wait.
 const MOST_TOLD: usize = 65_536;
+/// Events between two times above which packets are left out.
+const BUSY: usize = 4096;
 /// Events that are dealt with under one lock.
 const AT_ONCE: usize = 1024;
 /// Between two times that events are taken.

@@ -217,7 +217,7 @@ impl<L: Letter> Dispatch<L> {
             counters.count.inc();
             counters.bytes.inc_by(letter.packet().len() as u64);
         }
-        self.watch.tell(|| letter.seen());
+        self.watch.tell_packet(|| letter.seen());
         if self.may_write() {
             letter.tell();
         }

@@ -81,7 +81,10 @@ pub async fn respond(
                     last: started,
                 },
             };
-            read.told.tell(peer, 0, State::UnderWay);
+            // What is over at once is told once.
+            if object.range.end - object.range.start > AT_ONCE {
+                read.told.tell(peer, 0, State::UnderWay);
+            }
             whole_or_part(object, read)
         }
         Ok(Answer::Head(object)) => {
@@ -371,6 +374,8 @@ fn refused(path: &str, status: StatusCode, agent: Box<str>) -> Transfer {
     }
 }
 
+/// Bytes of an answer that leaves in one piece.
+const AT_ONCE: u64 = 64 * 1024;
 /// Between two words about how far a read is.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 

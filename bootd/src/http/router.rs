@@ -124,7 +124,7 @@ impl App {
         let peer = client(connection, request.headers());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let path = uri.path();
-        let heads = self.watch.hears().then(|| {
+        let heads = self.watch.captures().then(|| {
             let (port, server) = (connection.peer.port(), connection.local);
             Heads::of(peer, port, server, &method, &uri, request.headers())
         });

@@ -448,7 +448,7 @@ impl<'a> Desk<'a> {
         }
         let granted = **self.granted.load();
         self.engine.grant_at_most(granted.blksize, granted.windowsize);
-        self.watch.tell(|| Some(seen(met, Direction::FromClient, bytes)));
+        self.watch.tell_packet(|| Some(seen(met, Direction::FromClient, bytes)));
         match self.engine.request(met.peer, bytes, &self.files.load(), now) {
             Verdict::Begin(opening) => self.begin(number, met, opening, now),
             Verdict::Again(id, burst) => self.send(id, burst),
@@ -497,7 +497,7 @@ impl<'a> Desk<'a> {
                 .tell(|| Some(loader(met.peer, &refusal.name, 0, None, State::Refused(status))));
         }
         self.watch
-            .tell(|| Some(seen(met, Direction::ToClient, &refusal.packet)));
+            .tell_packet(|| Some(seen(met, Direction::ToClient, &refusal.packet)));
         let burst = Burst::of(refusal.packet);
         if self.ports == Ports::Own
             && let Ok(way) = Way::open(met)

@@ -271,7 +271,7 @@ impl Shell {
             turn: Turn::First,
             probed: 0,
         };
-        desk.pen.note(|| told::packet(bytes, peer, receiving));
+        desk.pen.note_packet(|| told::packet(bytes, peer, receiving));
         self.deal(arrived, desk);
     }
 

@@ -159,7 +159,7 @@ impl Shell {
                     let Arrived {
                         bytes, peer, receiving, ..
                     } = arrived;
-                    desk.pen.note(|| told::packet(&request, bytes, peer, receiving));
+                    desk.pen.note_packet(|| told::packet(&request, bytes, peer, receiving));
                 }
                 self.request(&request, arrived, desk);
             }
