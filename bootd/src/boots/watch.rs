@@ -1,8 +1,8 @@
 //! The thread that keeps the timelines: takes what the parts tell, says what changed, and writes attempts to the store.
 //!
-//! Promises: whoever tells puts its event into a place that the thread empties ten times a second, and wakes nobody; what finds it full is counted
-//! ([`Watch::tell`]); the book is locked for moments only, never by a thread that answers packets; what is kept survives a restart, as of some seconds before a crash. A failing store costs the memory of attempts
-//! over a restart and nothing else.
+//! Promises: whoever tells puts its event into a place that the thread empties ten times a second, and wakes nobody; what finds it full is
+//! counted ([`Watch::tell`]); the book is locked for moments only, never by a thread that answers packets; what is kept survives a restart, and
+//! a crash but for its last seconds. A failing store costs the memory of attempts over a restart and nothing else.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
