@@ -53,6 +53,21 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 254);
 /// How long a node may take from power-on to its login prompt.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(300);
 
+/// The stages of a boot as bootd's timelines have them, in their order.
+pub const BOOT_STAGES: [&str; 11] = [
+    "firmware-dhcp",
+    "loader",
+    "ipxe-dhcp",
+    "script",
+    "kernel",
+    "initramfs",
+    "os-dhcp",
+    "root",
+    "meta-data",
+    "cloud-config",
+    "phone-home",
+];
+
 /// The seed's data files, verbatim.
 pub mod data {
     /// Five nodes: `52:54:00:be:ef:01` to `05`, `172.16.0.1` to `.5`.

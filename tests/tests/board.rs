@@ -11,7 +11,7 @@ use bootd_tests::browser::Scheme;
 use bootd_tests::namespace::in_rack;
 use bootd_tests::network::ip;
 use bootd_tests::wire::{Client, DISCOVER, REQUEST, header, xid};
-use bootd_tests::{BOOT_LIMIT, Bootd, Browser, Rack, SERVER, Step, eventually};
+use bootd_tests::{BOOT_LIMIT, BOOT_STAGES, Bootd, Browser, Rack, SERVER, Step, eventually};
 use serde_json::Value;
 
 #[test]
@@ -35,7 +35,7 @@ fn a_node_that_boots_moves_over_the_board_and_its_timeline_is_a_picture() {
         browser.wait(TIME, &is_figure("booted", 1))?;
         browser.wait(TIME, "window.seen.at(-1)?.startsWith('booted ')")?;
         let seen = browser.value("seen")?;
-        for stage in STAGES {
+        for stage in BOOT_STAGES {
             let all = seen.as_array().into_iter().flatten().filter_map(Value::as_str);
             ensure!(
                 all.clone().any(|text| text.ends_with(stage)),
@@ -379,19 +379,6 @@ const NODE_2: &str = "x1000c0s0b1n0";
 const TIME: Duration = Duration::from_secs(30);
 const NODES: u32 = 10_000;
 const RELAY: Ipv4Addr = Ipv4Addr::new(172, 16, 255, 1);
-const STAGES: [&str; 11] = [
-    "firmware-dhcp",
-    "loader",
-    "ipxe-dhcp",
-    "script",
-    "kernel",
-    "initramfs",
-    "os-dhcp",
-    "root",
-    "meta-data",
-    "cloud-config",
-    "phone-home",
-];
 const PC: [u8; 15] = *b"\x5d\x02\0\x07\x3c\x09PXEClient";
 const IPXE: [u8; 10] = *b"\x5d\x02\0\x07\x4d\x04iPXE";
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bootd_tests::namespace::in_rack;
 use bootd_tests::wire::{ACK, Client, DISCOVER, DhcpSocket, OFFER, REQUEST, Reply, message, xid};
-use bootd_tests::{Bootd, Rack, SERVER, eventually};
+use bootd_tests::{BOOT_STAGES, Bootd, Rack, SERVER, eventually};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
@@ -188,7 +188,7 @@ impl Site<'_> {
         })?;
         let steps = attempt["steps"].as_array().context("no steps")?;
         let stages: Vec<&str> = steps.iter().filter_map(|step| step["stage"].as_str()).collect();
-        ensure!(stages == STAGES, "{attempt:#}");
+        ensure!(stages == BOOT_STAGES, "{attempt:#}");
         Ok(())
     }
 
@@ -362,17 +362,4 @@ const PC: [u8; 15] = *b"\x5d\x02\0\x07\x3c\x09PXEClient";
 const ARM: [u8; 15] = *b"\x5d\x02\0\x0b\x3c\x09PXEClient";
 const IPXE: [u8; 10] = *b"\x5d\x02\0\x07\x4d\x04iPXE";
 const LINUX: [u8; 6] = *b"\x37\x04\x01\x03\x06\x0c";
-const STAGES: [&str; 11] = [
-    "firmware-dhcp",
-    "loader",
-    "ipxe-dhcp",
-    "script",
-    "kernel",
-    "initramfs",
-    "os-dhcp",
-    "root",
-    "meta-data",
-    "cloud-config",
-    "phone-home",
-];
 const TIME: Duration = Duration::from_secs(20);
