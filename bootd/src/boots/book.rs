@@ -50,6 +50,8 @@ pub trait World {
     fn by_mac(&self, mac: Mac) -> Option<Arc<str>>;
     /// The xname of the node with this address.
     fn by_ip(&self, ip: IpAddr) -> Option<Arc<str>>;
+    /// Whether an address is that of the node with this xname; `None`: the inventory has no address for it.
+    fn is_of(&self, id: &str, ip: IpAddr) -> Option<bool>;
     /// For which machines a loader is a program.
     fn program(&self, loader: &str) -> Option<Arch>;
     /// The ports where this box serves files and documents.
@@ -379,6 +381,22 @@ impl Book {
             Some(mac) => self.who_is(mac, world),
             None => self.who_has(ip, world).unwrap_or(Who::Ip(ip)),
         };
+        // Anybody may ask for the script of a node. Only its own request is a step of its boot.
+        let holder = self.who_has(ip, world);
+        let is_own = match (&who, &holder) {
+            (who, Some(holder)) => who == holder,
+            (Who::Node(id), None) => match world.is_of(id, ip) {
+                Some(is_own) => is_own,
+                None => self
+                    .present(&who)
+                    .and_then(|attempt| attempt.ip)
+                    .is_none_or(|own| own == ip),
+            },
+            (_, None) => true,
+        };
+        if !is_own {
+            return None;
+        }
         self.gives(ip, &who);
         let is_new = self
             .present(&who)

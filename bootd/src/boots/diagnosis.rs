@@ -237,6 +237,8 @@ fn missing(after: Stage, next: Stage, has_address: bool) -> String {
         }
         Stage::Kernel => "it has its script and never asked for the kernel: see the node's console for what iPXE says of the script".into(),
         Stage::Initramfs => "kernel fetched, initramfs never asked for: see the node's console for what iPXE says".into(),
+        Stage::OsDhcp if after < Stage::Kernel => "it has its script, and nothing since: the script's files are not this box's, or it asked for none of them; see the node's console"
+            .into(),
         Stage::OsDhcp => "kernel and initramfs fetched, and nothing since: the kernel did not start, or the initramfs has no network \
                           (no driver for the card, or no ip=dhcp in the kernel arguments)"
             .into(),

@@ -32,6 +32,9 @@ impl World for Rack {
     fn by_ip(&self, ip: IpAddr) -> Option<Arc<str>> {
         (ip == IP).then(|| "x1000c0s0b0n0".into())
     }
+    fn is_of(&self, _: &str, ip: IpAddr) -> Option<bool> {
+        Some(ip == IP)
+    }
     fn program(&self, _: &str) -> Option<Arch> {
         Some(self.program)
     }
@@ -414,6 +417,32 @@ fn cloud_init_from_an_address_of_nobody_is_told_by_that_address() {
     let said = record.attempts[0].diagnosis.as_ref().unwrap();
     assert_eq!(said.name, "unknown-address");
     assert!(said.text.contains("172.16.0.99"), "{}", said.text);
+}
+
+#[test]
+fn who_asks_for_the_script_of_another_node_does_not_touch_its_timeline() {
+    let mut rig = Rig::new();
+    rig.boot_to(Stage::PhoneHome);
+    let before = rig.book.record(&node()).unwrap().clone();
+    let stranger = IpAddr::from([172, 16, 0, 66]);
+    for status in [200, 404] {
+        rig.tell(Event::Script(
+            stranger,
+            asked("/boot/v1/bootscript", status, SCRIPT, Some(NODE)),
+        ));
+    }
+    rig.document(stranger, "/cloud-init/phone-home/i", 403, "");
+    rig.tell(Event::Loader(
+        stranger,
+        Transfer {
+            name: "x.efi".into(),
+            sent: 0,
+            of: None,
+            state: Bytes_::Refused(404),
+            agent: "".into(),
+        },
+    ));
+    assert_eq!(rig.book.record(&node()).unwrap().attempts, before.attempts);
 }
 
 #[test]

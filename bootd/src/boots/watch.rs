@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,6 +57,8 @@ struct Told {
     events: Vec<(u64, Event)>,
     /// Another configuration counts: its bounds, and the ports of its listeners.
     go_by: Option<(Limits, Deadlines, Vec<u16>)>,
+    /// All that is kept is to be written now; who waits for it.
+    flush: Vec<SyncSender<()>>,
     /// There will be no more: all that is kept is written.
     is_over: bool,
 }
@@ -248,6 +251,18 @@ impl Watch {
         self.0.as_ref().map_or(0, |inner| inner.clock.now())
     }
 
+    /// Has all that is kept written, and waits for that, a while.
+    pub fn flush(&self) {
+        let Some(inner) = &self.0 else { return };
+        let (done, wait) = sync_channel(1);
+        inner.told().flush.push(done);
+        if let Some(thread) = &*inner.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.thread().unpark();
+        }
+        // A store that is slow is no reason not to go on.
+        let _ = wait.recv_timeout(FLUSH);
+    }
+
     /// Writes what is kept and ends the thread. What is told afterwards is lost.
     pub fn stop(&self) {
         let Some(inner) = &self.0 else { return };
@@ -342,16 +357,24 @@ impl Keeper {
         let (mut next_look, mut next_write) = (Instant::now() + LOOK, Instant::now() + WRITE);
         loop {
             std::thread::park_timeout(TAKE);
-            let is_over = self.take();
+            let (is_over, flush) = self.take();
             let now = Instant::now();
-            if is_over || now >= next_look {
+            if is_over || !flush.is_empty() || now >= next_look {
                 next_look = now + LOOK;
                 self.look();
             }
-            if is_over {
+            if is_over || !flush.is_empty() {
                 while !self.dirty.is_empty() {
                     self.write(None);
                 }
+                // It comes behind all that was queued.
+                let _ = self.store.write_and_wait(Write::default());
+                for done in flush {
+                    // Who waited too long is gone.
+                    let _ = done.try_send(());
+                }
+            }
+            if is_over {
                 return;
             }
             if now >= next_write {
@@ -361,12 +384,12 @@ impl Keeper {
         }
     }
 
-    /// Takes what was told. `true`: that was the end.
-    fn take(&mut self) -> bool {
-        let (mut events, go_by, is_over) = {
+    /// Takes what was told. Whether that was the end, and who waits until all is written.
+    fn take(&mut self) -> (bool, Vec<SyncSender<()>>) {
+        let (mut events, go_by, flush, is_over) = {
             let mut told = self.inner.told();
             let events = std::mem::replace(&mut told.events, std::mem::take(&mut self.spare));
-            (events, told.go_by.take(), told.is_over)
+            (events, told.go_by.take(), std::mem::take(&mut told.flush), told.is_over)
         };
         if let Some((limits, deadlines, ports)) = go_by {
             self.inner.book().go_by(limits, deadlines);
@@ -382,7 +405,7 @@ impl Keeper {
             }
         }
         self.spare = events;
-        is_over
+        (is_over, flush)
     }
 
     /// Looks who is late, and says what changed.
@@ -525,6 +548,14 @@ impl World for Known {
         self.snapshot.load().by_ip(ip).map(|node| node.id.as_str().into())
     }
 
+    fn is_of(&self, id: &str, ip: IpAddr) -> Option<bool> {
+        let snapshot = self.snapshot.load();
+        let interfaces = &snapshot.by_id(id)?.interfaces;
+        let mut ips = interfaces.iter().flat_map(|interface| &interface.ips).peekable();
+        ips.peek()?;
+        Some(ips.any(|own| own.ip == ip))
+    }
+
     fn program(&self, loader: &str) -> Option<Arch> {
         program(&self.files.load().get(loader).ok()?)
     }
@@ -573,6 +604,8 @@ const TAKE: Duration = Duration::from_millis(100);
 const CHANGES: usize = 16_384;
 /// Between two looks who is late, and what changed.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long is waited until all is written.
+const FLUSH: Duration = Duration::from_secs(2);
 /// How long what changed may be unwritten: a node that boots changes all the time. A crash costs as much memory of boots.
 const UNWRITTEN: Duration = Duration::from_secs(10);
 /// Between two writes, and clients in each: leases wait for the same disk.

@@ -106,7 +106,7 @@ pub async fn respond(
             response
         }
         Err(refusal) => {
-            if *method == Method::GET {
+            if *method == Method::GET && path.len() <= LONGEST_PATH {
                 let told = refused(path, refusal.told().0, agent(headers));
                 artifacts.watch().tell(|| Some(Event::Object(peer, told)));
             }
@@ -351,6 +351,9 @@ struct Told {
 
 impl Told {
     fn tell(&self, peer: IpAddr, sent: u64, state: State) {
+        if self.path.len() > LONGEST_PATH {
+            return;
+        }
         self.watch.tell(|| {
             let transfer = Transfer {
                 name: self.path.clone(),
@@ -374,6 +377,8 @@ fn refused(path: &str, status: StatusCode, agent: Box<str>) -> Transfer {
     }
 }
 
+/// Bytes of a path that a boot script may name.
+const LONGEST_PATH: usize = 512;
 /// Bytes of an answer that leaves in one piece.
 const AT_ONCE: u64 = 64 * 1024;
 /// Between two words about how far a read is.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bootd_sdk::mac::Mac;
+use bootd_sdk::text::shown;
 use bytes::Bytes;
 use hyper::header::USER_AGENT;
 use hyper::{HeaderMap, Method};
@@ -34,7 +35,10 @@ pub(super) struct Answered<'a> {
 /// `User-Agent`.
 pub(super) fn agent(headers: &HeaderMap) -> Box<str> {
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-    agent.unwrap_or_default().into()
+    agent
+        .map(|agent| agent.get(..80).unwrap_or(agent))
+        .unwrap_or_default()
+        .into()
 }
 
 /// What kind of thing a path of a boot listener is, as far as it is none of an operator's.
@@ -59,13 +63,17 @@ fn is_document(last: &str) -> bool {
 /// What becomes of it.
 pub(super) fn of_answer(answered: Answered<'_>) -> Option<Event> {
     let Answered { peer, path, .. } = answered;
+    // No step of a boot has a longer path; what is told is kept.
+    if path.len() > LONGEST_PATH {
+        return None;
+    }
     let is_read = *answered.method == Method::GET;
     if let Some(name) = path.strip_prefix("/loaders/") {
         let name = percent_decode_str(name).decode_utf8_lossy();
-        return is_read.then(|| Event::Loader(peer, transfer(&name, &answered)));
+        return is_read.then(|| Event::Loader(peer, transfer(&shown(&name), &answered)));
     }
     let last = last(path);
-    if last == "bootscript" {
+    if SCRIPTS.contains(&path.trim_end_matches('/')) {
         return is_read.then(|| Event::Script(peer, script(answered)));
     }
     let is_phone_home = *answered.method == Method::POST && path.contains("/phone-home");
@@ -116,3 +124,8 @@ fn transfer(name: &str, answered: &Answered<'_>) -> Transfer {
         agent: answered.agent.clone(),
     }
 }
+
+/// Where boot scripts are.
+const SCRIPTS: [&str; 2] = ["/boot/v1/bootscript", "/apis/bss/boot/v1/bootscript"];
+/// Bytes of a path.
+const LONGEST_PATH: usize = 512;

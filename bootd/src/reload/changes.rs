@@ -62,6 +62,9 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<Change> {
     compare("dhcp.port", &|c| Some(c.dhcp.port.to_string()));
     compare("dhcp.threads", &|c| Some(c.dhcp.threads.to_string()));
     compare("dhcp.bind_to", &|c| Some(format!("{:?}", c.dhcp.bind_to)));
+    compare("boots.attempts", &|c| {
+        (c.boots.limits.attempts == 0).then(|| "0".into())
+    });
     // Where there is none there is nothing to be moved.
     if old.dhcp6.is_some() && new.dhcp6.is_some() {
         compare("dhcp6.port", &|c| c.dhcp6.as_ref().map(|six| six.port.to_string()));

@@ -79,7 +79,7 @@ impl Successor {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Released::default(),
             heard => heard?,
         };
-        store.take_file(state_dir)?;
+        take_file(&store, state_dir)?;
         inventory.read_again()?;
         ignored.read_again()?;
         dhcp.take_over(unsaved)?;
@@ -97,6 +97,20 @@ impl Successor {
     }
 }
 
+/// A process that was killed has its lock a moment longer than its end of the line.
+fn take_file(store: &Store, state_dir: &Path) -> Result<(), StoreError> {
+    for _ in 0..LOOKS {
+        match store.take_file(state_dir) {
+            Err(StoreError::InUse(_)) => std::thread::sleep(LOOK),
+            taken => return taken,
+        }
+    }
+    store.take_file(state_dir)
+}
+
+/// How often it is looked whether the state file is free, and the time between.
+const LOOKS: u32 = 50;
+const LOOK: Duration = Duration::from_millis(100);
 /// Set for a process that follows another; its standard input is the line then.
 pub(super) const VARIABLE: &str = "BOOTD_FOLLOWS";
 /// How long the old process may be silent.

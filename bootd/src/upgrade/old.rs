@@ -286,6 +286,7 @@ impl Attempt<'_> {
             until: Instant::now() + READY,
         });
         let sockets = self.parts.sockets.duplicates().map_err(UpgradeError::Line)?;
+        self.parts.app.load().watch.flush();
         let copied = self.parts.store.copy()?;
         let given = new.line.give(&sockets).and_then(|()| new.line.say(&copied));
         given.map_err(|error| new.failed(error, "ready", READY))
