@@ -79,7 +79,7 @@ impl Successor {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Released::default(),
             heard => heard?,
         };
-        take_file(&store, state_dir)?;
+        take_file(store, state_dir)?;
         inventory.read_again()?;
         ignored.read_again()?;
         dhcp.take_over(unsaved)?;
