@@ -91,7 +91,9 @@ async fn next(changes: &mut Receiver<Arc<str>>) -> Option<String> {
 
 /// Nobody may watch any more.
 pub(super) fn too_many() -> Response<Body> {
-    let mut response = Response::new(full("too many watch already\n"));
+    let mut response = Response::new(full(
+        "64 watch already, boards and `bootd boots --follow` together: end one of them, and try again\n",
+    ));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
 }

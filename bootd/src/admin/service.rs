@@ -306,7 +306,11 @@ impl Admin {
             let place = Arc::clone(&self.watchers).try_acquire_owned();
             return match (self.app().watch.changes(), place) {
                 (Some(changes), Ok(place)) => board::changes(changes, place),
-                _ => {
+                (None, _) => error(
+                    StatusCode::NOT_FOUND,
+                    "no timelines are kept here: boots.attempts is 0 in the configuration",
+                ),
+                (Some(_), Err(_)) => {
                     self.app().metrics.done("boots", "watchers_too_many");
                     board::too_many()
                 }

@@ -79,7 +79,15 @@ pub fn load_coredhcp(path: &Path) -> Result<(Config, Vec<Note>), ConfigError> {
 }
 
 /// Reads the file of a configuration again, as it was read before.
+///
+/// What is no ordinary file is refused: it may never end, and then neither would this process.
 pub fn load_again(config: &Config) -> Result<Config, ConfigError> {
+    if std::fs::metadata(&config.path).is_ok_and(|found| !found.is_file()) {
+        return Err(ConfigError::Read {
+            path: config.path.clone(),
+            source: std::io::Error::other("it is not an ordinary file"),
+        });
+    }
     match config.dialect {
         Dialect::Bootd => load(&config.path),
         Dialect::Coredhcp => load_coredhcp(&config.path).map(|(config, _)| config),

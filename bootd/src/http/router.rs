@@ -487,7 +487,7 @@ fn is_admins(path: &str) -> bool {
 }
 
 /// Bytes of a text that is looked into for what it says about the boot.
-const MOST_TEXT: usize = 16 * 1024;
+const MOST_TEXT: usize = 64 * 1024;
 
 /// A request that a plugin is asked.
 struct Call<'a> {
